@@ -1,0 +1,1 @@
+"""The classification head: one prototype a class, sharded by class."""

@@ -1,0 +1,71 @@
+"""The dense head: the specification that every fast path is tested against."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.losses import geometry
+
+# Cosines decide the loss: a float32 matmul must not fall back to bfloat16 or
+# TF32 passes, which accelerators use by default.
+PRECISION = jax.lax.Precision.HIGHEST
+
+
+class HeadOutput(NamedTuple):
+  """What a head returns, for each example of the batch.
+
+  Attributes:
+    loss: [batch] float32, natural units.
+    target_cosine: [batch], cos theta_y, without margin; carries no gradient.
+    correct: [batch] bool, whether no other class has a larger cosine.
+  """
+
+  loss: typing.Array
+  target_cosine: typing.Array
+  correct: typing.Array
+
+
+def margin_softmax(
+  prototypes: typing.Array,
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  margin: Callable[[typing.Array], typing.Array],
+  scale: float,
+) -> HeadOutput:
+  r"""Margin softmax over all classes, with the logits written out.
+
+  With :math:`c_j = \cos\theta_j` between embedding and prototype j:
+
+  .. math::
+    L = -\log \frac{e^{s\varphi(c_y)}}
+      {e^{s\varphi(c_y)} + \sum_{j \ne y} e^{s c_j}}
+
+  Args:
+    prototypes: [num_classes, dim], of any length.
+    embeddings: [batch, dim], of any length.
+    labels: int [batch], in [0, num_classes).
+    margin: phi, maps [batch] cosines to [batch].
+    scale: s > 0.
+
+  References:
+    Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
+      2018, Eq. 4.
+  """
+  cosine = jnp.matmul(
+    geometry.l2_normalize(embeddings),
+    geometry.l2_normalize(prototypes).T,
+    precision=PRECISION,
+  )
+  rows = jnp.arange(labels.shape[0])
+  target_cosine = cosine[rows, labels]
+  logits = scale * cosine.at[rows, labels].set(margin(target_cosine))
+  loss = jax.nn.logsumexp(logits, axis=1) - logits[rows, labels]
+  return HeadOutput(
+    loss=loss,
+    target_cosine=jax.lax.stop_gradient(target_cosine),
+    correct=target_cosine >= cosine.max(axis=1),
+  )

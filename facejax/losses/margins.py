@@ -1,0 +1,133 @@
+"""Margins: from the cosine of the true class to its target logit (without s).
+
+Every function here maps `target_cosine` [...] to phi(target_cosine) [...], so
+that logits are s phi(cos theta_y) for the true class y and s cos theta_j for
+all others. The classification head applies it once to a vector of the batch's
+size and never looks inside.
+"""
+
+from typing import Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+
+Gradient: TypeAlias = Literal["exact", "detached"]
+Guard: TypeAlias = Literal["fallback", "easy", "none", "clip"]
+
+# theta stays this far from 0 and pi under guard="clip".
+_ANGLE_EPSILON = 1e-4
+
+
+def nsl(target_cosine: typing.ArrayLike) -> typing.Array:
+  """Normalised softmax loss: no margin, phi(c) = c.
+
+  Args:
+    target_cosine: cos theta_y, any shape.
+
+  Returns:
+    phi, of the same shape.
+
+  References:
+    Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification,
+      2017.
+
+  >>> float(nsl(0.5))
+  0.5
+  """
+  return jnp.asarray(target_cosine)
+
+
+def cosface(target_cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
+  """Large margin cosine loss (CosFace, AM-Softmax): phi(c) = c - m.
+
+  Args:
+    target_cosine: cos theta_y, any shape.
+    margin: m >= 0, a difference of cosines.
+
+  Returns:
+    phi, of the same shape.
+
+  References:
+    Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
+      2018, Eq. 4.
+    Wang et al., Additive Margin Softmax for Face Verification, 2018.
+
+  >>> round(float(cosface(0.5, margin=0.35)), 6)
+  0.15
+  """
+  return jnp.asarray(target_cosine) - margin
+
+
+def arcface(
+  target_cosine: typing.ArrayLike,
+  *,
+  margin: float,
+  guard: Guard = "fallback",
+  gradient: Gradient = "exact",
+) -> typing.Array:
+  """Additive angular margin loss: phi(cos theta) = cos(theta + m).
+
+  cos(theta + m) rises again once theta + m exceeds pi. The guard says what
+  replaces it there:
+    fallback: c - m sin(pi - m) where theta + m > pi (discontinuous at the
+      switch, monotone on both sides).
+    easy: c where c <= 0, so the margin acts on acute angles only.
+    none: cos(theta + m) everywhere.
+    clip: theta + m is kept within [1e-4, pi - 1e-4].
+
+  Args:
+    target_cosine: cos theta_y, any shape; values outside [-1, 1] are clipped.
+    margin: m in radians, 0 <= m < pi.
+    guard: see above.
+    gradient: "exact" is the derivative of this formula, sin(theta + m) /
+      sin(theta); "detached" takes that of phi(c) = c, as several public
+      trainers do.
+
+  Returns:
+    phi, of the same shape.
+
+  Raises:
+    ValueError: if guard or gradient is not one of the above.
+
+  References:
+    Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
+      Recognition, 2019, Eq. 3.
+
+  >>> round(float(arcface(0.5, margin=0.5)), 6)
+  0.023596
+  """
+  _check_choice("guard", guard, Guard)
+  _check_choice("gradient", gradient, Gradient)
+  cosine = jnp.asarray(target_cosine)
+  # One unit in the last place inside the interval, so that sin theta > 0 and
+  # its derivative -c / sin theta is finite; the clip stops the gradient at
+  # exactly +-1 only in the angle, the fallback keeps its own.
+  edge = 1 - jnp.finfo(cosine.dtype).eps
+  inside = jnp.clip(cosine, -edge, edge)
+  sine = jnp.sqrt(1 - inside * inside)
+  phi = inside * jnp.cos(margin) - sine * jnp.sin(margin)
+  if guard == "fallback":
+    shifted = cosine - margin * jnp.sin(margin)
+    phi = jnp.where(cosine > -jnp.cos(margin), phi, shifted)
+  elif guard == "easy":
+    phi = jnp.where(cosine > 0, phi, cosine)
+  elif guard == "clip":
+    last = jnp.cos(jnp.pi - _ANGLE_EPSILON)
+    phi = jnp.where(cosine > jnp.cos(jnp.pi - _ANGLE_EPSILON - margin), phi, last)
+  return detach(phi, cosine) if gradient == "detached" else phi
+
+
+def detach(phi: typing.Array, cosine: typing.Array) -> typing.Array:
+  """The value of phi with the gradient of the plain cosine.
+
+  >>> float(jax.grad(lambda c: detach(c**2, c))(3.0))
+  1.0
+  """
+  return cosine + jax.lax.stop_gradient(phi - cosine)
+
+
+def _check_choice(name: str, value: str, choices) -> None:
+  if value not in get_args(choices):
+    raise ValueError(f"{name}={value!r}: choose one of {get_args(choices)}")

@@ -1,0 +1,68 @@
+"""The device mesh ("data", "model") and how arrays lie on it.
+
+The batch is split over both axes for the backbone; prototypes are split by
+class over "model" and replicated over "data". One device is the same program.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from facejax import typing
+
+P = jax.P
+BATCH = P(("data", "model"))
+CLASSES = P("model")
+REPLICATED = P()
+
+
+def make_mesh(
+  *, devices: int | None = None, model: int | None = None
+) -> jax.sharding.Mesh:
+  """A ("data", "model") mesh.
+
+  Args:
+    devices: how many of the visible devices to use; None takes all.
+    model: size of the axis that classes are split over; None takes all
+      devices, the classic layout. A smaller one bounds the batch that each
+      device gathers on large clusters.
+
+  Raises:
+    ValueError: if there are too few devices or `model` does not divide them.
+  """
+  visible = jax.device_count()
+  devices = visible if devices is None else devices
+  if not 1 <= devices <= visible:
+    raise ValueError(
+      f"mesh.devices={devices}, but {visible} device(s) are visible to JAX:"
+      f" choose 1 to {visible}"
+    )
+  model = devices if model is None else model
+  if model < 1 or devices % model:
+    raise ValueError(
+      f"mesh.model={model} must divide the number of devices, {devices}"
+    )
+  # Shape, names and types by position: their keywords change between versions.
+  return jax.make_mesh(
+    (devices // model, model),
+    ("data", "model"),
+    (jax.sharding.AxisType.Auto,) * 2,
+    devices=jax.devices()[:devices],
+  )
+
+
+def sharding(mesh: jax.sharding.Mesh, spec: P) -> jax.NamedSharding:
+  """The placement `spec` on this mesh."""
+  return jax.NamedSharding(mesh, spec)
+
+
+def put_batch(
+  batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+) -> dict[str, typing.Array]:
+  """Places this process's part of a batch, split over all devices."""
+  batch_sharding = sharding(mesh, BATCH)
+  return {
+    name: jax.make_array_from_process_local_data(batch_sharding, values)
+    for name, values in batch.items()
+  }

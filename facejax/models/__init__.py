@@ -1,0 +1,1 @@
+"""Backbones: images in, embeddings out. The only part that imports flax."""

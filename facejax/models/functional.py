@@ -1,0 +1,121 @@
+"""Backbones as pure functions over plain dictionaries of arrays.
+
+Modules are defined with NNX; the trainer sees `init` and `apply` only, so that
+the train state is a tree of arrays that any tool can shard, save and load.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from facejax import typing
+from facejax.models import iresnet
+
+NETS = tuple(iresnet.NETS)
+
+# Input normalisation of every net here: RGB, (x - 127.5) / 127.5.
+PIXEL_MEAN = 127.5
+PIXEL_SCALE = 127.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+  """A net as a pair of pure functions.
+
+  Attributes:
+    name: the name it was built by.
+    embedding_dim: size of the embeddings.
+    image_size: (height, width) of the input.
+    multiply_adds: of the convolutions and linear layers, for one image.
+    init: key -> (params, stats), nested plain dictionaries of float32.
+    apply: (params, stats, images, *, train, dropout_key) ->
+      (embeddings [batch, embedding_dim] float32, stats). Images are uint8 RGB
+      [batch, height, width, 3]. With `train` the BatchNorm uses the
+      statistics of the batch and returns updated running ones.
+  """
+
+  name: str
+  embedding_dim: int
+  image_size: tuple[int, int]
+  multiply_adds: int
+  init: Callable[[typing.PRNGKey], tuple[typing.Params, typing.Params]]
+  apply: Callable[..., tuple[typing.Array, typing.Params]]
+
+
+def build(
+  name: str,
+  *,
+  embedding_dim: int,
+  image_size: tuple[int, int],
+  dropout: float = 0.0,
+  dtype: Any = jnp.float32,
+) -> Backbone:
+  """Builds a backbone by its name.
+
+  Args:
+    name: one of `NETS`.
+    embedding_dim: size of the embedding.
+    image_size: (height, width) of the images.
+    dropout: rate before the last linear layer, in [0, 1).
+    dtype: type of the trunk's arithmetic, float32 or bfloat16.
+
+  Raises:
+    ValueError: if the name is unknown or the net cannot take that image size.
+  """
+  if name not in iresnet.NETS:
+    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
+  spec = iresnet.NETS[name]
+
+  def create(rngs: nnx.Rngs) -> iresnet.IResNet:
+    return iresnet.IResNet(
+      spec,
+      embedding_dim=embedding_dim,
+      image_size=image_size,
+      dropout=dropout,
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
+  graph, *_ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+
+  def init(key):
+    _, params, stats = nnx.split(
+      create(nnx.Rngs(key)), nnx.Param, nnx.BatchStat
+    )
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+  def apply(params, stats, images, *, train, dropout_key=None):
+    net = nnx.merge(graph, nnx.State(params), nnx.State(stats))
+    net.train() if train else net.eval()
+    embeddings = net(_normalize(images, dtype), dropout_key=dropout_key)
+    return embeddings, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+
+  return Backbone(
+    name=name,
+    embedding_dim=embedding_dim,
+    image_size=image_size,
+    multiply_adds=iresnet.multiply_adds(
+      spec, embedding_dim=embedding_dim, image_size=image_size
+    ),
+    init=init,
+    apply=apply,
+  )
+
+
+def count(params: typing.Params) -> int:
+  """Number of numbers in a tree of arrays or abstract arrays.
+
+  >>> count({"a": jnp.ones((2, 3)), "b": {"c": jnp.ones(4)}})
+  10
+  """
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _normalize(images: typing.Array, dtype: Any) -> typing.Array:
+  # On the device: a byte a value crosses the bus, not four.
+  return ((images.astype(jnp.float32) - PIXEL_MEAN) / PIXEL_SCALE).astype(dtype)

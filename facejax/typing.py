@@ -1,0 +1,13 @@
+"""Names for the array types that signatures use."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+Array: TypeAlias = jax.Array
+ArrayLike: TypeAlias = jax.Array | np.ndarray
+PRNGKey: TypeAlias = jax.Array
+# A tree of nested plain dictionaries whose leaves are arrays.
+Params: TypeAlias = Mapping[Any, Any]
