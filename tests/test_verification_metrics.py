@@ -250,7 +250,7 @@ def test_bad_options_are_refused():
   scores, same, fold = [0.9, 0.8, 2.0, 0.1], [1, 0, 1, 0], [0, 0, 1, 1]
   with pytest.raises(ValueError, match=r"\[0.1, 2\].*normalise"):
     verification.ten_fold_accuracy(scores, same, fold)
-  with pytest.raises(ValueError, match=r"'oracle', not one of .*'facenet'"):
+  with pytest.raises(ValueError, match=r"'oracle'; use .*'facenet'"):
     verification.ten_fold_accuracy(scores, same, fold, convention="oracle")  # pyright: ignore
   with pytest.raises(ValueError, match=r"far is 1.5"):
     verification.tar_at_far(scores, same, 1.5)

@@ -1,0 +1,1 @@
+"""Images from files to batches; numpy and grain, no device code."""

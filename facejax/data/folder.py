@@ -1,0 +1,255 @@
+"""Images in files: a list of them, or a folder of `identity/image.jpg`."""
+
+import collections
+import difflib
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from facejax.data import images
+
+logger = logging.getLogger("facejax.data")
+
+_NAMED_IN_LOG = 10
+_NAMED_IN_ERROR = 3
+_LAYOUT = "expected one folder per identity: ROOT/IDENTITY/IMAGE.jpg"
+
+
+class ImageFiles:
+  """Images in files, decoded when asked for; a `sources.Source`.
+
+  The names take one byte a character (16 bytes where Python would take 80), so
+  that millions of files fit in memory and travel fast to worker processes.
+  """
+
+  def __init__(
+    self,
+    root: str | os.PathLike[str],
+    groups: Iterable[tuple[str, Sequence[str]]],
+    *,
+    image_size: tuple[int, int],
+    crop: float = 1.0,
+  ):
+    """Lists the files.
+
+    Args:
+      root: The folder that holds the folders of the identities.
+      groups: For each identity its folder's name and the names of its files.
+      image_size: Height and width that the images are brought to.
+      crop: Share of the centre of each image that is kept, in (0, 1].
+    """
+    if not 0.0 < crop <= 1.0:
+      raise ValueError(f"crop must lie in (0, 1], got {crop}")
+    if len(image_size) != 2 or min(image_size) < 1:
+      raise ValueError(
+        f"image_size must be (height, width) in pixels, got {image_size}"
+      )
+    self.root = os.fspath(root)
+    self.image_size = (int(image_size[0]), int(image_size[1]))
+    self.crop = crop
+    self._folders: list[str] = []
+    blob, ends, counts = bytearray(), [], []
+    for folder, files in groups:
+      self._folders.append(folder)
+      counts.append(len(files))
+      for file in files:
+        blob += os.fsencode(file)
+        ends.append(len(blob))
+    self._names = bytes(blob)
+    self._ends = np.asarray([0, *ends], np.int64)
+    self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    self.class_names = [images.printable(folder) for folder in self._folders]
+
+  @property
+  def num_classes(self) -> int:
+    return len(self._folders)
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def _parts(self, index: int) -> tuple[str, str]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"image {index} of {len(self)}")
+    begin, end = self._ends[index], self._ends[index + 1]
+    file = os.fsdecode(self._names[begin:end])
+    return self._folders[self.labels[index]], file
+
+  def path(self, index: int) -> str:
+    return os.path.join(self.root, *self._parts(index))
+
+  def name(self, index: int) -> str:
+    return images.printable("/".join(self._parts(index)))
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    image = images.read(self.path(index))
+    return images.fit(image, image_size=self.image_size, crop=self.crop)
+
+
+class ImageFolder(ImageFiles):
+  """A folder with one folder of images per identity.
+
+  Classes are the folders in order of their names. Hidden files, files whose
+  suffix is not an image's and folders inside an identity's folder are ignored;
+  links are followed. The first bytes of every file are looked at, and what is
+  no image is left out.
+
+  Attributes:
+    skipped: How many damaged files were left out.
+    ignored: How many entries were ignored because of their name or kind.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    *,
+    image_size: tuple[int, int],
+    identities: Sequence[str] | None = None,
+    min_images: int = 1,
+    crop: float = 1.0,
+    max_bad_share: float = 0.01,
+  ):
+    """Scans the folder.
+
+    Args:
+      path: The folder.
+      image_size: Height and width that the images are brought to.
+      identities: Only these; default all.
+      min_images: Identities with fewer usable images are left out.
+      crop: Share of the centre of each image that is kept, in (0, 1].
+      max_bad_share: The largest share of damaged files that is accepted.
+
+    Raises:
+      FileNotFoundError: There is no such folder.
+      ValueError: The layout is not as expected, an identity has no usable
+        image or does not exist, fewer than two identities are left, or too
+        many files are damaged.
+    """
+    self.skipped = self.ignored = self._seen = 0
+    self._bad: list[str] = []
+    root = os.fspath(path)
+    folders = self._identity_folders(root)
+    if identities is not None:
+      folders = _select(folders, identities, root)
+    groups = self._groups(root, folders, min_images)
+    super().__init__(root, groups, image_size=image_size, crop=crop)
+    self._check_bad_share(max_bad_share)
+    if self.num_classes < 2:
+      raise ValueError(
+        f"{root!r} has {self.num_classes} identities with {min_images} or more"
+        f" images, of {len(folders)} in all; a classifier needs at least two"
+      )
+
+  def _identity_folders(self, root: str) -> list[str]:
+    if not os.path.exists(root):
+      raise FileNotFoundError(f"there is no image folder {root!r}")
+    if not os.path.isdir(root):
+      raise ValueError(f"{root!r} is a file; {_LAYOUT}")
+    folders, files = [], []
+    with os.scandir(root) as entries:
+      for entry in entries:
+        if not entry.name.startswith(".") and entry.is_dir():
+          folders.append(entry.name)
+        else:
+          files.append(entry.name)
+    loose = [file for file in files if images.is_image_name(file)]
+    if not folders:
+      found = f"{len(loose)} images lie directly in it" if loose else "has none"
+      raise ValueError(f"no identities in {root!r}: {found}; {_LAYOUT}")
+    if loose:
+      logger.warning(
+        "%d images lie directly in %r and are ignored; %s",
+        *(len(loose), root, _LAYOUT),
+      )
+    self.ignored += len(files)
+    return sorted(folders)
+
+  def _groups(
+    self, root: str, folders: Iterable[str], min_images: int
+  ) -> Iterator[tuple[str, list[str]]]:
+    for folder in folders:
+      usable = self._usable_files(os.path.join(root, folder))
+      if len(usable) >= min_images:
+        yield folder, usable
+
+  def _usable_files(self, folder: str) -> list[str]:
+    """Returns the sorted names of the images in one identity's folder."""
+    usable: list[str] = []
+    damaged: list[str] = []
+    kinds = collections.Counter[str]()
+    with os.scandir(folder) as entries:
+      for entry in entries:
+        if not images.is_image_name(entry.name) or entry.is_dir():
+          kinds["folders" if entry.is_dir() else "other files"] += 1
+          continue
+        complaint = _check(entry)
+        if complaint is None:
+          usable.append(entry.name)
+        else:
+          damaged.append(f"{entry.path!r} {complaint}")
+    if not usable:
+      raise ValueError(_no_image(folder, kinds, damaged))
+    self.ignored += kinds.total()
+    self._seen += len(usable) + len(damaged)
+    self._report(sorted(damaged))
+    return sorted(usable)
+
+  def _report(self, damaged: Sequence[str]) -> None:
+    self.skipped += len(damaged)
+    for complaint in damaged[: _NAMED_IN_LOG - len(self._bad)]:
+      self._bad.append(complaint)
+      logger.warning("left out: %s", complaint)
+
+  def _check_bad_share(self, max_bad_share: float) -> None:
+    if self.skipped > _NAMED_IN_LOG:
+      logger.warning(
+        "left out %d damaged files in all under %r", self.skipped, self.root
+      )
+    if self.skipped > max_bad_share * self._seen:
+      raise ValueError(
+        f"{self.skipped} of {self._seen} image files in {self.root!r} are damaged"
+        f" ({self.skipped / self._seen:.2%}, allowed {max_bad_share:.2%}):"
+        f" {'; '.join(self._bad[:_NAMED_IN_ERROR])}; repair or delete them, or"
+        " raise max_bad_share"
+      )
+
+
+def _check(entry: os.DirEntry[str]) -> str | None:
+  # Only links need a second look: to open a pipe would block for ever.
+  if not entry.is_file():
+    return "is a broken link" if entry.is_symlink() else "is not a file"
+  return images.check(entry.path)
+
+
+def _no_image(
+  folder: str, kinds: collections.Counter[str], damaged: Sequence[str]
+) -> str:
+  held = [f"{count} {kind}" for kind, count in kinds.items()]
+  if damaged:
+    held.append(f"{len(damaged)} damaged images, such as {min(damaged)}")
+  return (
+    f"identity folder {folder!r} has no usable image: it holds"
+    f" {' and '.join(held) or 'nothing'}; {_LAYOUT}; remove the folder, or name"
+    " the folder that holds the identities"
+  )
+
+
+def _select(
+  folders: Sequence[str], identities: Sequence[str], root: str
+) -> list[str]:
+  """Returns the folders of the given identities, or explains what is missing."""
+  by_name = {images.printable(folder): folder for folder in folders}
+  wanted = {images.printable(identity) for identity in identities}
+  missing = sorted(wanted - by_name.keys())
+  if missing:
+    hints = []
+    for name in itertools.islice(missing, _NAMED_IN_ERROR):
+      close = difflib.get_close_matches(name, by_name, n=1)
+      hints.append(f"{name!r}" + (f" (is it {close[0]!r}?)" if close else ""))
+    raise ValueError(
+      f"{len(missing)} of {len(wanted)} listed identities have no folder in"
+      f" {root!r}: {', '.join(hints)}{', …' * (len(missing) > len(hints))}"
+    )
+  return sorted(by_name[name] for name in wanted)

@@ -1,0 +1,203 @@
+"""Decoding image files to uint8 RGB, for files that may be damaged or hostile.
+
+Files are recognised by their first bytes, never by their suffix, and the size
+that the header claims is checked before a single pixel is decoded: a file of
+one kilobyte can claim 65000 x 65000 pixels.
+"""
+
+import io
+import os
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+MAX_PIXELS = 4096 * 4096
+_PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
+SUFFIXES = frozenset((*_PHOTOS, *_NETPBM))
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_HEAD = 16
+
+
+class BadImageError(ValueError):
+  """An image that cannot be read; the message names it and says why."""
+
+
+def is_image_name(name: str) -> bool:
+  """Returns whether a file of this name is taken for an image."""
+  stem, suffix = os.path.splitext(name)
+  return suffix.lower() in SUFFIXES and not stem.startswith(".")
+
+
+def printable(name: str) -> str:
+  """Returns a file name that any UTF-8 file or console can take."""
+  return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def image_format(head: bytes) -> str | None:
+  """Returns the format that the first bytes of a file announce.
+
+  Args:
+    head: At least the first 12 bytes.
+
+  Returns:
+    Pillow's name of the format, or None when it is no image that we read.
+
+  >>> image_format(b"P5\\n92 112\\n255\\n")
+  'PPM'
+  """
+  if head.startswith(b"\xff\xd8\xff"):
+    return "JPEG"
+  if head.startswith(b"\x89PNG\r\n\x1a\n"):
+    return "PNG"
+  if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+    return "PPM"
+  if head.startswith(b"BM"):
+    return "BMP"
+  if head.startswith((b"GIF87a", b"GIF89a")):
+    return "GIF"
+  if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+    return "WEBP"
+  if head.startswith((b"II*\0", b"MM\0*")):
+    return "TIFF"
+  return None
+
+
+def check(path: str) -> str | None:
+  """Looks at the first bytes of a file.
+
+  Args:
+    path: The file.
+
+  Returns:
+    What is wrong with it, or None when it looks like an image.
+  """
+  try:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+      head = os.read(descriptor, _HEAD)
+    finally:
+      os.close(descriptor)
+  except OSError as error:
+    return f"cannot be opened: {error.strerror}"
+  return _complaint(head)
+
+
+def _complaint(head: bytes) -> str | None:
+  if not head:
+    return "is empty"
+  return None if image_format(head) else "is not an image"
+
+
+def read(path: str) -> np.ndarray:
+  """Reads and decodes one file.
+
+  Args:
+    path: The file.
+
+  Returns:
+    uint8 RGB [height, width, 3].
+
+  Raises:
+    BadImageError: The file cannot be opened or decoded.
+  """
+  try:
+    with open(path, "rb") as file:
+      data = file.read()
+  except OSError as error:
+    raise BadImageError(
+      f"{path!r} cannot be opened: {error.strerror}"
+    ) from None
+  return decode(data, name=path)
+
+
+def decode(data: bytes, *, name: str) -> np.ndarray:
+  """Decodes one image; grey becomes RGB, EXIF orientation is ignored.
+
+  Args:
+    data: An encoded image: JPEG, PNG, PGM/PPM, BMP, WebP, GIF or TIFF.
+    name: What error messages call it.
+
+  Returns:
+    uint8 RGB [height, width, 3].
+
+  Raises:
+    BadImageError: It is empty, damaged, not an image, larger than 4096 x 4096
+      pixels, or has more than 8 bits a channel.
+  """
+  complaint = _complaint(data[:_HEAD])
+  if complaint is not None:
+    raise BadImageError(f"{name!r} {complaint}")
+  form = image_format(data[:_HEAD])
+  try:
+    return _decode_jpeg(data) if form == "JPEG" else _decode_other(data, form)
+  except BadImageError as error:
+    raise BadImageError(f"{name!r} {error}") from None
+  # Pillow's readers raise anything, from SyntaxError to struct.error, on
+  # damaged bytes, and its warning of decompression bombs may be an error.
+  except Exception as error:
+    raise BadImageError(
+      f"{name!r} is a damaged {form} image ({type(error).__name__}: {error})"
+    ) from error
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+  height, width, *_ = simplejpeg.decode_jpeg_header(data)
+  _check_size(int(width), int(height))
+  try:
+    return simplejpeg.decode_jpeg(data, colorspace="RGB")
+  except ValueError:
+    # simplejpeg has no conversion from CMYK; it also refuses what is damaged,
+    # which Pillow would let through.
+    image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    if image.mode != "CMYK":
+      raise
+    return np.asarray(image.convert("RGB"))
+
+
+def _decode_other(data: bytes, form: str | None) -> np.ndarray:
+  with Image.open(io.BytesIO(data), formats=[form or ""]) as image:
+    _check_size(*image.size)
+    if image.mode not in _MODES:
+      raise BadImageError(
+        f"has pixels of mode {image.mode}; convert it to 8 bits a channel"
+      )
+    if "transparency" in image.info:
+      image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_size(width: int, height: int) -> None:
+  if width * height > MAX_PIXELS:
+    raise BadImageError(
+      f"claims {width} x {height} pixels, more than 4096 x 4096; shrink it"
+    )
+
+
+def fit(
+  image: np.ndarray, *, image_size: tuple[int, int], crop: float = 1.0
+) -> np.ndarray:
+  """Cuts out the centre of an image and brings it to a size.
+
+  Args:
+    image: uint8 [height, width, 3].
+    image_size: Height and width of the result; the aspect ratio is not kept.
+    crop: Share of the height and of the width that is kept, in (0, 1].
+
+  Returns:
+    uint8 [*image_size, 3]; the image itself when nothing is to be done.
+  """
+  height, width = image.shape[:2]
+  if crop < 1.0:
+    kept = max(1, round(height * crop)), max(1, round(width * crop))
+    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+    image = image[top : top + kept[0], left : left + kept[1]]
+  if image.shape[:2] == tuple(image_size):
+    return image
+  resized = Image.fromarray(np.ascontiguousarray(image)).resize(
+    (image_size[1], image_size[0]),
+    Image.Resampling.BILINEAR,
+    reducing_gap=2.0,
+  )
+  return np.asarray(resized)

@@ -1,0 +1,198 @@
+"""The stream of training batches, a function of the seed and the step alone."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from facejax.data import images, sources
+
+logger = logging.getLogger("facejax.data")
+
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+# Below this size grain's shuffle takes 0.07 to 6 ms an element, and a whole
+# permutation costs next to nothing; above, grain's needs no memory.
+_SMALL = 4096
+_FOREVER = 2**62
+_LAST_RESORT = 1000
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+  """Returns how many whole batches an epoch has, at least one.
+
+  The stream repeats without a break: a batch may end one epoch and begin the
+  next, so that no image is ever dropped, and step `steps_per_epoch` need not
+  begin a new epoch exactly.
+
+  >>> steps_per_epoch(100, 32), steps_per_epoch(10, 32)
+  (3, 1)
+  """
+  return max(1, num_images // batch_size)
+
+
+def batches(
+  source: sources.Source,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  augment: Augmentation | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  threads: int = 1,
+  workers: int = 0,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Streams shuffled, augmented batches without end.
+
+  The global batch of a step depends on `seed` and the step alone: not on where
+  the stream was started, nor on processes, threads or workers. Record s *
+  batch_size + i of the shuffled stream is item i // process_count of the batch
+  of process i % process_count at step s.
+
+  An image that cannot be read is replaced by the next readable one, of the same
+  identity if there is one, and a warning names it once.
+
+  Args:
+    source: The images.
+    batch_size: Images a step, over all processes.
+    seed: In [0, 2^32).
+    start_step: The step of the first batch.
+    augment: Called with uint8 [height, width, 3] and a generator keyed by the
+      record's place in the stream.
+    process_index: Which share of each batch to read.
+    process_count: How many processes share a batch.
+    threads: Threads that read ahead, a batch each; 0 reads when asked.
+    workers: Processes that read instead, for augmentation that keeps the
+      interpreter busy; they take seconds to start.
+
+  Returns:
+    An iterator over dicts of `image` uint8 [batch, height, width, 3], `label`
+    int32 [batch], `record_id` int64 [batch] and `replaced` bool [batch], where
+    batch = batch_size / process_count. Its `close()` ends threads and workers.
+
+  Raises:
+    ValueError: An argument is out of range.
+  """
+  _check(source, batch_size, seed, start_step, process_index, process_count)
+  read = _Read(source, augment)
+  stream = _shuffled(len(source), seed).random_map(read)
+  stream = stream[process_index::process_count]
+  stream = stream.batch(batch_size // process_count)[start_step:]
+  options = grain.ReadOptions(
+    num_threads=0 if workers else threads,
+    prefetch_buffer_size=0 if workers else 2 * threads,
+  )
+  dataset = stream.to_iter_dataset(options)
+  if workers:
+    # grain's workers inherit absl's flags, which no absl main has parsed here.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=workers, per_worker_buffer_size=2
+      )
+    )
+  return _closing(dataset)
+
+
+def _closing(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+  iterator = iter(dataset)
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
+
+
+def _check(
+  source: sources.Source,
+  batch_size: int,
+  seed: int,
+  start_step: int,
+  process_index: int,
+  process_count: int,
+) -> None:
+  if not len(source):
+    raise ValueError("the source is empty")
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(
+      f"batch_size={batch_size} must be a positive multiple of the"
+      f" {process_count} processes"
+    )
+  if not 0 <= process_index < process_count:
+    raise ValueError(
+      f"process_index={process_index} must lie in [0, {process_count})"
+    )
+  if not 0 <= seed < 2**32:
+    raise ValueError(f"seed={seed} must lie in [0, 2^32)")
+  if start_step < 0:
+    raise ValueError(f"start_step={start_step} must not be negative")
+
+
+def _shuffled(size: int, seed: int) -> grain.MapDataset:
+  """Returns record ids without end, every epoch in an order of its own."""
+  if size >= _SMALL:
+    return grain.MapDataset.range(size).seed(seed).shuffle().repeat()
+  order = functools.partial(_small_shuffle, size, seed)
+  return grain.MapDataset.range(_FOREVER).seed(seed).map(order)
+
+
+def _small_shuffle(size: int, seed: int, position: int) -> int:
+  epoch, place = divmod(position, size)
+  return int(_permutation(size, seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+  return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+class _Read:
+  """Reads and augments one record; sent to worker processes as it is."""
+
+  def __init__(self, source: sources.Source, augment: Augmentation | None):
+    self._source = source
+    self._augment = augment
+    self._warned: set[int] = set()
+
+  def __call__(
+    self, record: int, rng: np.random.Generator
+  ) -> dict[str, np.ndarray | np.generic]:
+    record = int(record)
+    index = record
+    try:
+      image = self._source[record]
+    except images.BadImageError as error:
+      index, image = self._replacement(record, error)
+    if self._augment is not None:
+      image = self._augment(image, rng)
+    return {
+      "image": image,
+      "label": np.int32(self._source.labels[index]),
+      "record_id": np.int64(record),
+      "replaced": np.bool_(index != record),
+    }
+
+  def _replacement(
+    self, record: int, error: images.BadImageError
+  ) -> tuple[int, np.ndarray]:
+    labels = self._source.labels
+    alike = np.flatnonzero(labels == labels[record])
+    others = (record + 1 + np.arange(_LAST_RESORT)) % len(labels)
+    candidates = [*alike[alike > record], *alike[alike < record], *others]
+    for index in map(int, candidates):
+      try:
+        image = self._source[index]
+      except images.BadImageError:
+        continue
+      if record not in self._warned:
+        self._warned.add(record)
+        logger.warning("replaced by %s: %s", self._source.name(index), error)
+      return index, image
+    raise images.BadImageError(
+      f"{error}; nor can any of the {len(candidates)} images that might replace"
+      " it be read"
+    ) from error

@@ -1,0 +1,227 @@
+"""Verification of a network on a pair set: images in, figures of merit out."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+
+import numpy as np
+import rich.box
+import rich.table
+import rich.text
+
+from facejax.data import pairs as pair_sets
+from facejax.metrics import verification
+
+Embed = Callable[[np.ndarray], np.ndarray]
+
+FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
+
+_CONVENTION = (
+  "Embeddings of image and mirror image summed, then normalised; score = "
+  "cosine; accuracy = mean ± population std over {folds} folds, the threshold "
+  "of each chosen on the others (first best of squared L2 0, 0.01 … 3.99, "
+  "accept below); TAR@FAR = largest TAR whose FAR is not above the target."
+)
+_READERS = 8
+_BLOCK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verification:
+  """The outcome of one pair set.
+
+  Attributes:
+    name: the pair set's name.
+    scores: cosines, float64 [pairs].
+    same: bool [pairs].
+    fold: the fold of each pair, int [pairs].
+    metrics: name to value; rates lie in [0, 1], thresholds are cosines.
+    convention: one sentence that says how the numbers came about.
+  """
+
+  name: str
+  scores: np.ndarray
+  same: np.ndarray
+  fold: np.ndarray
+  metrics: dict[str, float]
+  convention: str
+
+  def items(self, prefix: str | None = None) -> Iterator[tuple[str, float]]:
+    """Yields `("PREFIX/accuracy", value)` and so on; default prefix `name`."""
+    for key, value in self.metrics.items():
+      yield f"{self.name if prefix is None else prefix}/{key}", value
+
+
+def evaluate_pairs(
+  embed: Embed,
+  pairs: pair_sets.PairSet,
+  *,
+  batch_size: int,
+  threshold: float | None = None,
+) -> Verification:
+  """Embeds every image of a pair set once and scores the pairs by cosine.
+
+  All batches have one shape: the last is filled up with copies of its last
+  image, whose embeddings are dropped.
+
+  Args:
+    embed: maps uint8 images [batch_size, height, width, 3] to embeddings
+      [batch_size, dim], image and mirror image summed, not normalised.
+    pairs: the pair set; all images have one shape.
+    batch_size: images in each call of `embed`.
+    threshold: a cosine chosen on another set, at which accuracy is to be
+      reported as well.
+
+  Raises:
+    ValueError: if an embedding is zero or not finite, if `embed` returns
+      another shape, if images differ in shape, or if all pairs are of one kind
+      or in one fold.
+  """
+  if batch_size < 1:
+    raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+  if not len(pairs.same):
+    raise ValueError(f"pair set {pairs.name}: there are no pairs")
+  chosen = np.concatenate([pairs.first, pairs.second])
+  used, place = np.unique(chosen, return_inverse=True)
+  embeddings = [
+    _embed_batch(embed, images, batch_size)
+    for images in _batches(pairs, used, batch_size)
+  ]
+  try:
+    units = _unit_vectors(np.concatenate(embeddings), pairs, used)
+    first, second = np.split(place, 2)
+    return _verification(pairs, _cosines(units, first, second), threshold)
+  except ValueError as error:
+    raise ValueError(f"pair set {pairs.name}: {error}") from error
+
+
+def table(results: Sequence[Verification]) -> rich.table.Table:
+  """One row a pair set, for the end of a run; the convention is the caption.
+
+  Where a threshold was given, "acc. at given" is the accuracy at it.
+  """
+  targets = [
+    far
+    for far in FAR_TARGETS
+    if any(f"tar_at_far_{far}" in result.metrics for result in results)
+  ]
+  columns = {f"TAR@\n{far}": f"tar_at_far_{far}" for far in targets}
+  columns["EER"] = "equal_error_rate"
+  if any("given_threshold" in result.metrics for result in results):
+    columns["acc. at\ngiven"] = "accuracy_at_given_threshold"
+  conventions = dict.fromkeys(result.convention for result in results)
+  out = rich.table.Table(
+    title="Verification (rates in %)",
+    caption="\n".join(conventions),
+    caption_justify="left",
+    box=rich.box.SIMPLE_HEAD,
+    show_edge=False,
+    padding=0,  # so that it fits 80 columns
+  )
+  out.add_column("pair set", overflow="fold")
+  for header in [" pairs", "accuracy", "thresh-\nold", *columns, "AUC"]:
+    out.add_column(header, justify="right", no_wrap=True)
+  for result in results:
+    metrics = result.metrics
+    mean, std = 100 * metrics["accuracy"], 100 * metrics["accuracy_std"]
+    out.add_row(
+      rich.text.Text(result.name),
+      f"{len(result.same):,}",
+      f"{mean:.2f} ± {std:.2f}",
+      f"{metrics['threshold']:.3f}",
+      *(_percent(metrics.get(key)) for key in columns.values()),
+      f"{metrics['area_under_curve']:.4f}",
+    )
+  return out
+
+
+def _percent(rate: float | None) -> str:
+  return "-" if rate is None else f"{100 * rate:.2f}"
+
+
+def _batches(
+  pairs: pair_sets.PairSet, indices: np.ndarray, batch_size: int
+) -> Iterator[np.ndarray]:
+  """Reads images on a few threads, one batch ahead of the one handed out."""
+
+  def read(index: np.integer) -> np.ndarray:
+    return np.asarray(pairs.source[int(index)])
+
+  blocks = np.split(indices, range(batch_size, len(indices), batch_size))
+  with futures.ThreadPoolExecutor(_READERS) as pool:
+    reading = pool.map(read, blocks[0])
+    for block, ahead in zip(blocks, [*blocks[1:], []], strict=True):
+      images = list(reading)
+      reading = pool.map(read, ahead)
+      for index, image in zip(block, images, strict=True):
+        if image.shape != images[0].shape or image.dtype != np.uint8:
+          raise ValueError(
+            f"pair set {pairs.name}: {pairs.source.name(int(index))} is "
+            f"{image.dtype} {image.shape}; every image must be uint8 and have "
+            f"the shape of the first, {images[0].shape}"
+          )
+      yield np.stack(images)
+
+
+def _embed_batch(
+  embed: Embed, images: np.ndarray, batch_size: int
+) -> np.ndarray:
+  # A copy of a real image cannot upset the network as a blank one might.
+  padding = np.repeat(images[-1:], batch_size - len(images), axis=0)
+  embeddings = np.asarray(embed(np.concatenate([images, padding])))
+  if embeddings.ndim != 2 or len(embeddings) != batch_size:
+    raise ValueError(
+      f"embed returned shape {embeddings.shape} for {batch_size} images; it "
+      f"must be ({batch_size}, dim)"
+    )
+  return embeddings[: len(images)].astype(np.float64)
+
+
+def _unit_vectors(
+  embeddings: np.ndarray, pairs: pair_sets.PairSet, used: np.ndarray
+) -> np.ndarray:
+  norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+  bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+  if bad.size:
+    raise ValueError(
+      f"{bad.size} of {len(used)} embeddings are zero or not finite, the first "
+      f"is of {pairs.source.name(int(used[bad[0]]))}; if training diverged, "
+      "lower the learning rate"
+    )
+  return embeddings / norms
+
+
+def _cosines(
+  units: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+  # In blocks: gathering millions of pairs at once would fill the memory.
+  starts = range(0, len(first), _BLOCK)
+  blocks = [(first[i : i + _BLOCK], second[i : i + _BLOCK]) for i in starts]
+  return np.concatenate(
+    [np.einsum("nd,nd->n", units[a], units[b]) for a, b in blocks]
+  )
+
+
+def _verification(
+  pairs: pair_sets.PairSet, scores: np.ndarray, threshold: float | None
+) -> Verification:
+  same, fold = pairs.same, pairs.fold
+  folds = verification.ten_fold_accuracy(scores, same, fold)
+  metrics = {
+    "accuracy": folds.mean,
+    "accuracy_std": folds.std,
+    "accuracy_standard_error": folds.standard_error,
+    "threshold": float(folds.thresholds.mean()),
+  }
+  for name, far in FAR_TARGETS.items():
+    if far * np.sum(~same) >= 1:
+      rate = verification.tar_at_far(scores, same, far)
+      metrics[f"tar_at_far_{name}"] = rate
+  metrics["equal_error_rate"] = verification.equal_error_rate(scores, same)
+  metrics["area_under_curve"] = verification.area_under_curve(scores, same)
+  if threshold is not None:
+    accuracy = verification.accuracy_at(scores, same, threshold)
+    metrics["accuracy_at_given_threshold"] = accuracy
+    metrics["given_threshold"] = float(threshold)
+  convention = _CONVENTION.format(folds=folds.accuracies.size)
+  return Verification(pairs.name, scores, same, fold, metrics, convention)

@@ -1,0 +1,1 @@
+"""Figures of merit over plain NumPy arrays; nothing here touches a device."""
