@@ -45,7 +45,7 @@ def margin_softmax(
       {e^{s\varphi(c_y)} + \sum_{j \ne y} e^{s c_j}}
 
   Args:
-    prototypes: [num_classes, dim], of any length.
+    prototypes: [num_classes, dim], of any length, two or more classes.
     embeddings: [batch, dim], of any length.
     labels: int [batch], in [0, num_classes).
     margin: phi, maps [batch] cosines to [batch].
@@ -60,12 +60,16 @@ def margin_softmax(
     geometry.l2_normalize(prototypes).T,
     precision=PRECISION,
   )
-  rows = jnp.arange(labels.shape[0])
-  target_cosine = cosine[rows, labels]
-  logits = scale * cosine.at[rows, labels].set(margin(target_cosine))
-  loss = jax.nn.logsumexp(logits, axis=1) - logits[rows, labels]
+  is_target = labels[:, None] == jnp.arange(cosine.shape[1])[None, :]
+  target_cosine = jnp.where(is_target, cosine, 0).sum(axis=1)
+  others = jnp.where(is_target, -jnp.inf, cosine)
+  # -log(p) as a difference of logits: log-sum-exp over all classes minus the
+  # target's would cancel to 0 once p is nearly 1.
+  loss = jax.nn.softplus(
+    jax.nn.logsumexp(scale * others, axis=1) - scale * margin(target_cosine)
+  )
   return HeadOutput(
     loss=loss,
     target_cosine=jax.lax.stop_gradient(target_cosine),
-    correct=target_cosine >= cosine.max(axis=1),
+    correct=target_cosine >= others.max(axis=1),
   )

@@ -115,7 +115,9 @@ def arcface(
     phi = jnp.where(cosine > 0, phi, cosine)
   elif guard == "clip":
     last = jnp.cos(jnp.pi - _ANGLE_EPSILON)
-    phi = jnp.where(cosine > jnp.cos(jnp.pi - _ANGLE_EPSILON - margin), phi, last)
+    phi = jnp.where(
+      cosine > jnp.cos(jnp.pi - _ANGLE_EPSILON - margin), phi, last
+    )
   return detach(phi, cosine) if gradient == "detached" else phi
 
 

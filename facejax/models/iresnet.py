@@ -143,9 +143,7 @@ class IResNet(nnx.Module):
     for block in self.blocks:
       x = block(x)
     x = self.head_bn(x)
-    x = self.dropout(
-      x, deterministic=dropout_key is None, rngs=dropout_key
-    )
+    x = self.dropout(x, deterministic=dropout_key is None, rngs=dropout_key)
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)
     return self.embedding_bn(self.linear(x))
 

@@ -1,0 +1,28 @@
+"""ArcFace: additive angular margin loss, s cos(theta + m).
+
+Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019.
+
+  python -m facejax.train --config arcface.py            RESULT_DEFAULT
+  python -m facejax.train --config arcface.py:lfw        RESULT_LFW
+  python -m facejax.train --config arcface.py:casia_r50       not yet run
+  python -m facejax.train --config arcface.py:ms1mv3_r50      not yet run
+  python -m facejax.train --config arcface.py:glint360k_r100  not yet run
+  python -m facejax.train --config arcface.py:wf42m_r100      not yet run
+"""
+
+import dataclasses
+
+from facejax import config, presets
+
+# (s, m) by preset.
+LOSS = {}
+
+
+def get_config(preset: str = "default") -> config.Config:
+  """The configuration of a preset (see facejax/presets.py)."""
+  scaled = presets.scale(preset)
+  scale, margin = LOSS.get(preset, (64.0, 0.5))
+  return dataclasses.replace(
+    scaled,
+    loss=config.LossConfig(name="arcface", scale=scale, margin=margin),
+  )

@@ -1,0 +1,28 @@
+"""CosFace: large margin cosine loss, s (cos theta - m).
+
+Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
+
+  python -m facejax.train --config cosface.py            RESULT_DEFAULT
+  python -m facejax.train --config cosface.py:lfw        RESULT_LFW
+  python -m facejax.train --config cosface.py:casia_r50       not yet run
+  python -m facejax.train --config cosface.py:ms1mv3_r50      not yet run
+  python -m facejax.train --config cosface.py:glint360k_r100  not yet run
+  python -m facejax.train --config cosface.py:wf42m_r100      not yet run
+"""
+
+import dataclasses
+
+from facejax import config, presets
+
+# (s, m) by preset.
+LOSS = {}
+
+
+def get_config(preset: str = "default") -> config.Config:
+  """The configuration of a preset (see facejax/presets.py)."""
+  scaled = presets.scale(preset)
+  scale, margin = LOSS.get(preset, (64.0, 0.35))
+  return dataclasses.replace(
+    scaled,
+    loss=config.LossConfig(name="cosface", scale=scale, margin=margin),
+  )

@@ -1,0 +1,28 @@
+"""NSL: normalised softmax loss, s cos theta (no margin).
+
+Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
+
+  python -m facejax.train --config nsl.py            RESULT_DEFAULT
+  python -m facejax.train --config nsl.py:lfw        RESULT_LFW
+  python -m facejax.train --config nsl.py:casia_r50       not yet run
+  python -m facejax.train --config nsl.py:ms1mv3_r50      not yet run
+  python -m facejax.train --config nsl.py:glint360k_r100  not yet run
+  python -m facejax.train --config nsl.py:wf42m_r100      not yet run
+"""
+
+import dataclasses
+
+from facejax import config, presets
+
+# (s, m) by preset.
+LOSS = {}
+
+
+def get_config(preset: str = "default") -> config.Config:
+  """The configuration of a preset (see facejax/presets.py)."""
+  scaled = presets.scale(preset)
+  scale, margin = LOSS.get(preset, (64.0, 0))
+  return dataclasses.replace(
+    scaled,
+    loss=config.LossConfig(name="nsl", scale=scale, margin=margin),
+  )

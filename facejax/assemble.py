@@ -1,0 +1,248 @@
+"""From a configuration to the parts of a run. Nothing here computes yet."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from facejax import config as config_lib
+from facejax import mesh as mesh_lib
+from facejax import optim, train_state, train_step, typing
+from facejax.data import (
+  folder,
+  lfw,
+  pairs,
+  pipeline,
+  sources,
+  synthetic,
+  transforms,
+)
+from facejax.head import api as head_api
+from facejax.losses import margins
+from facejax.models import functional
+
+# Identities from here on are never trained on.
+UNSEEN_IDENTITY = 1_000_000
+# Apart from the seed of the training images.
+_PAIR_SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The compiled side of a run.
+
+  Attributes:
+    mesh: the devices.
+    backbone: the net.
+    like: the abstract train state, with shardings.
+    init: key -> train state.
+    step: jitted (state, images, labels) -> (state, metrics).
+    embed: jitted (params, stats, images) -> embeddings.
+    chance_target: the margin applied to a cosine of 0.
+  """
+
+  mesh: jax.sharding.Mesh
+  backbone: functional.Backbone
+  like: train_state.TrainState
+  init: Callable[[typing.PRNGKey], train_state.TrainState]
+  step: Any
+  embed: Any
+  chance_target: float
+
+
+def training_images(config: config_lib.Config) -> sources.Source:
+  """The training source that `config.data` describes.
+
+  Raises:
+    ValueError, FileNotFoundError: if there is nothing to train on.
+  """
+  data = config.data
+  if data.source == "synthetic":
+    source = synthetic.SyntheticFaces(
+      num_identities=data.num_identities,
+      images_per_identity=data.images_per_identity,
+      seed=config.seed,
+      image_size=data.image_size,
+    )
+  else:
+    source = folder.ImageFolder(
+      data.path,
+      image_size=data.image_size,
+      identities=lfw.read_identities(data.identities)
+      if data.identities
+      else None,
+      min_images=data.min_images,
+      crop=data.crop,
+      max_bad_share=data.max_bad_share,
+    )
+  return sources.CachedSource(source) if data.cache else source
+
+
+def verification_pairs(
+  config: config_lib.Config,
+) -> tuple[pairs.PairSet | None, pairs.PairSet | None]:
+  """The pairs to verify on, and those that a threshold is chosen on."""
+  data, evaluation = config.data, config.eval
+  if evaluation.pairs:
+    read = functools.partial(
+      pairs.lfw_pairs,
+      root=evaluation.path or data.path,
+      image_size=data.image_size,
+      crop=data.crop,
+    )
+    chosen_on = evaluation.threshold_pairs
+    return read(evaluation.pairs), read(chosen_on) if chosen_on else None
+  if data.source != "synthetic":
+    return None, None
+  unseen = synthetic.SyntheticFaces(
+    num_identities=max(20, evaluation.num_pairs // 20),
+    images_per_identity=10,
+    first_identity=UNSEEN_IDENTITY,
+    seed=config.seed,
+    image_size=data.image_size,
+  )
+  held_out = pairs.random_pairs(
+    sources.CachedSource(unseen),
+    num_pairs=evaluation.num_pairs,
+    seed=config.seed + _PAIR_SEED,
+    name="unseen identities",
+  )
+  return held_out, None
+
+
+def augmentation(data: config_lib.DataConfig) -> transforms.Augment:
+  """The random changes that every training image goes through."""
+  return transforms.Augment(
+    flip=data.flip,
+    shift=data.shift,
+    zoom=data.zoom,
+    rotate=data.rotate,
+    brightness=data.brightness,
+    contrast=data.contrast,
+    erase=data.erase,
+  )
+
+
+def run_length(config: config_lib.Config, num_images: int) -> tuple[int, int]:
+  """(total steps, steps an epoch)."""
+  per_epoch = pipeline.steps_per_epoch(num_images, config.batch_size)
+  if config.steps is not None:
+    return config.steps, per_epoch
+  assert config.epochs is not None
+  return max(1, round(config.epochs * per_epoch)), per_epoch
+
+
+def margin(
+  loss: config_lib.LossConfig,
+) -> Callable[[typing.Array], typing.Array]:
+  """The margin function with its parameters bound."""
+  if loss.name == "nsl":
+    return margins.nsl
+  if loss.name == "cosface":
+    return functools.partial(margins.cosface, margin=loss.margin)
+  return functools.partial(
+    margins.arcface,
+    margin=loss.margin,
+    guard=loss.guard,
+    gradient=loss.gradient,
+  )
+
+
+def schedule(
+  optimizer: config_lib.OptimConfig, *, total_steps: int
+) -> optax.Schedule:
+  """The learning-rate schedule of a run of this many steps."""
+  return optim.make_schedule(
+    optimizer.schedule,
+    learning_rate=optimizer.learning_rate,
+    total_steps=total_steps,
+    warmup_steps=round(optimizer.warmup * total_steps),
+    milestones=[
+      round(mark * total_steps) for mark in optimizer.milestones
+    ],
+    decay_factor=optimizer.decay_factor,
+    power=optimizer.power,
+  )
+
+
+def program(
+  config: config_lib.Config,
+  *,
+  num_classes: int,
+  total_steps: int,
+) -> Program:
+  """Builds net, loss, optimizers and the jitted functions over the mesh.
+
+  Raises:
+    ValueError: if the parts do not fit together.
+  """
+  mesh = mesh_lib.make_mesh(
+    devices=config.mesh.devices, model=config.mesh.model
+  )
+  _check_batch(config.batch_size, mesh.size)
+  backbone = functional.build(
+    config.model.name,
+    embedding_dim=config.model.embedding_dim,
+    image_size=config.data.image_size,
+    dropout=config.model.dropout,
+    dtype=jnp.dtype(config.model.dtype),
+  )
+  rate = schedule(config.optim, total_steps=total_steps)
+  optimizer = functools.partial(
+    optim.sgd,
+    rate,
+    momentum=config.optim.momentum,
+    nesterov=config.optim.nesterov,
+    weight_decay=config.optim.weight_decay,
+  )
+  trunk_tx = optimizer(clip_norm=config.optim.clip_norm or None)
+  head_tx = optimizer()
+  phi = margin(config.loss)
+  init = train_state.make_init(
+    backbone,
+    trunk_tx=trunk_tx,
+    head_tx=head_tx,
+    num_classes=num_classes,
+    mesh=mesh,
+  )
+  like = train_state.abstract(init, head_tx=head_tx, mesh=mesh)
+  step = train_step.make_train_step(
+    backbone,
+    functools.partial(
+      head_api.head_loss,
+      margin=phi,
+      scale=config.loss.scale,
+      num_classes=num_classes,
+      mesh=mesh,
+      implementation=config.head.implementation,
+    ),
+    trunk_tx=trunk_tx,
+    head_tx=head_tx,
+    schedule=rate,
+    like=like,
+    mesh=mesh,
+    seed=config.seed,
+  )
+  return Program(
+    mesh=mesh,
+    backbone=backbone,
+    like=like,
+    init=init,
+    step=step,
+    embed=train_step.make_embed(backbone, mesh=mesh),
+    chance_target=float(phi(jnp.zeros(()))),
+  )
+
+
+def _check_batch(batch_size: int, devices: int) -> None:
+  if batch_size % devices:
+    lower = batch_size // devices * devices
+    near = [n for n in (lower, lower + devices) if n]
+    raise ValueError(
+      f"batch_size={batch_size} does not divide by the {devices} devices: use"
+      f" {' or '.join(map(str, near))}"
+    )

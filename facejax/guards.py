@@ -1,0 +1,167 @@
+"""What stops a run, or warns, before it wastes hours."""
+
+import collections
+import logging
+import math
+import signal
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from facejax import typing
+
+logger = logging.getLogger("facejax")
+
+# Unreadable images are judged as a share of at least this many.
+_FEWEST_IMAGES = 1000
+# A loss within this share of chance level counts as stuck there.
+_NEAR_CHANCE = 0.98
+
+
+class NonFiniteLossError(ArithmeticError):
+  """The loss became NaN or infinite.
+
+  Attributes:
+    step: the first such step.
+    record_ids: the images of its batch.
+  """
+
+  def __init__(self, step: int, record_ids: Sequence[int]):
+    super().__init__(f"the loss is not finite at step {step}")
+    self.step = step
+    self.record_ids = record_ids
+
+
+class MetricBuffer:
+  """Keeps metrics on the devices until somebody wants to read them.
+
+  So the host waits for the devices once a log interval, not once a step.
+  """
+
+  def __init__(self):
+    self._pending = collections.deque()
+
+  def add(
+    self,
+    step: int,
+    metrics: Mapping[str, typing.Array],
+    record_ids: np.ndarray,
+  ) -> None:
+    """Takes the metrics of one step, and which images it saw."""
+    self._pending.append((step, metrics, record_ids))
+
+  def drain(self) -> dict[str, float]:
+    """Means of all metrics since the last call; {} if there were none.
+
+    Raises:
+      NonFiniteLossError: for the first step whose loss is not finite.
+    """
+    if not self._pending:
+      return {}
+    fetched = jax.device_get([metrics for _, metrics, _ in self._pending])
+    for (step, _, record_ids), metrics in zip(
+      self._pending, fetched, strict=True
+    ):
+      if not np.isfinite(metrics["loss"]):
+        raise NonFiniteLossError(step, [int(i) for i in record_ids])
+    self._pending.clear()
+    means = {
+      name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]
+    }
+    # A mean of the learning rate would be off the schedule.
+    return {**means, "learning_rate": float(fetched[-1]["learning_rate"])}
+
+
+class StuckLoss:
+  """Warns once when the loss has not left chance level for long.
+
+  Args:
+    chance: the loss when all cosines are 0.
+    patience: steps to wait for.
+  """
+
+  def __init__(self, *, chance: float, patience: int):
+    self._chance, self._patience = chance, patience
+    self._since: int | None = None
+    self._done = False
+
+  def update(self, step: int, loss: float) -> bool:
+    """Takes the mean loss of an interval; True when it warned just now."""
+    if loss < _NEAR_CHANCE * self._chance:
+      self._since = None
+    elif self._since is None:
+      self._since = step
+    if self._done or self._since is None:
+      return False
+    if step - self._since < self._patience:
+      return False
+    self._done = True
+    logger.warning(
+      "the loss has not fallen below chance level (%.2f) for %d steps: try a"
+      " smaller margin, a smaller learning rate or a longer warm-up, and check"
+      " that the labels are right",
+      self._chance,
+      step - self._since,
+    )
+    return True
+
+
+def chance_loss(*, scale: float, target: float, num_classes: int) -> float:
+  """Margin softmax loss where all cosines are 0: ln(1 + (C - 1) e^(-s phi)).
+
+  Args:
+    scale: s.
+    target: phi(0), the true class's cosine 0 after its margin.
+    num_classes: C.
+
+  >>> round(chance_loss(scale=64.0, target=-0.35, num_classes=1183), 2)
+  29.47
+  """
+  return float(np.logaddexp(0, math.log(num_classes - 1) - scale * target))
+
+
+class BadImages:
+  """Counts unreadable images and stops when they are too many.
+
+  Args:
+    max_share: largest share of the images seen.
+  """
+
+  def __init__(self, *, max_share: float):
+    self._max_share = max_share
+    self._seen = 0
+    self.count = 0
+
+  def update(self, replaced: np.ndarray) -> None:
+    """Takes, for each image of a batch, whether it had to be replaced.
+
+    Raises:
+      ValueError: if the share is exceeded.
+    """
+    self._seen += replaced.size
+    self.count += int(replaced.sum())
+    allowed = self._max_share * max(self._seen, _FEWEST_IMAGES)
+    if self.count > allowed:
+      raise ValueError(
+        f"{self.count} of {self._seen} images could not be read, more than"
+        f" data.max_bad_share={self._max_share:g} allows; the log names them."
+        " Repair or remove them, or raise data.max_bad_share"
+      )
+
+
+class StopRequest:
+  """Remembers that SIGTERM asked the run to save and stop."""
+
+  def __init__(self):
+    self.requested = False
+
+  def __enter__(self):
+    self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+    return self
+
+  def __exit__(self, *_):
+    signal.signal(signal.SIGTERM, self._previous)
+
+  def _on_signal(self, *_):
+    self.requested = True

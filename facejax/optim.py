@@ -1,0 +1,125 @@
+"""Learning-rate schedules and the optimizer chains of trunk and head."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+import optax
+
+Schedule: TypeAlias = Literal[
+  "constant", "linear", "step", "polynomial", "cosine"
+]
+
+
+def make_schedule(
+  name: Schedule,
+  *,
+  learning_rate: float,
+  total_steps: int,
+  warmup_steps: int = 0,
+  milestones: Sequence[int] = (),
+  decay_factor: float = 0.1,
+  power: float = 2.0,
+  end_learning_rate: float = 0.0,
+) -> optax.Schedule:
+  """Learning rate as a function of the step, counted from 0.
+
+  During warm-up it is lr * step / warmup_steps. After that, with t the share
+  of the remaining steps that is done:
+    constant: lr.
+    linear: straight from lr to the end value.
+    step: lr * decay_factor^(number of milestones passed).
+    polynomial: end + (lr - end) * (1 - t)^power.
+    cosine: end + (lr - end) * (1 + cos(pi t)) / 2.
+
+  Args:
+    name: one of the above.
+    learning_rate: lr, the value at the end of the warm-up.
+    total_steps: length of the run, warm-up included.
+    warmup_steps: length of the warm-up.
+    milestones: steps, counted from the start of the run ("step" only).
+    decay_factor: see "step".
+    power: see "polynomial".
+    end_learning_rate: value at total_steps.
+
+  Raises:
+    ValueError: if the name is unknown, the warm-up fills the run, or
+      milestones are not increasing or lie outside the run.
+
+  >>> rate = make_schedule("polynomial", learning_rate=0.1, total_steps=100,
+  ...                      warmup_steps=10)
+  >>> [round(float(rate(step)), 4) for step in (0, 10, 55, 100)]
+  [0.0, 0.1, 0.025, 0.0]
+  """
+  if not 0 <= warmup_steps < total_steps:
+    raise ValueError(
+      f"warm-up of {warmup_steps} steps must be shorter than the run of"
+      f" {total_steps} steps"
+    )
+  remaining = total_steps - warmup_steps
+  if name == "constant":
+    main = optax.constant_schedule(learning_rate)
+  elif name == "linear":
+    main = optax.linear_schedule(learning_rate, end_learning_rate, remaining)
+  elif name == "step":
+    main = _step_schedule(
+      learning_rate, milestones, decay_factor, warmup_steps, total_steps
+    )
+  elif name == "polynomial":
+    main = optax.polynomial_schedule(
+      learning_rate, end_learning_rate, power, remaining
+    )
+  elif name == "cosine":
+    main = optax.cosine_decay_schedule(
+      learning_rate, remaining, end_learning_rate / learning_rate
+    )
+  else:
+    raise ValueError(f"schedule {name!r}: choose one of {get_args(Schedule)}")
+  if not warmup_steps:
+    return main
+  warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+  return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def sgd(
+  schedule: optax.Schedule,
+  *,
+  momentum: float = 0.9,
+  nesterov: bool = False,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """SGD with momentum and coupled weight decay, as the field trains.
+
+  g <- clip(g); g <- g + wd w; v <- momentum v + g; w <- w - lr v. The decay
+  acts on everything, BatchNorm and PReLU included, and passes through the
+  momentum (L2 regularisation), unlike AdamW's.
+
+  Args:
+    schedule: learning rate by step.
+    momentum: in [0, 1).
+    nesterov: Nesterov's form of the momentum.
+    weight_decay: wd >= 0.
+    clip_norm: bound of the global norm of the gradient; None for no clipping.
+  """
+  chain = []
+  if clip_norm is not None:
+    chain.append(optax.clip_by_global_norm(clip_norm))
+  if weight_decay:
+    chain.append(optax.add_decayed_weights(weight_decay))
+  chain.append(optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
+  return optax.chain(*chain)
+
+
+def _step_schedule(
+  learning_rate, milestones, decay_factor, warmup_steps, total_steps
+) -> optax.Schedule:
+  ordered = sorted(set(milestones)) == list(milestones)
+  inside = all(warmup_steps < m < total_steps for m in milestones)
+  if not (milestones and ordered and inside):
+    raise ValueError(
+      f"milestones {tuple(milestones)}: the step schedule wants increasing"
+      f" steps after the warm-up ({warmup_steps}) and before the end"
+      f" ({total_steps})"
+    )
+  scales = {m - warmup_steps: decay_factor for m in milestones}
+  return optax.piecewise_constant_schedule(learning_rate, scales)

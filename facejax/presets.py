@@ -1,0 +1,161 @@
+"""The scales that every recipe offers: `cosface.py:lfw` and so on.
+
+A preset fixes data, net, schedule and evaluation; the recipe adds its loss.
+Real data is looked for in the folder that the environment variable
+FACEJAX_DATA names (default: `data` in the working folder).
+"""
+
+import os
+
+from facejax import config
+
+PRESETS = (
+  "default",
+  "lfw",
+  "casia_r50",
+  "ms1mv3_r50",
+  "glint360k_r100",
+  "wf42m_r100",
+)
+
+
+def scale(preset: str) -> config.Config:
+  """The configuration of a preset, without a loss.
+
+  Raises:
+    ValueError: if the preset is unknown; the message lists all.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}"
+    )
+  return globals()[f"_{preset}"]()
+
+
+def _folder(*parts: str) -> str:
+  return os.path.join(os.environ.get("FACEJAX_DATA", "data"), *parts)
+
+
+def _default() -> config.Config:
+  """Generated faces and a small net: minutes on a laptop CPU."""
+  return config.Config(
+    epochs=4,
+    batch_size=128,
+    data=config.DataConfig(
+      source="synthetic",
+      image_size=(64, 64),
+      num_identities=500,
+      images_per_identity=20,
+      shift=2,
+      cache=True,
+    ),
+    model=config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
+    optim=config.OptimConfig(schedule="cosine", warmup=0.1),
+    eval=config.EvalConfig(num_pairs=2000, every=150),
+    checkpoint=config.CheckpointConfig(every=150),
+  )
+
+
+def _lfw() -> config.Config:
+  """LFW View 1: train on peopleDevTrain, verify on pairsDevTest."""
+  return config.Config(
+    epochs=21,
+    batch_size=128,
+    data=config.DataConfig(
+      source="folder",
+      path=_folder("lfw_112"),
+      identities=_folder("lfw_protocol", "peopleDevTrain.txt"),
+      image_size=(64, 64),
+      shift=3,
+      cache=True,
+    ),
+    model=config.ModelConfig(name="iresnet10_slim", embedding_dim=256),
+    optim=config.OptimConfig(schedule="cosine", warmup=0.05),
+    eval=config.EvalConfig(
+      pairs=_folder("lfw_protocol", "pairsDevTest.txt"),
+      threshold_pairs=_folder("lfw_protocol", "pairsDevTrain.txt"),
+      every=300,
+    ),
+    checkpoint=config.CheckpointConfig(every=300),
+  )
+
+
+def _published(
+  *,
+  data: str,
+  net: str,
+  batch_size: int,
+  optim: config.OptimConfig,
+  steps: int | None = None,
+  epochs: float | None = None,
+) -> config.Config:
+  """What the field's large recipes share. None of them was run here."""
+  return config.Config(
+    steps=steps,
+    epochs=epochs,
+    batch_size=batch_size,
+    log_every=50,
+    data=config.DataConfig(
+      source="folder",
+      path=_folder(data),
+      image_size=(112, 112),
+      threads=16,
+      workers=8,
+    ),
+    model=config.ModelConfig(
+      name=net,  # pyright: ignore[reportArgumentType]
+      embedding_dim=512,
+      dtype="bfloat16",
+    ),
+    optim=optim,
+    eval=config.EvalConfig(
+      pairs=_folder("lfw_protocol", "pairs.txt"),
+      path=_folder("lfw_112"),
+      every=2000,
+    ),
+    checkpoint=config.CheckpointConfig(every=2000),
+  )
+
+
+def _casia_r50() -> config.Config:
+  """Deng et al., ArcFace, 2019, section 3.1: CASIA-WebFace, ResNet-50."""
+  return _published(
+    data="casia_webface",
+    net="iresnet50",
+    batch_size=512,
+    steps=32_000,
+    optim=config.OptimConfig(schedule="step", milestones=(20 / 32, 28 / 32)),
+  )
+
+
+def _ms1mv3_r50() -> config.Config:
+  """The field's MS1MV3 schedule: linear to 0 over 20 epochs, 8 x 128."""
+  return _published(
+    data="ms1mv3",
+    net="iresnet50",
+    batch_size=1024,
+    epochs=20,
+    optim=config.OptimConfig(schedule="linear"),
+  )
+
+
+def _glint360k_r100() -> config.Config:
+  """The field's Glint360K schedule: as MS1MV3, with weight decay 1e-4."""
+  return _published(
+    data="glint360k",
+    net="iresnet100",
+    batch_size=1024,
+    epochs=20,
+    optim=config.OptimConfig(schedule="linear", weight_decay=1e-4),
+  )
+
+
+def _wf42m_r100() -> config.Config:
+  """The field's WebFace42M schedule on 32 x 128, lr scaled, warm-up."""
+  return _published(
+    data="webface42m",
+    net="iresnet100",
+    batch_size=4096,
+    epochs=20,
+    optim=config.OptimConfig(learning_rate=0.4, schedule="linear", warmup=0.1),
+  )

@@ -1,0 +1,145 @@
+"""From a command line to a configuration: recipes, presets and overrides.
+
+A recipe is a Python file with a function `get_config(preset) -> Config`. It is
+code: run only recipes that you trust.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import pathlib
+import runpy
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from facejax import config as config_lib
+
+_DESCRIPTION = """Train a face embedding with margin softmax.
+
+Examples:
+  python -m facejax.train --config cosface.py
+      generated faces, a small net: minutes on a laptop CPU
+  python -m facejax.train --config cosface.py:lfw
+      LFW, from the folder that FACEJAX_DATA names (default: ./data)
+  python -m facejax.train --config arcface.py --data.source folder \\
+      --data.path my_faces --optim.learning-rate 0.05
+      your own folder of identity/image.jpg
+  python -m facejax.train --config cosface.py:ms1mv3_r50 --dry-run
+      build and compile, print sizes and memory, stop
+
+The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
+looked for in the working folder, then among the installed ones: %s.
+Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run the
+same command again), 1 anything else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(config_lib.Config):
+  """The command line: a configuration and what to do with it."""
+
+  config: str = "cosface.py"
+  """Recipe, and after a colon its preset: cosface.py:lfw."""
+  dry_run: bool = False
+  """Build and compile everything, print the table, stop."""
+  print_config: bool = False
+  """Print the resolved configuration as JSON, stop."""
+
+  def to_config(self) -> config_lib.Config:
+    """The configuration alone."""
+    names = [field.name for field in dataclasses.fields(config_lib.Config)]
+    return config_lib.Config(**{name: getattr(self, name) for name in names})
+
+
+def parse(arguments: Sequence[str]) -> Command:
+  """Reads a command line; prints help or a mistake and exits on its own.
+
+  The recipe named by --config provides the defaults that the other flags
+  override.
+
+  Raises:
+    ValueError, FileNotFoundError: if the recipe is unknown or broken, or a
+      value is out of range.
+  """
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument("--config", default=Command.config)
+  name = first.parse_known_args(arguments)[0].config
+  recipe = load(name)
+  command = tyro.cli(
+    Command,
+    default=Command(**vars(recipe), config=name),
+    args=list(arguments),
+    prog="python -m facejax.train",
+    description=_DESCRIPTION % ", ".join(p.name for p in installed()),
+    config=(tyro.conf.FlagCreatePairsOff,),
+  )
+  if command.steps is not None and recipe.steps is None:
+    command = dataclasses.replace(command, epochs=None)
+  elif command.epochs is not None and recipe.epochs is None:
+    command = dataclasses.replace(command, steps=None)
+  config_lib.validate(command)
+  return command
+
+
+def load(name: str) -> config_lib.Config:
+  """Runs the recipe `NAME[:PRESET]` and returns its configuration.
+
+  Raises:
+    FileNotFoundError: if there is no such recipe; lists those that exist.
+    ValueError: if the file is no recipe, or has no such preset.
+  """
+  stem, _, preset = name.partition(":")
+  path = _find(stem)
+  get_config = runpy.run_path(str(path)).get("get_config")
+  if not callable(get_config):
+    raise ValueError(
+      f"{path} is not a recipe: it must define get_config(preset)"
+    )
+  config = get_config(preset) if preset else get_config()
+  if not isinstance(config, config_lib.Config):
+    raise ValueError(
+      f"{path}: get_config() returned {type(config).__name__}, not a"
+      " facejax.config.Config"
+    )
+  run_name = f"{path.stem}-{preset}" if preset else path.stem
+  return dataclasses.replace(
+    config, name=run_name, workdir=config.workdir or f"runs/{run_name}"
+  )
+
+
+def installed() -> list[pathlib.Path]:
+  """The recipes that come with the package, by name."""
+  package = pathlib.Path(__file__).parent
+  # Inside a wheel, or beside the package in a checkout.
+  folders = (package / "recipes", package.parent / "configs")
+  folder = next((f for f in folders if f.is_dir()), None)
+  return sorted(folder.glob("[!_]*.py")) if folder else []
+
+
+def _find(stem: str) -> pathlib.Path:
+  file_name = stem if stem.endswith(".py") else f"{stem}.py"
+  here = pathlib.Path(file_name)
+  if here.is_file():
+    return here
+  known = {path.name: path for path in installed()}
+  if file_name in known:
+    return known[file_name]
+  local = {p.name for p in pathlib.Path().glob("*.py") if _is_recipe(p)}
+  names = sorted({*known, *local})
+  near = difflib.get_close_matches(file_name, names, n=1)
+  hint = f"; did you mean {near[0]}?" if near else ""
+  raise FileNotFoundError(
+    f"no recipe {file_name!r} in the working folder or among the installed"
+    f" ones: {', '.join(names)}{hint}"
+  )
+
+
+def _is_recipe(path: pathlib.Path) -> bool:
+  return "def get_config(" in path.read_text(errors="ignore")
+
+
+def fail(error: BaseException) -> int:
+  """Prints a mistake of the user in one message; returns the exit code."""
+  print(f"error: {error}", file=sys.stderr)
+  return 2

@@ -1,0 +1,132 @@
+"""What a run says about itself before it starts."""
+
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+
+import jax
+import rich.box
+import rich.console
+import rich.table
+
+from facejax import assemble, checkpoint, train_state
+from facejax import config as config_lib
+from facejax.data import sources
+from facejax.models import functional
+
+_MIB = 2**20
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs between runs, unless JAX was told where itself.
+
+  The folder is named after what a compiled program depends on: jaxlib and the
+  kind of machine (a program of another CPU may crash).
+  """
+  if jax.config.jax_compilation_cache_dir:
+    return
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  machine = platform.machine() + _cpu_features()
+  kind = "-".join(
+    (
+      importlib.metadata.version("jaxlib"),
+      jax.default_backend(),
+      hashlib.sha256(machine.encode()).hexdigest()[:8],
+    )
+  )
+  folder = pathlib.Path(base) / "facejax" / "xla" / kind
+  jax.config.update("jax_compilation_cache_dir", str(folder))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def table(
+  config: config_lib.Config,
+  program: assemble.Program,
+  images: sources.Source,
+  *,
+  total_steps: int,
+  steps_per_epoch: int,
+) -> rich.table.Table:
+  """Devices, sizes and the memory that the state takes on each device."""
+  like, net = program.like, program.backbone
+  shape = program.mesh.shape
+  device = program.mesh.devices.flat[0]
+  trunk = _bytes(like.params)
+  rows = {
+    "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
+    f" data {shape['data']} x model {shape['model']}",
+    "images": f"{len(images):,} of {images.num_classes:,} identities,"
+    f" {net.image_size[0]} x {net.image_size[1]}",
+    "steps": f"{total_steps:,} of {config.batch_size} images"
+    f" ({total_steps / steps_per_epoch:.3g} epochs)",
+    "net": f"{net.name}, {functional.count(like.params):,} parameters,"
+    f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
+    "head": f"{config.head.implementation}, {images.num_classes:,} classes x"
+    f" {net.embedding_dim} = {images.num_classes * net.embedding_dim:,}"
+    " parameters",
+    "loss": f"{config.loss.name}, scale {config.loss.scale:g}, margin"
+    f" {config.loss.margin:g}, gradient {config.loss.gradient}",
+    "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
+    f" optimizer {_mib(_bytes(like.trunk_optimizer))};"
+    f" prototypes {_mib(_bytes(like.prototypes))},"
+    f" gradient {_mib(_bytes(like.prototypes))},"
+    f" optimizer {_mib(_bytes(like.head_optimizer))},"
+    f" logits {_mib(_logits(config, program))} a copy",
+    "checkpoint": f"{_mib(checkpoint.bytes_on_disk(like))}, up to"
+    f" {config.checkpoint.keep + config.checkpoint.keep_best} kept in"
+    f" {config.workdir}",
+  }
+  return _two_columns(f"facejax {config.name}", rows)
+
+
+def compiled_table(compiled: jax.stages.Compiled) -> rich.table.Table:
+  """What the compiled step really takes."""
+  memory = compiled.memory_analysis()
+  return _two_columns(
+    "compiled step, a device",
+    {
+      "arguments": _mib(memory.argument_size_in_bytes),
+      "of which reused": _mib(memory.alias_size_in_bytes),
+      "temporaries": _mib(memory.temp_size_in_bytes),
+    },
+  )
+
+
+def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
+  out = rich.table.Table(title=title, show_header=False, box=rich.box.SIMPLE)
+  for name, text in rows.items():
+    out.add_row(name, text)
+  return out
+
+
+def _logits(config: config_lib.Config, program: assemble.Program) -> int:
+  shape = program.mesh.shape
+  rows = program.like.prototypes.shape[0]
+  if config.head.implementation == "dense":
+    return 4 * config.batch_size * rows
+  return 4 * config.batch_size // shape["data"] * (rows // shape["model"])
+
+
+def _bytes(tree) -> int:
+  """Bytes of a tree of abstract arrays on one device."""
+  total = 0
+  for leaf in jax.tree.leaves(tree):
+    shape = leaf.sharding.shard_shape(leaf.shape)
+    total += leaf.dtype.itemsize * functional.count(
+      jax.ShapeDtypeStruct(shape, leaf.dtype)
+    )
+  return total
+
+
+def _mib(size: int) -> str:
+  return f"{size / _MIB:,.1f} MiB"
+
+
+def _cpu_features() -> str:
+  info = pathlib.Path("/proc/cpuinfo")
+  if not info.exists():
+    return platform.processor()
+  lines = info.read_text().splitlines()
+  return next((line for line in lines if line.startswith("flags")), "")

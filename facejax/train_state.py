@@ -1,0 +1,115 @@
+"""Everything that training changes, and where it lies on the mesh."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from facejax import mesh as mesh_lib
+from facejax import typing
+from facejax.head import api as head_api
+from facejax.models import functional
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """The state of a run; all randomness follows from (seed, step).
+
+  Attributes:
+    step: int32, updates done.
+    params: the trunk's weights.
+    stats: the trunk's running BatchNorm statistics.
+    prototypes: [rows, dim], the class weight matrix; rows beyond the true
+      class count are zero.
+    trunk_optimizer: optimizer state of the trunk.
+    head_optimizer: optimizer state of the prototypes, split like them.
+  """
+
+  step: typing.Array
+  params: typing.Params
+  stats: typing.Params
+  prototypes: typing.Array
+  trunk_optimizer: optax.OptState
+  head_optimizer: optax.OptState
+
+
+def has_class_axis(path: str) -> bool:
+  """Whether a leaf, by its path, may have rows of classes (and padding).
+
+  >>> has_class_axis(".prototypes"), has_class_axis(".params['linear']")
+  (True, False)
+  """
+  return path.startswith((".prototypes", ".head_optimizer"))
+
+
+def make_init(
+  backbone: functional.Backbone,
+  *,
+  trunk_tx: optax.GradientTransformation,
+  head_tx: optax.GradientTransformation,
+  num_classes: int,
+  mesh: jax.sharding.Mesh,
+) -> Callable[[typing.PRNGKey], TrainState]:
+  """The function key -> TrainState at step 0, to be jitted by `create`."""
+
+  def init(key):
+    trunk_key, head_key = jax.random.split(key)
+    params, stats = backbone.init(trunk_key)
+    prototypes = head_api.init_prototypes(
+      head_key, num_classes=num_classes, dim=backbone.embedding_dim, mesh=mesh
+    )
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      stats=stats,
+      prototypes=prototypes,
+      trunk_optimizer=trunk_tx.init(params),
+      head_optimizer=head_tx.init(prototypes),
+    )
+
+  return init
+
+
+def abstract(
+  init: Callable[[typing.PRNGKey], TrainState],
+  *,
+  head_tx: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+) -> TrainState:
+  """Shapes, types and shardings of the state, without allocating it.
+
+  Under automatic sharding, jit(optimizer.init) would put the whole state of
+  the head on one device; so its placement is spelled out leaf by leaf.
+  """
+  shapes: Any = jax.eval_shape(init, jax.random.key(0))
+  replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
+  by_class = mesh_lib.sharding(mesh, mesh_lib.CLASSES)
+  placement = dataclasses.replace(
+    jax.tree.map(lambda _: replicated, shapes),
+    prototypes=by_class,
+    head_optimizer=optax.tree_map_params(
+      head_tx,
+      lambda _: by_class,
+      shapes.head_optimizer,
+      transform_non_params=lambda _: replicated,
+    ),
+  )
+  return jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=where
+    ),
+    shapes,
+    placement,
+  )
+
+
+def create(
+  init: Callable[[typing.PRNGKey], TrainState], like: TrainState, *, seed: int
+) -> TrainState:
+  """The state at step 0, each part made on the device where it lives."""
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+  return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))

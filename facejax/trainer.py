@@ -1,0 +1,244 @@
+"""One training run: restore, train, verify, save, report."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from facejax import (
+  assemble,
+  checkpoint,
+  guards,
+  telemetry,
+  train_state,
+)
+from facejax import config as config_lib
+from facejax import mesh as mesh_lib
+from facejax.data import pairs as pairs_lib
+from facejax.data import pipeline, sources
+from facejax.evals import verification
+from facejax.metrics import verification as metrics_lib
+
+logger = logging.getLogger("facejax")
+
+# Steps at chance level after which the run warns.
+_PATIENCE = 500
+# Files named when the loss is not finite.
+_NAMED_IMAGES = 5
+
+
+class Stopped(Exception):
+  """SIGTERM asked the run to stop; everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """What a run reads.
+
+  Attributes:
+    images: the training images.
+    pairs: verification pairs, if any.
+    threshold_pairs: pairs that a threshold for `pairs` is chosen on, if any.
+  """
+
+  images: sources.Source
+  pairs: pairs_lib.PairSet | None
+  threshold_pairs: pairs_lib.PairSet | None
+
+  def fingerprint(self) -> dict[str, int]:
+    """What must not change between the parts of a run."""
+    return {
+      "num_images": len(self.images),
+      "num_classes": self.images.num_classes,
+    }
+
+
+class Trainer:
+  """Carries a run from its last checkpoint to its end.
+
+  Attributes:
+    results: verification results of the last step, once it is reached.
+
+  Args:
+    config: what to run.
+    program: the compiled side, from `assemble.program`.
+    data: what to read.
+    total_steps: length of the run.
+    checkpoints: of the run's folder.
+    log: the run's telemetry.
+    stop: watched for a request to save and stop.
+  """
+
+  def __init__(
+    self,
+    config: config_lib.Config,
+    program: assemble.Program,
+    data: Data,
+    *,
+    total_steps: int,
+    checkpoints: checkpoint.Checkpoints,
+    log: telemetry.Telemetry,
+    stop: guards.StopRequest,
+  ):
+    self._config, self._program, self._data = config, program, data
+    self._total_steps = total_steps
+    self._checkpoints, self._log, self._stop = checkpoints, log, stop
+    self.results: list[verification.Verification] | None = None
+    self._metrics = guards.MetricBuffer()
+    self._bad = guards.BadImages(max_share=config.data.max_bad_share)
+    self._stuck = guards.StuckLoss(
+      chance=guards.chance_loss(
+        scale=config.loss.scale,
+        target=program.chance_target,
+        num_classes=data.images.num_classes,
+      ),
+      patience=_PATIENCE,
+    )
+
+  def train(
+    self, state: train_state.TrainState, step_fn: Any
+  ) -> train_state.TrainState:
+    """Trains from the state's step to the end; saves and logs on the way.
+
+    Raises:
+      Stopped: after saving, when a stop was requested.
+      NonFiniteLossError: before anything damaged is saved.
+      ValueError: when too many images cannot be read.
+    """
+    step = int(state.step)
+    batches = self._batches(step)
+    try:
+      for step in range(step + 1, self._total_steps + 1):
+        with self._log.waiting():
+          batch = next(batches)
+        self._bad.update(batch["replaced"])
+        placed = mesh_lib.put_batch(
+          {"images": batch["image"], "labels": batch["label"]},
+          self._program.mesh,
+        )
+        state, metrics = step_fn(state, placed["images"], placed["labels"])
+        self._metrics.add(step, metrics, batch["record_id"])
+        self._log.advance(step)
+        self._after(step, state)
+    finally:
+      batches.close()
+    return state
+
+  def verify(
+    self, state: train_state.TrainState
+  ) -> list[verification.Verification]:
+    """Scores all pair sets; [] without any.
+
+    The first is the one to report; its threshold on the second set, if there
+    is one, is among its metrics.
+
+    Raises:
+      Stopped: when a stop was requested meanwhile.
+    """
+    if self._data.pairs is None:
+      return []
+
+    def embed(images: np.ndarray) -> np.ndarray:
+      if self._stop.requested:
+        raise Stopped
+      placed = mesh_lib.put_batch({"images": images}, self._program.mesh)
+      return np.asarray(
+        self._program.embed(state.params, state.stats, placed["images"])
+      )
+
+    devices = self._program.mesh.size
+    size = -(-self._config.eval.batch_size // devices) * devices
+    if self._data.threshold_pairs is None:
+      return [
+        verification.evaluate_pairs(embed, self._data.pairs, batch_size=size)
+      ]
+    chosen_on = verification.evaluate_pairs(
+      embed, self._data.threshold_pairs, batch_size=size
+    )
+    threshold = metrics_lib.best_threshold(chosen_on.scores, chosen_on.same)
+    result = verification.evaluate_pairs(
+      embed, self._data.pairs, batch_size=size, threshold=threshold
+    )
+    return [result, chosen_on]
+
+  def _batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    data = self._config.data
+    return pipeline.batches(
+      self._data.images,
+      batch_size=self._config.batch_size,
+      seed=self._config.seed,
+      start_step=start_step,
+      augment=assemble.augmentation(data),
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      threads=data.threads,
+      workers=data.workers,
+    )
+
+  def _after(self, step: int, state: train_state.TrainState) -> None:
+    """Logs, verifies and saves what is due after a step."""
+    config, last = self._config, step == self._total_steps
+    if step % config.log_every == 0 or last:
+      self._write_metrics(step)
+    results: list[verification.Verification] = []
+    if last or (config.eval.every and step % config.eval.every == 0):
+      results = self._verify_or_stop(step, state)
+    due = last or step % config.checkpoint.every == 0 or bool(results)
+    if self._stop.requested or due:
+      self._save(step, state, results)
+    if self._stop.requested:
+      raise Stopped
+
+  def _verify_or_stop(self, step, state) -> list[verification.Verification]:
+    with self._log.paused():
+      try:
+        results = self.verify(state)
+      except Stopped:
+        return []
+    scalars = dict(item for result in results for item in result.items())
+    if scalars:
+      self._log.evaluation(step, scalars)
+    if step == self._total_steps:
+      self.results = results
+    return results
+
+  def _save(self, step, state, results) -> None:
+    # Reads the metrics first: nothing that is not finite is ever saved.
+    self._write_metrics(step)
+    with self._log.paused():
+      self._checkpoints.save(
+        step,
+        state,
+        metrics=results[0].metrics if results else None,
+        metadata=self._data.fingerprint(),
+      )
+
+  def _write_metrics(self, step: int) -> None:
+    try:
+      scalars = self._metrics.drain()
+    except guards.NonFiniteLossError as error:
+      self._explain(error)
+      raise
+    if not scalars:
+      return
+    if self._bad.count:
+      scalars["bad_images"] = self._bad.count
+    self._log.train(step, scalars)
+    self._stuck.update(step, scalars["loss"])
+
+  def _explain(self, error: guards.NonFiniteLossError) -> None:
+    names = [self._data.images.name(i) for i in error.record_ids]
+    saved = self._checkpoints.steps
+    logger.error(
+      "%s. Images of that batch (record ids %s): %s … Last good checkpoint:"
+      " %s. Try a smaller optim.learning_rate, a longer optim.warmup or"
+      " optim.clip_norm",
+      error,
+      error.record_ids,
+      ", ".join(names[:_NAMED_IMAGES]),
+      f"step {saved[-1]}" if saved else "none yet",
+    )
