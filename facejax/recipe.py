@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import tyro
 
 from facejax import config as config_lib
+from facejax import validation
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -74,11 +75,12 @@ def parse(arguments: Sequence[str]) -> Command:
     description=_DESCRIPTION % ", ".join(p.name for p in installed()),
     config=(tyro.conf.FlagCreatePairsOff,),
   )
-  if command.steps is not None and recipe.steps is None:
+  # A length on the command line replaces the recipe's, in whichever unit.
+  if command.steps != recipe.steps and command.epochs == recipe.epochs:
     command = dataclasses.replace(command, epochs=None)
-  elif command.epochs is not None and recipe.epochs is None:
+  elif command.epochs != recipe.epochs and command.steps == recipe.steps:
     command = dataclasses.replace(command, steps=None)
-  config_lib.validate(command)
+  validation.validate(command)
   return command
 
 

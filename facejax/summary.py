@@ -2,16 +2,18 @@
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
+from typing import Any
 
 import jax
 import rich.box
 import rich.console
 import rich.table
 
-from facejax import assemble, checkpoint, train_state
+from facejax import assemble, checkpoint
 from facejax import config as config_lib
 from facejax.data import sources
 from facejax.models import functional
@@ -25,7 +27,7 @@ def use_compilation_cache() -> None:
   The folder is named after what a compiled program depends on: jaxlib and the
   kind of machine (a program of another CPU may crash).
   """
-  if jax.config.jax_compilation_cache_dir:
+  if jax.config.values["jax_compilation_cache_dir"]:
     return
   base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   machine = platform.machine() + _cpu_features()
@@ -83,7 +85,7 @@ def table(
 
 def compiled_table(compiled: jax.stages.Compiled) -> rich.table.Table:
   """What the compiled step really takes."""
-  memory = compiled.memory_analysis()
+  memory: Any = compiled.memory_analysis()
   return _two_columns(
     "compiled step, a device",
     {
@@ -114,9 +116,7 @@ def _bytes(tree) -> int:
   total = 0
   for leaf in jax.tree.leaves(tree):
     shape = leaf.sharding.shard_shape(leaf.shape)
-    total += leaf.dtype.itemsize * functional.count(
-      jax.ShapeDtypeStruct(shape, leaf.dtype)
-    )
+    total += leaf.dtype.itemsize * math.prod(shape)
   return total
 
 

@@ -65,11 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
   # ---- Train.
   workdir.write(folder, config)
-  with guards.StopRequest() as stop, checkpoint.Checkpoints(
-    folder / "checkpoints",
-    keep=config.checkpoint.keep,
-    keep_best=config.checkpoint.keep_best,
-  ) as checkpoints:
+  with (
+    guards.StopRequest() as stop,
+    checkpoint.Checkpoints(
+      folder / "checkpoints",
+      keep=config.checkpoint.keep,
+      keep_best=config.checkpoint.keep_best,
+    ) as checkpoints,
+  ):
     telemetry.setup_logging(folder, terminal=None)
     try:
       state = _restore_or_create(config, program, data, checkpoints)

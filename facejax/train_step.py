@@ -1,6 +1,7 @@
 """The training step and the embedding function, jitted over the mesh."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,11 +75,12 @@ def make_train_step(
     )
     metrics["gradient_norm"] = optax.tree.norm(gradients[0])
     metrics["learning_rate"] = jnp.asarray(schedule(state.step))
+    prototypes: Any = optax.apply_updates(state.prototypes, head_updates)
     new_state = train_state.TrainState(
       step=state.step + 1,
       params=optax.apply_updates(state.params, trunk_updates),
       stats=stats,
-      prototypes=optax.apply_updates(state.prototypes, head_updates),
+      prototypes=prototypes,
       trunk_optimizer=trunk_optimizer,
       head_optimizer=head_optimizer,
     )

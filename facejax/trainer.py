@@ -2,8 +2,7 @@
 
 import dataclasses
 import logging
-import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -109,10 +108,10 @@ class Trainer:
       NonFiniteLossError: before anything damaged is saved.
       ValueError: when too many images cannot be read.
     """
-    step = int(state.step)
-    batches = self._batches(step)
+    start_step = int(state.step)
+    batches = self._batches(start_step)
     try:
-      for step in range(step + 1, self._total_steps + 1):
+      for step in range(start_step + 1, self._total_steps + 1):
         with self._log.waiting():
           batch = next(batches)
         self._bad.update(batch["replaced"])
@@ -165,7 +164,7 @@ class Trainer:
     )
     return [result, chosen_on]
 
-  def _batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+  def _batches(self, start_step: int) -> Generator[dict[str, np.ndarray]]:
     data = self._config.data
     return pipeline.batches(
       self._data.images,

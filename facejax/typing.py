@@ -1,6 +1,5 @@
 """Names for the array types that signatures use."""
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -10,4 +9,4 @@ Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 PRNGKey: TypeAlias = jax.Array
 # A tree of nested plain dictionaries whose leaves are arrays.
-Params: TypeAlias = Mapping[Any, Any]
+Params: TypeAlias = Any

@@ -17,13 +17,13 @@ from typing import Any
 
 import jax
 
+import facejax
 from facejax import config as config_lib
 
 # May differ on resume: where things are, how often to look, on what devices.
 _FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.", "data.path")
 _FREE_DATA = ("data.threads", "data.workers", "data.cache", "data.identities")
-_PACKAGES = [
-  "facejax",
+_PACKAGES = (
   "jax",
   "jaxlib",
   "flax",
@@ -31,7 +31,7 @@ _PACKAGES = [
   "orbax-checkpoint",
   "grain",
   "numpy",
-]
+)
 
 
 def to_json(config: config_lib.Config) -> str:
@@ -91,6 +91,7 @@ def _environment() -> dict[str, Any]:
   return {
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "command": sys.argv,
+    "facejax": facejax.__version__,
     "python": platform.python_version(),
     "platform": platform.platform(),
     "cpu_count": os.cpu_count(),

@@ -45,7 +45,7 @@ def batches(
   process_count: int = 1,
   threads: int = 1,
   workers: int = 0,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
   """Streams shuffled, augmented batches without end.
 
   The global batch of a step depends on `seed` and the step alone: not on where
@@ -99,7 +99,7 @@ def batches(
   return _closing(dataset)
 
 
-def _closing(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+def _closing(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]]:
   iterator = iter(dataset)
   try:
     yield from iterator

@@ -1,0 +1,76 @@
+"""What stops a run or warns."""
+
+import logging
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from facejax import guards
+
+
+def step_metrics(loss, rate=0.1):
+  return {"loss": jnp.float32(loss), "learning_rate": jnp.float32(rate)}
+
+
+def test_buffer_averages_and_forgets():
+  buffer = guards.MetricBuffer()
+  assert buffer.drain() == {}
+  for step, loss in enumerate([1.0, 2.0, 6.0]):
+    buffer.add(step, step_metrics(loss, rate=step), np.arange(4))
+  assert buffer.drain() == {"loss": 3.0, "learning_rate": 2.0}
+  assert buffer.drain() == {}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_buffer_names_the_first_bad_step(bad):
+  buffer = guards.MetricBuffer()
+  for step, loss in enumerate([1.0, bad, bad], start=10):
+    buffer.add(step, step_metrics(loss), np.array([step, step + 100]))
+  with pytest.raises(guards.NonFiniteLossError, match="step 11") as caught:
+    buffer.drain()
+  assert caught.value.record_ids == [11, 111]
+
+
+def test_chance_is_the_loss_at_zero_cosines():
+  logits = np.zeros(100)
+  logits[0] = -0.35 * 64
+  expected = np.log(np.exp(logits).sum()) - logits[0]
+  assert guards.chance_loss(
+    scale=64.0, target=-0.35, num_classes=100
+  ) == pytest.approx(expected)
+
+
+def test_stuck_loss_warns_once_and_only_when_stuck(caplog):
+  caplog.set_level(logging.WARNING, logger="facejax")
+  moving = guards.StuckLoss(chance=10.0, patience=100)
+  assert not any(
+    moving.update(step, 9.0 if step == 60 else 11.0)
+    for step in range(0, 150, 20)
+  )
+  stuck = guards.StuckLoss(chance=10.0, patience=100)
+  warned = [stuck.update(step, 10.1) for step in range(0, 400, 20)]
+  assert warned.index(True) == 5 and sum(warned) == 1
+  assert "chance level (10.00) for 100 steps" in caplog.text
+
+
+def test_bad_images_are_tolerated_up_to_their_share():
+  bad = guards.BadImages(max_share=0.01)
+  for _ in range(10):
+    bad.update(np.array([True] + [False] * 99))
+  assert bad.count == 10
+  with pytest.raises(ValueError, match="12 of 600.*max_bad_share=0.01"):
+    strict = guards.BadImages(max_share=0.01)
+    for _ in range(10):
+      strict.update(np.array([True] * 2 + [False] * 98))
+
+
+def test_stop_request_hears_sigterm_and_gives_the_handler_back():
+  before = signal.getsignal(signal.SIGTERM)
+  with guards.StopRequest() as stop:
+    assert not stop.requested
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested
+  assert signal.getsignal(signal.SIGTERM) == before
