@@ -161,9 +161,7 @@ def schedule(
     learning_rate=optimizer.learning_rate,
     total_steps=total_steps,
     warmup_steps=round(optimizer.warmup * total_steps),
-    milestones=[
-      round(mark * total_steps) for mark in optimizer.milestones
-    ],
+    milestones=[round(mark * total_steps) for mark in optimizer.milestones],
     decay_factor=optimizer.decay_factor,
     power=optimizer.power,
   )

@@ -4,11 +4,16 @@ Storage flips bits now and then, and array formats do not always notice. A
 digest taken on the device before an array is written, and again after it was
 read back, does. Sums of integers do not depend on their order, so one device
 and a thousand agree on it, whatever the sharding.
+
+`describe` makes the record of a whole state: path, shape, dtype and digest of
+every leaf; `check_layout` and `changed_leaves` hold another state against it.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-
 from jax import lax
 
 
@@ -58,7 +63,8 @@ def digest(array: jax.Array) -> jax.Array:
   its digest as it is. Elements 2^32 places apart share a factor, so that only
   an exchange of such two would be missed.
 
-  The sum is fused with what it sums: no copy of the array is made.
+  Accelerators fuse the sum with what it sums and copy nothing; XLA's CPU
+  backend holds one temporary as large as the array.
 
   Args:
     array: any shape and sharding; boolean, integer, floating-point (complex
@@ -77,3 +83,71 @@ def digest(array: jax.Array) -> jax.Array:
   bits = _bits(array)
   place = _mix(_element_index(bits.shape)) | jnp.uint32(1)
   return jnp.sum(_mix(bits * place), dtype=jnp.uint32)
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+  """Leaves by path, written as in Python, in the order of `jax.tree.leaves`.
+
+  >>> named_leaves({"params": {"b": 1, "a": [2, 3]}})
+  {"['params']['a'][0]": 2, "['params']['a'][1]": 3, "['params']['b']": 1}
+  """
+  return {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def describe(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, Any]]:
+  """JSON record of named arrays: the shape, dtype and digest of each."""
+  digests = jax.device_get({k: digest(x) for k, x in leaves.items()})
+  return {
+    name: {
+      "shape": list(leaf.shape),
+      "dtype": str(leaf.dtype),
+      "digest": int(digests[name]),
+    }
+    for name, leaf in leaves.items()
+  }
+
+
+def changed_leaves(
+  record: Mapping[str, Mapping[str, Any]], leaves: Mapping[str, jax.Array]
+) -> list[str]:
+  """Names of the arrays whose digest is not the one on `record`."""
+  now = describe(leaves)
+  return [k for k in leaves if now[k]["digest"] != record[k]["digest"]]
+
+
+def check_layout(
+  record: Mapping[str, Mapping[str, Any]],
+  wanted: Mapping[str, jax.ShapeDtypeStruct],
+  *,
+  resizable: Callable[[str], bool] = lambda path: False,
+  partial: bool = False,
+) -> None:
+  """Checks that arrays on `record` can be read as the `wanted` ones.
+
+  Args:
+    record: as made by `describe`.
+    wanted: shape and dtype by path.
+    resizable: whether the first axis of the leaf at a path may differ.
+    partial: whether the record may hold more than is wanted.
+
+  Raises:
+    ValueError: naming every leaf that is missing, not wanted, or of another
+      shape or dtype.
+  """
+  problems = [f"{k}: not stored" for k in wanted.keys() - record.keys()]
+  if not partial:
+    problems += [f"{k}: not wanted" for k in record.keys() - wanted.keys()]
+  for name in wanted.keys() & record.keys():
+    leaf, stored = wanted[name], tuple(record[name]["shape"])
+    only_rows = len(leaf.shape) == len(stored) and leaf.shape[1:] == stored[1:]
+    if leaf.shape != stored and not (only_rows and resizable(name)):
+      problems.append(f"{name}: stored shape {stored}, wanted {leaf.shape}")
+    if str(leaf.dtype) != record[name]["dtype"]:
+      problems.append(
+        f"{name}: stored as {record[name]['dtype']}, wanted {leaf.dtype}"
+      )
+  if problems:
+    raise ValueError("\n  ".join(["", *sorted(problems)]))
