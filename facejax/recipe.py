@@ -24,8 +24,8 @@ Examples:
       generated faces, a small net: minutes on a laptop CPU
   python -m facejax.train --config cosface.py:lfw
       LFW, from the folder that FACEJAX_DATA names (default: ./data)
-  python -m facejax.train --config arcface.py --data.source folder \\
-      --data.path my_faces --optim.learning-rate 0.05
+  python -m facejax.train --config arcface.py --data.path my_faces \\
+      --optim.learning-rate 0.05
       your own folder of identity/image.jpg
   python -m facejax.train --config cosface.py:ms1mv3_r50 --dry-run
       build and compile, print sizes and memory, stop
@@ -75,12 +75,20 @@ def parse(arguments: Sequence[str]) -> Command:
     description=_DESCRIPTION % ", ".join(p.name for p in installed()),
     config=(tyro.conf.FlagCreatePairsOff,),
   )
-  # A length on the command line replaces the recipe's, in whichever unit.
+  command = _reconcile(command, recipe)
+  validation.validate(command)
+  return command
+
+
+def _reconcile(command: Command, recipe: config_lib.Config) -> Command:
+  """Lets a flag replace what it contradicts in the recipe."""
   if command.steps != recipe.steps and command.epochs == recipe.epochs:
     command = dataclasses.replace(command, epochs=None)
   elif command.epochs != recipe.epochs and command.steps == recipe.steps:
     command = dataclasses.replace(command, steps=None)
-  validation.validate(command)
+  if command.data.path and not recipe.data.path:
+    folder = dataclasses.replace(command.data, source="folder")
+    command = dataclasses.replace(command, data=folder)
   return command
 
 

@@ -24,6 +24,7 @@ FLOORS = {
   "digest": 2,
   "quiet": 2,
   "retention": 2,
+  "stopwatch": 2,
   "mesh": 2,
   "optim": 2,
   "checkpoint": 3,

@@ -73,6 +73,11 @@ def test_a_length_replaces_the_recipes(flags, steps, epochs):
   assert (command.steps, command.epochs) == (steps, epochs)
 
 
+def test_a_path_means_a_folder():
+  assert recipe.parse(["--data.path", "faces"]).data.source == "folder"
+  assert recipe.parse([]).data.source == "synthetic"
+
+
 def test_working_folder_comes_first(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   own = "from facejax import config\ndef get_config():\n  return config.Config"

@@ -1,0 +1,77 @@
+"""Speed of a training loop, apart from its pauses and its first step."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+
+class Stopwatch:
+  """Images per second, share of input wait, and time to go.
+
+  It starts when the first step has been dispatched, so that compiling that
+  step counts for nothing. Until then, and over no steps, a speed is NaN.
+
+  Args:
+    batch_size: images per step, over all devices and processes.
+    clock: seconds that only grow.
+  """
+
+  def __init__(
+    self, *, batch_size: int, clock: Callable[[], float] = time.perf_counter
+  ):
+    self._batch_size, self._clock = batch_size, clock
+    self._start: tuple[int, float] | None = None
+    self._lap = (0, 0.0)
+    self._waited = self._paused = 0.0
+
+  def advance(self, step: int) -> None:
+    """Starts the clock when called for the first time."""
+    if self._start is None:
+      self._start = (step, self._clock())
+      self._begin_lap(*self._start)
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Time inside is spent on waiting for input."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._waited += self._clock() - start
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Time inside is not training: evaluation, checkpoints."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._paused += self._clock() - start
+
+  def lap(self, step: int) -> dict[str, float]:
+    """`images_per_s` and `input_wait` (0 to 1) since the last call."""
+    self.advance(step)
+    last_step, last_time = self._lap
+    now = self._clock()
+    seconds = now - last_time - self._paused
+    steps, waited = step - last_step, self._waited
+    self._begin_lap(step, now)
+    if steps <= 0 or seconds <= 0:
+      return {"images_per_s": math.nan, "input_wait": math.nan}
+    return {
+      "images_per_s": steps * self._batch_size / seconds,
+      "input_wait": min(waited / seconds, 1.0),
+    }
+
+  def seconds_left(self, step: int, total_steps: int) -> float:
+    """Time to go, with pauses at the rate seen so far."""
+    if self._start is None or step <= self._start[0]:
+      return math.nan
+    first_step, start = self._start
+    per_step = (self._clock() - start) / (step - first_step)
+    return per_step * max(total_steps - step, 0)
+
+  def _begin_lap(self, step: int, now: float) -> None:
+    self._lap = (step, now)
+    self._waited = self._paused = 0.0

@@ -1,0 +1,269 @@
+"""What a run tells: console, train.log, metrics.jsonl and TensorBoard.
+
+The work folder holds `metrics.jsonl`, one JSON object a line:
+
+```
+{"step": 120, "kind": "train", "time": 1767225600.0, "loss": 12.31, …}
+```
+
+`kind` is "train" or "eval", `time` in seconds since 1970; a value that is not
+finite is null. `tensorboard/` holds the same for TensorBoard, and `train.log`
+what the console showed, with the time of day.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import rich
+import rich.logging
+import rich.progress
+import tensorboardX
+
+from facejax import stopwatch
+
+logger = logging.getLogger(__name__)
+
+_SHORT_NAMES = {"learning_rate": "lr", "accuracy": "acc"}
+_ON_BAR = ("loss", "learning_rate")
+
+
+def setup_logging(
+  workdir: str | os.PathLike[str],
+  *,
+  terminal: bool | None = None,
+  primary: bool = True,
+) -> logging.Logger:
+  """Sends the log of facejax to the console and to `workdir/train.log`.
+
+  Args:
+    workdir: created when absent.
+    terminal: whether the console can show a progress bar; None finds out.
+    primary: whether this is the process that speaks; others only warn, and
+      write no file.
+
+  Returns:
+    The logger "facejax", whose former handlers are closed.
+  """
+  root = logging.getLogger("facejax")
+  for handler in root.handlers[:]:
+    root.removeHandler(handler)
+    handler.close()
+  root.setLevel(logging.INFO if primary else logging.WARNING)
+  # Other libraries hang handlers on the root logger: no line comes twice.
+  root.propagate = False
+  root.addHandler(_console_handler(_is_terminal(terminal)))
+  if primary:
+    path = pathlib.Path(workdir, "train.log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.setFormatter(
+      logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    root.addHandler(to_file)
+  return root
+
+
+def read_history(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """The lines of `workdir/metrics.jsonl`; none when there is no such file.
+
+  A line that a killed run left half-written is skipped.
+  """
+  path = pathlib.Path(workdir, "metrics.jsonl")
+  history, unreadable = [], []
+  if path.exists():
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+      try:
+        entry = json.loads(line)
+        history.append(entry | {"step": int(entry["step"])})
+      except (ValueError, TypeError, KeyError):
+        unreadable.append(number)
+    if unreadable and unreadable != [len(lines)]:
+      logger.warning("%s: skipped unreadable lines %s", path, unreadable)
+  return history
+
+
+class Telemetry:
+  """Scalars and progress of one run.
+
+  A progress bar on a terminal, a plain line for each `train` elsewhere; the
+  lines reach the console through `setup_logging`. A run that resumes at
+  `start_step` first forgets what was recorded of later steps.
+
+  Args:
+    workdir: created when absent.
+    total_steps: where the run ends.
+    start_step: finished steps at the start.
+    batch_size: images per step, over all devices and processes.
+    terminal: whether the console can show a progress bar; None finds out.
+    primary: whether this is the process that speaks; others do nothing.
+  """
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    total_steps: int,
+    batch_size: int,
+    start_step: int = 0,
+    terminal: bool | None = None,
+    primary: bool = True,
+  ):
+    self._total_steps = total_steps
+    self._stopwatch = stopwatch.Stopwatch(batch_size=batch_size)
+    self._open = contextlib.ExitStack()
+    self._metrics = self._tensorboard = self._progress = None
+    if not primary:
+      return
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _forget_after(folder, start_step)
+    self._metrics = self._open.enter_context(
+      (folder / "metrics.jsonl").open("a", encoding="utf-8")
+    )
+    self._tensorboard = tensorboardX.SummaryWriter(
+      str(folder / "tensorboard"),
+      purge_step=start_step + 1 if start_step else None,
+    )
+    self._open.callback(self._tensorboard.close)
+    if _is_terminal(terminal):
+      self._progress = self._open.enter_context(_progress_bar())
+      self._task = self._progress.add_task(
+        "train", total=total_steps, completed=start_step, text=""
+      )
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Takes the bar down and closes the files."""
+    self._open.close()
+
+  def waiting(self) -> contextlib.AbstractContextManager[None]:
+    """Time inside counts as waiting for input."""
+    return self._stopwatch.waiting()
+
+  def paused(self) -> contextlib.AbstractContextManager[None]:
+    """Time inside does not count as training: evaluation, checkpoints."""
+    return self._stopwatch.paused()
+
+  def advance(self, step: int) -> None:
+    """Moves the bar; cheap enough for every step."""
+    self._stopwatch.advance(step)
+    if self._progress is not None:
+      self._progress.update(self._task, completed=step)
+
+  def train(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Records scalars of training, at each logging interval.
+
+    Adds `images_per_s` and `input_wait` since the last call, and `eta_s`.
+    """
+    speed = self._stopwatch.lap(step)
+    speed["eta_s"] = self._stopwatch.seconds_left(step, self._total_steps)
+    self._record(step, "train", {**scalars, **speed})
+    line = f"step {step}/{self._total_steps}  {_text(scalars, speed)}"
+    logger.info(line, extra={"on_bar": self._progress is not None})
+    if self._progress is not None:
+      shown = {k: scalars[k] for k in _ON_BAR if k in scalars}
+      self._progress.update(
+        self._task, completed=step, text=_text(shown, speed)
+      )
+
+  def evaluation(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Records scores, with keys such as `"lfw_dev_test/accuracy"`."""
+    self._record(step, "eval", scalars)
+    logger.info("step %d/%d  %s", step, self._total_steps, _text(scalars))
+
+  def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+    if self._metrics is None or self._tensorboard is None:
+      return
+    values = {name: float(value) for name, value in scalars.items()}
+    finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    entry = {"step": step, "kind": kind, "time": time.time(), **finite}
+    self._metrics.write(json.dumps(entry, allow_nan=False) + "\n")
+    self._metrics.flush()
+    for name, value in finite.items():
+      if value is not None:
+        self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+    self._tensorboard.flush()
+
+
+def _forget_after(folder: pathlib.Path, step: int) -> None:
+  history = [x for x in read_history(folder) if x["step"] <= step]
+  kept = "".join(json.dumps(entry) + "\n" for entry in history)
+  part = folder / "metrics.jsonl.part"
+  part.write_text(kept, encoding="utf-8")
+  part.replace(folder / "metrics.jsonl")
+
+
+def _text(
+  scalars: Mapping[str, float], speed: Mapping[str, float] | None = None
+) -> str:
+  parts = [f"{_SHORT_NAMES.get(k, k)} {v:.4g}" for k, v in scalars.items()]
+  if speed and math.isfinite(speed["images_per_s"]):
+    rate, wait = speed["images_per_s"], speed["input_wait"]
+    parts.append(f"{rate:{'.0f' if rate >= 100 else '.3g'}} images/s")
+    parts.append(f"wait {wait:.0%}")
+  if speed and math.isfinite(speed["eta_s"]):
+    parts.append(f"eta {_duration(speed['eta_s'])}")
+  return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+  """As in 3:12 or 1:03:12.
+
+  >>> _duration(192.4), _duration(3792)
+  ('3:12', '1:03:12')
+  """
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  clock = f"{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+  return f"{hours}:{clock}" if hours else clock
+
+
+def _is_terminal(terminal: bool | None) -> bool:
+  return rich.get_console().is_terminal if terminal is None else terminal
+
+
+def _progress_bar() -> rich.progress.Progress:
+  return rich.progress.Progress(
+    rich.progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+    rich.progress.BarColumn(),
+    rich.progress.TextColumn("{task.fields[text]}", markup=False),
+    console=rich.get_console(),
+    refresh_per_second=4,
+  )
+
+
+def _console_handler(terminal: bool) -> logging.Handler:
+  if terminal:
+    # Through rich's console, which prints above the bar.
+    handler = rich.logging.RichHandler(
+      console=rich.get_console(), show_path=False, markup=False
+    )
+    handler.addFilter(lambda record: not getattr(record, "on_bar", False))
+  else:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_PlainFormatter())
+  return handler
+
+
+class _PlainFormatter(logging.Formatter):
+  """The bare message, with its level in front from warnings on."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    text = super().format(record)
+    if record.levelno < logging.WARNING:
+      return text
+    return f"{record.levelname}: {text}"

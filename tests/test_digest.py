@@ -1,0 +1,89 @@
+"""Digests see every change and no sharding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+
+from facejax import digest
+
+P = jax.P
+
+
+def rows_on(devices: int) -> NamedSharding:
+  mesh = jax.make_mesh(
+    (devices,), ("model",), (AxisType.Auto,), devices=jax.devices()[:devices]
+  )
+  return NamedSharding(mesh, P("model"))
+
+
+def value(array) -> int:
+  return int(digest.digest(array))
+
+
+DTYPES = ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "bool"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_same_on_every_mesh_and_with_zero_rows(dtype):
+  rows = np.random.default_rng(0).integers(0, 99, (24, 5)) % 7
+  array = jnp.asarray(rows).astype(dtype)
+  expected = value(array)
+  for devices in (1, 2, 8):
+    assert value(jax.device_put(array, rows_on(devices))) == expected
+  padded = jnp.pad(array, ((0, 8), (0, 0)))
+  assert value(jax.device_put(padded, rows_on(8))) == expected
+
+
+@pytest.mark.parametrize("bit", [0, 5, 22, 23, 31])
+def test_sees_a_single_bit(bit):
+  array = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
+  flipped = array.copy()
+  flipped.view(np.uint32)[7, 2] ^= np.uint32(1 << bit)
+  assert value(flipped) != value(array)
+
+
+def test_sees_what_a_plain_sum_of_products_would_miss():
+  array = jnp.asarray([[1.5, 2.0], [-1.5, 2.0], [4.0, 8.0]])
+  # Two sign bits add up to 2^32 = 0 whatever odd numbers multiply them.
+  assert value(array[jnp.array([1, 0, 2])]) != value(array)
+  assert value(-array) != value(array)
+  assert value(array[jnp.array([0, 2, 1])]) != value(array)
+
+
+def test_scalars_keys_and_empty_arrays_have_one():
+  assert value(jnp.int32(7)) != value(jnp.int32(8))
+  assert value(jax.random.key(1)) != value(jax.random.key(2))
+  assert value(jnp.zeros((0, 3))) == 0
+
+
+def test_layout_problems_are_all_named():
+  record = digest.describe(
+    {"a": jnp.ones((4, 2)), "b": jnp.ones(3), "c": jnp.ones(2)}
+  )
+  wanted = {
+    "a": jax.ShapeDtypeStruct((6, 2), jnp.float32),
+    "b": jax.ShapeDtypeStruct((3,), jnp.bfloat16),
+    "d": jax.ShapeDtypeStruct((), jnp.int32),
+  }
+  with pytest.raises(ValueError) as error:
+    digest.check_layout(record, wanted)
+  for text in (
+    "a: stored shape (4, 2), wanted (6, 2)",
+    "b: stored as float32, wanted bfloat16",
+    "c: not wanted",
+    "d: not stored",
+  ):
+    assert text in str(error.value)
+  del wanted["b"], wanted["d"]
+  digest.check_layout(
+    record, wanted, resizable=lambda path: path == "a", partial=True
+  )
+
+
+def test_only_the_first_axis_may_change():
+  record = digest.describe({"a": jnp.ones((4, 2))})
+  wanted = {"a": jax.ShapeDtypeStruct((4, 3), jnp.float32)}
+  with pytest.raises(ValueError, match=r"wanted \(4, 3\)"):
+    digest.check_layout(record, wanted, resizable=lambda path: True)

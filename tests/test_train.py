@@ -1,0 +1,283 @@
+"""Whole runs of the command line, in processes of their own."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from facejax import assemble, checkpoint, recipe, telemetry, train, train_state
+
+# A run of seconds: 40 images of ten people, 32 x 32.
+SMALL = [
+  "--config",
+  "cosface.py",
+  "--batch-size",
+  "16",
+  "--data.num-identities",
+  "10",
+  "--data.images-per-identity",
+  "4",
+  "--data.image-size",
+  "32",
+  "32",
+  "--model.embedding-dim",
+  "16",
+  "--eval.num-pairs",
+  "40",
+  "--eval.batch-size",
+  "32",
+  "--log-every",
+  "1",
+  "--seed",
+  "7",
+  "--optim.learning-rate",
+  "0.02",
+]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+  """One compilation cache for all runs, and one visible device each."""
+  cache = tmp_path_factory.getbasetemp() / "cache"
+  inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  return {**inherited, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
+
+
+def start(arguments, environment, **options):
+  return subprocess.Popen(
+    [sys.executable, "-m", "facejax.train", *map(str, arguments)],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    **options,
+  )
+
+
+def finish(process, timeout=300):
+  output, _ = process.communicate(timeout=timeout)
+  return process.returncode, output
+
+
+def run(arguments, environment, **options):
+  return finish(start(arguments, environment, **options))
+
+
+def wait_for_step(workdir, step, process, timeout=240):
+  """Waits until the log of a running process has reached a step."""
+  deadline = time.monotonic() + timeout
+  while time.monotonic() < deadline and process.poll() is None:
+    if any(r["step"] >= step for r in telemetry.read_history(workdir)):
+      return
+    time.sleep(0.02)
+  raise AssertionError(f"step {step} was not reached:\n{process.stdout.read()}")
+
+
+def final_state(arguments, workdir, devices=1):
+  """The newest checkpoint of a run, on this process's devices."""
+  config = recipe.parse(
+    [*map(str, arguments), "--mesh.devices", str(devices)]
+  ).to_config()
+  images = assemble.training_images(config)
+  program = assemble.program(
+    config,
+    num_classes=images.num_classes,
+    total_steps=assemble.run_length(config, len(images))[0],
+  )
+  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
+    restored = checkpoints.restore(
+      program.like, resizable=train_state.has_class_axis
+    )
+  assert restored is not None
+  return restored.step, restored.state
+
+
+def losses(workdir):
+  return {
+    record["step"]: record["loss"]
+    for record in telemetry.read_history(workdir)
+    if record["kind"] == "train"
+  }
+
+
+def assert_same_bits(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, environment):
+  arguments = [*SMALL, "--steps", 40, "--checkpoint.every", 3]
+  whole, broken = tmp_path / "whole", tmp_path / "broken"
+  code, output = run([*arguments, "--workdir", whole], environment)
+  assert code == 0, output
+  generator = random.Random(os.urandom(8))
+  done = 0
+  for _ in range(3):
+    process = start([*arguments, "--workdir", broken], environment)
+    done = generator.randint(done + 1, done + 11)
+    wait_for_step(broken, done, process)
+    time.sleep(generator.random() * 0.1)
+    process.kill()
+    finish(process)
+  code, output = run([*arguments, "--workdir", broken], environment)
+  assert code == 0, output
+  assert "resumed at step" in output
+  steps, states = zip(
+    *(final_state(arguments, folder) for folder in (whole, broken)), strict=True
+  )
+  assert steps == (40, 40)
+  assert_same_bits(*states)
+  assert losses(broken) == losses(whole)
+  assert list(losses(whole)) == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_another_device_count_goes_on(tmp_path, environment):
+  arguments = [
+    *SMALL, "--steps", 30, "--workdir", tmp_path, "--checkpoint.every", 1000,
+  ]  # fmt: skip
+  eight = {**environment, "JAX_NUM_CPU_DEVICES": "8"}
+  process = start(arguments, eight)
+  wait_for_step(tmp_path, 5, process)
+  process.send_signal(signal.SIGTERM)
+  code, output = finish(process)
+  assert code == train.EXIT_STOPPED, output
+  assert "the same command again goes on" in output
+  stopped_at = max(losses(tmp_path))
+  assert 5 <= stopped_at < 30
+  two = {**environment, "JAX_NUM_CPU_DEVICES": "2"}
+  code, output = run(arguments, two)
+  assert code == 0, output
+  assert f"resumed at step {stopped_at}" in output
+  assert list(losses(tmp_path)) == list(range(1, 31))
+  assert (tmp_path / "report" / "metrics.json").exists()
+  # A finished run verifies and reports again, and trains no further.
+  code, output = run(arguments, two)
+  assert code == 0, output
+  assert "resumed at step 30" in output
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_devices(tmp_path, environment):
+  arguments = [*SMALL, "--steps", 20, "--data.num-identities", 1183]
+  results = {}
+  for devices, model in ((1, 1), (2, 2), (8, 8), (8, 2)):
+    folder = tmp_path / f"{devices}-{model}"
+    layout = ["--mesh.devices", devices, "--mesh.model", model]
+    several = {**environment, "JAX_NUM_CPU_DEVICES": str(devices)}
+    code, output = run([*arguments, *layout, "--workdir", folder], several)
+    assert code == 0, output
+    _, state = final_state(arguments, folder, devices)
+    rows = np.asarray(state.prototypes)
+    assert not rows[1183:].any()
+    results[devices, model] = list(losses(folder).values()), rows[:1183]
+  alone_losses, alone_rows = results.pop((1, 1))
+  assert len(alone_losses) == 20
+  for other_losses, other_rows in results.values():
+    np.testing.assert_allclose(other_losses, alone_losses, rtol=1e-4)
+    scale = np.abs(alone_rows).max()
+    np.testing.assert_allclose(
+      other_rows, alone_rows, rtol=0, atol=1e-4 * scale
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
+  code, output = run(
+    [*SMALL, "--steps", 12, "--eval.every", 5, "--workdir", tmp_path],
+    environment,
+  )
+  assert code == 0, output
+  for words in ("unseen identities", "multiply-adds", "Verification", "eta"):
+    assert words in output
+  for name in ("config.json", "env.json", "metrics.jsonl", "train.log"):
+    assert (tmp_path / name).stat().st_size > 0
+  assert any((tmp_path / "tensorboard").iterdir())
+  report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+  metrics = report["results"]["unseen identities"]["metrics"]
+  assert 0.3 < metrics["accuracy"] <= 1
+  for name in ("training_curves", "roc", "scores"):
+    with Image.open(tmp_path / "report" / f"{name}.png") as picture:
+      assert min(picture.size) > 200
+  evaluated = [
+    record["step"]
+    for record in telemetry.read_history(tmp_path)
+    if record["kind"] == "eval"
+  ]
+  assert evaluated == [5, 10, 12]
+  record = telemetry.read_history(tmp_path)[0]
+  assert {
+    "loss", "accuracy", "target_cosine", "gradient_norm", "embedding_norm",
+    "learning_rate", "images_per_s", "input_wait",
+  } <= set(record)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, environment):
+  code, output = run(
+    [
+      *SMALL, "--steps", 60, "--workdir", tmp_path, "--optim.learning-rate",
+      "1e30", "--optim.clip-norm", 0, "--checkpoint.every", 1,
+    ],
+    environment,
+  )  # fmt: skip
+  assert code == train.EXIT_FAILED, output
+  assert "the loss is not finite at step" in output
+  assert "synthetic/" in output
+  assert "Last good checkpoint: step" in output
+  assert "Traceback" not in output
+
+
+def text_folder(tmp_path):
+  for name in ("ada", "bob"):
+    (tmp_path / "texts" / name).mkdir(parents=True)
+    (tmp_path / "texts" / name / "notes.txt").write_text("not a face")
+  return tmp_path / "texts"
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ("--config nosuch.py", "no recipe 'nosuch.py'"),
+    ("--optim.lerning-rate 0.1", "--optim.learning-rate"),
+    ("--data.path /nonexistent", "/nonexistent"),
+    ("--data.path TEXTS", "ada"),
+    ("--batch-size 15 --mesh.devices 2", "use 14 or 16"),
+    ("--mesh.devices 64", "mesh.devices=64"),
+  ],
+)
+def test_mistakes_are_answered_at_once(tmp_path, environment, flags, message):
+  flags = flags.replace("TEXTS", str(text_folder(tmp_path)))
+  two = {**environment, "JAX_NUM_CPU_DEVICES": "2"}
+  code, output = run(
+    [*flags.split(), "--workdir", tmp_path / "run"], two, cwd=tmp_path
+  )
+  assert code == 2
+  assert message in output
+  assert "Traceback" not in output
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_dry_run_compiles_and_leaves_nothing(tmp_path, environment):
+  code, output = run(
+    [*SMALL, "--steps", 5, "--dry-run", "--workdir", tmp_path / "run"],
+    environment,
+  )
+  assert code == 0, output
+  assert "temporaries" in output
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.smoke
+def test_print_config_is_json(capsys):
+  assert train.main([*SMALL, "--steps", "5", "--print-config"]) == 0
+  assert json.loads(capsys.readouterr().out)["data.num_identities"] == 10
