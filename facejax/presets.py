@@ -43,40 +43,46 @@ def _default() -> config.Config:
     batch_size=128,
     data=config.DataConfig(
       source="synthetic",
-      image_size=(64, 64),
+      image_size=(48, 48),
       num_identities=500,
-      images_per_identity=20,
+      images_per_identity=25,
       shift=2,
       cache=True,
     ),
     model=config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
-    eval=config.EvalConfig(num_pairs=2000, every=150),
-    checkpoint=config.CheckpointConfig(every=150),
+    eval=config.EvalConfig(num_pairs=2000, every=200),
+    checkpoint=config.CheckpointConfig(every=100),
   )
 
 
 def _lfw() -> config.Config:
   """LFW View 1: train on peopleDevTrain, verify on pairsDevTest."""
   return config.Config(
-    epochs=21,
-    batch_size=128,
+    epochs=11,
+    batch_size=64,
     data=config.DataConfig(
       source="folder",
       path=_folder("lfw_112"),
       identities=_folder("lfw_protocol", "peopleDevTrain.txt"),
-      image_size=(64, 64),
-      shift=3,
+      min_images=2,
+      image_size=(48, 48),
+      crop=100 / 112,
+      shift=2,
+      zoom=0.06,
+      rotate=5,
+      brightness=0.2,
+      contrast=0.2,
       cache=True,
     ),
     model=config.ModelConfig(name="iresnet10_slim", embedding_dim=256),
-    optim=config.OptimConfig(schedule="cosine", warmup=0.05),
+    optim=config.OptimConfig(schedule="cosine", warmup=0.1),
     eval=config.EvalConfig(
       pairs=_folder("lfw_protocol", "pairsDevTest.txt"),
       threshold_pairs=_folder("lfw_protocol", "pairsDevTrain.txt"),
-      every=300,
+      every=250,
     ),
-    checkpoint=config.CheckpointConfig(every=300),
+    checkpoint=config.CheckpointConfig(every=250),
   )
 
 
