@@ -39,7 +39,7 @@ def _folder(*parts: str) -> str:
 def _default() -> config.Config:
   """Generated faces and a small net: minutes on a laptop CPU."""
   return config.Config(
-    epochs=4,
+    epochs=3,
     batch_size=128,
     data=config.DataConfig(
       source="synthetic",

@@ -81,17 +81,27 @@ def wait_for_step(workdir, step, process, timeout=240):
   raise AssertionError(f"step {step} was not reached:\n{process.stdout.read()}")
 
 
-def final_state(arguments, workdir, devices=1):
-  """The newest checkpoint of a run, on this process's devices."""
+def build(arguments, devices=1):
+  """The program of a command line, on this process's devices."""
   config = recipe.parse(
     [*map(str, arguments), "--mesh.devices", str(devices)]
   ).to_config()
   images = assemble.training_images(config)
-  program = assemble.program(
+  return assemble.program(
     config,
     num_classes=images.num_classes,
     total_steps=assemble.run_length(config, len(images))[0],
   )
+
+
+def initial_prototypes(arguments):
+  program = build(arguments)
+  return train_state.create(program.init, program.like, seed=7).prototypes
+
+
+def final_state(arguments, workdir, devices=1):
+  """The newest checkpoint of a run: its step and its state."""
+  program = build(arguments, devices)
   with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
     restored = checkpoints.restore(
       program.like, resizable=train_state.has_class_axis
@@ -167,7 +177,14 @@ def test_sigterm_saves_and_another_device_count_goes_on(tmp_path, environment):
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_the_devices(tmp_path, environment):
-  arguments = [*SMALL, "--steps", 20, "--data.num-identities", 1183]
+  # Training amplifies rounding: at the recipes' learning rates a change of
+  # 1e-7 in one layer, on one device, moves the loss by 1e-2 after 20 steps.
+  # The rate here is low enough for rounding to stay rounding.
+  arguments = [
+    *SMALL, "--steps", 20, "--data.num-identities", 1183,
+    "--optim.learning-rate", 2e-4, "--optim.schedule", "constant",
+    "--optim.warmup", 0,
+  ]  # fmt: skip
   results = {}
   for devices, model in ((1, 1), (2, 2), (8, 8), (8, 2)):
     folder = tmp_path / f"{devices}-{model}"
@@ -177,15 +194,17 @@ def test_results_do_not_depend_on_the_devices(tmp_path, environment):
     assert code == 0, output
     _, state = final_state(arguments, folder, devices)
     rows = np.asarray(state.prototypes)
+    assert rows.shape[0] == (1184 if model == 8 or model == 2 else 1183)
     assert not rows[1183:].any()
     results[devices, model] = list(losses(folder).values()), rows[:1183]
+  start = np.asarray(initial_prototypes(arguments))[:1183]
   alone_losses, alone_rows = results.pop((1, 1))
   assert len(alone_losses) == 20
+  moved = np.abs(alone_rows - start).max()
   for other_losses, other_rows in results.values():
     np.testing.assert_allclose(other_losses, alone_losses, rtol=1e-4)
-    scale = np.abs(alone_rows).max()
     np.testing.assert_allclose(
-      other_rows, alone_rows, rtol=0, atol=1e-4 * scale
+      other_rows, alone_rows, rtol=0, atol=1e-3 * moved
     )
 
 
