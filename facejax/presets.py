@@ -59,7 +59,7 @@ def _default() -> config.Config:
 def _lfw() -> config.Config:
   """LFW View 1: train on peopleDevTrain, verify on pairsDevTest."""
   return config.Config(
-    epochs=11,
+    epochs=24,
     batch_size=64,
     data=config.DataConfig(
       source="folder",
@@ -80,9 +80,9 @@ def _lfw() -> config.Config:
     eval=config.EvalConfig(
       pairs=_folder("lfw_protocol", "pairsDevTest.txt"),
       threshold_pairs=_folder("lfw_protocol", "pairsDevTrain.txt"),
-      every=250,
+      every=500,
     ),
-    checkpoint=config.CheckpointConfig(every=250),
+    checkpoint=config.CheckpointConfig(every=500),
   )
 
 

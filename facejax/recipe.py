@@ -73,7 +73,6 @@ def parse(arguments: Sequence[str]) -> Command:
     args=list(arguments),
     prog="python -m facejax.train",
     description=_DESCRIPTION % ", ".join(p.name for p in installed()),
-    config=(tyro.conf.FlagCreatePairsOff,),
   )
   command = _reconcile(command, recipe)
   validation.validate(command)

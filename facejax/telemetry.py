@@ -31,6 +31,8 @@ from facejax import stopwatch
 
 logger = logging.getLogger(__name__)
 
+# What the console shows of an evaluation.
+_HEADLINES = ("/accuracy", "/accuracy_std", "/accuracy_at_given_threshold")
 _SHORT_NAMES = {"learning_rate": "lr", "accuracy": "acc"}
 _ON_BAR = ("loss", "learning_rate")
 
@@ -181,9 +183,14 @@ class Telemetry:
       )
 
   def evaluation(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Records scores, with keys such as `"lfw_dev_test/accuracy"`."""
+    """Records scores, with keys such as `"lfw_dev_test/accuracy"`.
+
+    All of them are recorded; the console shows the accuracies.
+    """
     self._record(step, "eval", scalars)
-    logger.info("step %d/%d  %s", step, self._total_steps, _text(scalars))
+    shown = {k: v for k, v in scalars.items() if k.endswith(_HEADLINES)}
+    text = _text(shown or scalars)
+    logger.info("step %d/%d  %s", step, self._total_steps, text)
 
   def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
     if self._metrics is None or self._tensorboard is None:

@@ -1,0 +1,38 @@
+"""What the README tells people to do works as written."""
+
+import pathlib
+import re
+
+import pytest
+
+from facejax import recipe
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.smoke
+def test_python_example_runs():
+  (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+  names = {}
+  exec(code, names)
+  assert names["output"].loss.shape == (8,)
+
+
+def test_every_flag_and_recipe_exists(capsys):
+  with pytest.raises(SystemExit):
+    recipe.parse(["--help"])
+  known = set(re.findall(r"--[a-z][a-z.-]*", capsys.readouterr().out))
+  text = README + "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
+  flags = set(re.findall(r"--(?:config|[a-z]+\.[a-z-]+|dry-run)[a-z-]*", text))
+  assert len(flags) > 5
+  assert flags <= known, flags - known
+  for name in set(re.findall(r"--config (\w+\.py(?::\w+)?)", text)):
+    recipe.load(name)
+
+
+def test_linked_files_exist():
+  for name in ("README.md", "docs/data.md", "docs/scale.md"):
+    here = ROOT / name
+    for link in re.findall(r"\]\(([^)#]+)", here.read_text()):
+      assert (here.parent / link).exists(), f"{name}: {link}"
