@@ -51,7 +51,7 @@ def _default() -> config.Config:
     ),
     model=config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
-    eval=config.EvalConfig(num_pairs=2000, every=200),
+    eval=config.EvalConfig(num_pairs=2000, every=100),
     checkpoint=config.CheckpointConfig(every=100),
   )
 

@@ -84,6 +84,7 @@ def test_sharded_equals_dense(name, num_classes, devices, model):
   )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("scale", [8.0, 64.0, 256.0])
 @pytest.mark.parametrize("devices", [1, 8])
 def test_any_scale(scale, devices):

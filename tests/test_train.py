@@ -208,6 +208,7 @@ def test_results_do_not_depend_on_the_devices(tmp_path, environment):
     )
 
 
+@pytest.mark.smoke
 @pytest.mark.slow
 def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
   code, output = run(
