@@ -127,13 +127,13 @@ def augmentation(data: config_lib.DataConfig) -> transforms.Augment:
   )
 
 
-def run_length(config: config_lib.Config, num_images: int) -> tuple[int, int]:
-  """(total steps, steps an epoch)."""
-  per_epoch = pipeline.steps_per_epoch(num_images, config.batch_size)
+def total_steps(config: config_lib.Config, num_images: int) -> int:
+  """The length of the run."""
   if config.steps is not None:
-    return config.steps, per_epoch
-  assert config.epochs is not None
-  return max(1, round(config.epochs * per_epoch)), per_epoch
+    return config.steps
+  assert config.epochs is not None  # validation: exactly one is given
+  per_epoch = pipeline.steps_per_epoch(num_images, config.batch_size)
+  return max(1, round(config.epochs * per_epoch))
 
 
 def margin(

@@ -33,6 +33,10 @@ class NonFiniteLossError(ArithmeticError):
     self.record_ids = record_ids
 
 
+class TooManyBadImagesError(ValueError):
+  """More images could not be read than the configuration allows."""
+
+
 class MetricBuffer:
   """Keeps metrics on the devices until somebody wants to read them.
 
@@ -137,13 +141,13 @@ class BadImages:
     """Takes, for each image of a batch, whether it had to be replaced.
 
     Raises:
-      ValueError: if the share is exceeded.
+      TooManyBadImagesError: if the share is exceeded.
     """
     self._seen += replaced.size
     self.count += int(replaced.sum())
     allowed = self._max_share * max(self._seen, _FEWEST_IMAGES)
     if self.count > allowed:
-      raise ValueError(
+      raise TooManyBadImagesError(
         f"{self.count} of {self._seen} images could not be read, more than"
         f" data.max_bad_share={self._max_share:g} allows; the log names them."
         " Repair or remove them, or raise data.max_bad_share"

@@ -47,9 +47,7 @@ def table(
   config: config_lib.Config,
   program: assemble.Program,
   images: sources.Source,
-  *,
   total_steps: int,
-  steps_per_epoch: int,
 ) -> rich.table.Table:
   """Devices, sizes and the memory that the state takes on each device."""
   like, net = program.like, program.backbone
@@ -62,7 +60,7 @@ def table(
     "images": f"{len(images):,} of {images.num_classes:,} identities,"
     f" {net.image_size[0]} x {net.image_size[1]}",
     "steps": f"{total_steps:,} of {config.batch_size} images"
-    f" ({total_steps / steps_per_epoch:.3g} epochs)",
+    f" ({total_steps * config.batch_size / len(images):.3g} epochs)",
     "net": f"{net.name}, {functional.count(like.params):,} parameters,"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
     "head": f"{config.head.implementation}, {images.num_classes:,} classes x"

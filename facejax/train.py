@@ -5,10 +5,11 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import rich.console
+import rich
 
 from facejax import (
   assemble,
@@ -34,37 +35,48 @@ logger = logging.getLogger("facejax")
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  started = time.monotonic()
-  console = rich.console.Console()
-  # ---- Read the command line and build the run; mistakes end here.
+  # Mistakes of the user end here, with one message each.
   try:
     command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
     config = command.to_config()
     if command.print_config:
       print(workdir.to_json(config))
       return 0
-    folder = pathlib.Path(config.workdir)
-    workdir.check(folder, config)
-    images = assemble.training_images(config)
-    data = trainer.Data(images, *assemble.verification_pairs(config))
-    steps, per_epoch = assemble.run_length(config, len(images))
-    program = assemble.program(
-      config, num_classes=images.num_classes, total_steps=steps
-    )
+    run = _build(config)
   except (ValueError, FileNotFoundError) as error:
     return recipe.fail(error)
-  # ---- Say what it will take.
-  console.print(
-    summary.table(
-      config, program, images, total_steps=steps, steps_per_epoch=per_epoch
-    )
-  )
+  rich.print(summary.table(config, run.program, run.data.images, run.steps))
   summary.use_compilation_cache()
   if command.dry_run:
-    console.print(summary.compiled_table(_compile(config, program)))
+    rich.print(summary.compiled_table(_compile(config, run.program)))
     return 0
-  # ---- Train.
+  return _train(config, run)
+
+
+class _Run(NamedTuple):
+  program: assemble.Program
+  data: trainer.Data
+  steps: int
+
+
+def _build(config: config_lib.Config) -> _Run:
+  """Everything that a run needs; reads and compiles nothing large yet."""
+  workdir.check(pathlib.Path(config.workdir), config)
+  images = assemble.training_images(config)
+  data = trainer.Data(images, *assemble.verification_pairs(config))
+  steps = assemble.total_steps(config, len(images))
+  program = assemble.program(
+    config, num_classes=images.num_classes, total_steps=steps
+  )
+  return _Run(program, data, steps)
+
+
+def _train(config: config_lib.Config, run: _Run) -> int:
+  """Trains in the work folder and writes the report; the exit code."""
+  started = time.monotonic()
+  folder = pathlib.Path(config.workdir)
   workdir.write(folder, config)
+  telemetry.setup_logging(folder)
   with (
     guards.StopRequest() as stop,
     checkpoint.Checkpoints(
@@ -73,44 +85,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
       keep_best=config.checkpoint.keep_best,
     ) as checkpoints,
   ):
-    telemetry.setup_logging(folder, terminal=None)
     try:
-      state = _restore_or_create(config, program, data, checkpoints)
+      state = _restore_or_create(config, run, checkpoints)
     except (ValueError, OSError) as error:
       return recipe.fail(error)
-    start_step = int(state.step)
-    step_fn = _compile(config, program)
+    step_fn = _compile(config, run.program)
     with telemetry.Telemetry(
       folder,
-      total_steps=steps,
-      start_step=start_step,
+      total_steps=run.steps,
+      start_step=int(state.step),
       batch_size=config.batch_size,
     ) as log:
-      run = trainer.Trainer(
+      loop = trainer.Trainer(
         config,
-        program,
-        data,
-        total_steps=steps,
+        run.program,
+        run.data,
+        total_steps=run.steps,
         checkpoints=checkpoints,
         log=log,
         stop=stop,
       )
       try:
-        state = run.train(state, step_fn)
-        results = run.verify(state) if run.results is None else run.results
+        state = loop.train(state, step_fn)
+        # A run that was already at its end is only verified.
+        results = loop.verify(state) if loop.results is None else loop.results
       except trainer.Stopped:
-        logger.info(
-          "stopped and saved at step %s; the same command again goes on",
-          checkpoints.steps[-1:],
-        )
+        logger.info("stopped and saved; the same command again goes on")
         return EXIT_STOPPED
       except guards.NonFiniteLossError:
         return EXIT_FAILED
-  # ---- Report.
+      except guards.TooManyBadImagesError as error:
+        return recipe.fail(error)
   _report(folder, config, results, seconds=time.monotonic() - started)
-  if results:
-    console.print(verification.table(results))
-  logger.info("report in %s", folder / "report")
   return 0
 
 
@@ -128,8 +134,7 @@ def _compile(config: config_lib.Config, program: assemble.Program):
 
 def _restore_or_create(
   config: config_lib.Config,
-  program: assemble.Program,
-  data: trainer.Data,
+  run: _Run,
   checkpoints: checkpoint.Checkpoints,
 ) -> train_state.TrainState:
   """The newest sound checkpoint, or the state at step 0.
@@ -139,11 +144,12 @@ def _restore_or_create(
     OSError: if there are checkpoints and none can be read.
   """
   restored = checkpoints.restore(
-    program.like, resizable=train_state.has_class_axis
+    run.program.like, resizable=train_state.has_class_axis
   )
   if restored is None:
+    program = run.program
     return train_state.create(program.init, program.like, seed=config.seed)
-  for name, here in data.fingerprint().items():
+  for name, here in run.data.fingerprint().items():
     there = restored.metadata.get(name)
     if there != here:
       raise ValueError(
@@ -162,6 +168,7 @@ def _report(
   *,
   seconds: float,
 ) -> None:
+  """Writes the report's files and prints its table."""
   report.write_report(
     folder / "report",
     results=results,
@@ -172,6 +179,11 @@ def _report(
       "seconds_of_this_process": round(seconds, 1),
     },
   )
+  if results:
+    rich.print(verification.table(results))
+  else:
+    logger.info("nothing was verified: name pairs of images with --eval.pairs")
+  logger.info("finished in %.0f s; report in %s", seconds, folder / "report")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Trainer:
     Raises:
       Stopped: after saving, when a stop was requested.
       NonFiniteLossError: before anything damaged is saved.
-      ValueError: when too many images cannot be read.
+      TooManyBadImagesError: when they are.
     """
     start_step = int(state.step)
     batches = self._batches(start_step)

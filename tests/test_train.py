@@ -90,7 +90,7 @@ def build(arguments, devices=1):
   return assemble.program(
     config,
     num_classes=images.num_classes,
-    total_steps=assemble.run_length(config, len(images))[0],
+    total_steps=assemble.total_steps(config, len(images)),
   )
 
 
