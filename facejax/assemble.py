@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import optax
 
 from facejax import config as config_lib
 from facejax import mesh as mesh_lib
-from facejax import optim, train_state, train_step, typing
+from facejax import optim, presets, train_state, train_step, typing
 from facejax.data import (
   folder,
   lfw,
@@ -61,6 +62,7 @@ def training_images(config: config_lib.Config) -> sources.Source:
     ValueError, FileNotFoundError: if there is nothing to train on.
   """
   data = config.data
+  _check_presence(data.path, data.identities, config.eval.pairs)
   if data.source == "synthetic":
     source = synthetic.SyntheticFaces(
       num_identities=data.num_identities,
@@ -234,6 +236,16 @@ def program(
     embed=train_step.make_embed(backbone, mesh=mesh),
     chance_target=float(phi(jnp.zeros(()))),
   )
+
+
+def _check_presence(*paths: str) -> None:
+  home = presets.data_folder()
+  for path in filter(None, paths):
+    if path.startswith(home) and not os.path.exists(path):
+      raise FileNotFoundError(
+        f"{path} does not exist: presets look for data sets in {home!r}; set"
+        " FACEJAX_DATA to the folder that holds them, or pass the path itself"
+      )
 
 
 def _check_batch(batch_size: int, devices: int) -> None:

@@ -32,8 +32,13 @@ def scale(preset: str) -> config.Config:
   return globals()[f"_{preset}"]()
 
 
+def data_folder() -> str:
+  """Where the presets look for real data sets."""
+  return os.environ.get("FACEJAX_DATA", "data")
+
+
 def _folder(*parts: str) -> str:
-  return os.path.join(os.environ.get("FACEJAX_DATA", "data"), *parts)
+  return os.path.join(data_folder(), *parts)
 
 
 def _default() -> config.Config:

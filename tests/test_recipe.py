@@ -143,6 +143,13 @@ def test_values_out_of_range_name_field_value_and_range(flags, message):
     recipe.parse(flags.split())
 
 
+def test_missing_data_set_names_the_variable(monkeypatch):
+  monkeypatch.setenv("FACEJAX_DATA", "/nowhere")
+  lfw = recipe.parse(["--config", "cosface.py:lfw"]).to_config()
+  with pytest.raises(FileNotFoundError, match="/nowhere/lfw_112.*FACEJAX_DATA"):
+    assemble.training_images(lfw)
+
+
 def test_help_teaches(capsys):
   with pytest.raises(SystemExit) as caught:
     recipe.parse(["--help"])

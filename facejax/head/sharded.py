@@ -101,7 +101,85 @@ def _on_shard(prototypes, embeddings, labels, *, margin, scale, num_classes):
 
 
 def _shift(nearest, scale: float, num_classes: int) -> typing.Array:
-  # |s c| <= s, so no shift is needed while sums of e^(+-s) are safe.
-  if scale + math.log(num_classes) < _SAFE_EXPONENT:
+  if fits_float32(scale, num_classes):
     return jnp.zeros_like(nearest)
   return jnp.where(jnp.isfinite(nearest), scale * nearest, 0)
+
+
+def fits_float32(scale: float, num_classes: int) -> bool:
+  """Whether the sum of e^(s c_j) needs no shift: |s c| <= s is known.
+
+  >>> fits_float32(64.0, 1_000_000), fits_float32(128.0, 10)
+  (True, False)
+  """
+  return scale + math.log(num_classes) < _SAFE_EXPONENT
+
+
+def gather_units(embeddings: typing.Array) -> typing.Array:
+  """Unit embeddings of all devices along "model"; inside shard_map."""
+  return geometry.l2_normalize(
+    jax.lax.all_gather(embeddings, "model", tiled=True)
+  )
+
+
+def to_shard(
+  labels: typing.Array, *, rows: int, num_classes: int
+) -> tuple[typing.Array, typing.Array]:
+  """The labels of `gather_units`, counted from this shard's first class.
+
+  Args:
+    labels: int [batch], this device's.
+    rows: rows of the shard.
+    num_classes: the true number of classes, over all shards.
+
+  Returns:
+    int32 labels, outside [0, rows) where another shard owns the class, and
+    the number of this shard's rows that are classes; the others are padding.
+  """
+  labels = jax.lax.all_gather(labels.astype(jnp.int32), "model", tiled=True)
+  first = jax.lax.axis_index("model") * rows
+  return labels - first, num_classes - first
+
+
+def replicate(prototypes: typing.Array) -> typing.Array:
+  """The shard as it is; its gradient is summed over "data"."""
+  return jax.lax.pcast(prototypes, "data", to="varying")
+
+
+def sum_over_data(gradient: typing.Array) -> typing.Array:
+  """The sum over the copies of a shard; inside shard_map."""
+  return jax.lax.psum(gradient, "data")
+
+
+def combine(
+  log_sum: typing.Array,
+  target_cosine: typing.Array,
+  nearest: typing.Array,
+  *,
+  margin: Callable[[typing.Array], typing.Array],
+  scale: float,
+  num_classes: int,
+) -> reference.HeadOutput:
+  """The loss, from what each shard knows; inside shard_map, differentiable.
+
+  Args:
+    log_sum: [batch], log-sum-exp over this shard's other classes, or -inf.
+    target_cosine: [batch], 0 where another shard owns the class.
+    nearest: [batch], the largest cosine of this shard's other classes.
+    margin: phi, maps [batch] cosines to [batch].
+    scale: s > 0.
+    num_classes: the true number of classes.
+  """
+  nearest = jax.lax.pmax(jax.lax.stop_gradient(nearest), "model")
+  shift = _shift(nearest, scale, num_classes)
+  # One all-reduce of [2, batch].
+  partial = jnp.stack([jnp.exp(log_sum - shift), target_cosine])
+  total, target_cosine = jax.lax.psum(partial, "model")
+  # A single class has no others: the sum is zero and so is the loss.
+  others = shift + jnp.log(jnp.where(total > 0, total, 1))
+  target = scale * margin(target_cosine)
+  return reference.HeadOutput(
+    loss=jnp.where(total > 0, jax.nn.softplus(others - target), 0),
+    target_cosine=jax.lax.stop_gradient(target_cosine),
+    correct=target_cosine >= nearest,
+  )
