@@ -64,7 +64,7 @@ def _default() -> config.Config:
 def _lfw() -> config.Config:
   """LFW View 1: train on peopleDevTrain, verify on pairsDevTest."""
   return config.Config(
-    epochs=24,
+    epochs=20,
     batch_size=64,
     data=config.DataConfig(
       source="folder",
@@ -73,14 +73,17 @@ def _lfw() -> config.Config:
       min_images=2,
       image_size=(48, 48),
       crop=100 / 112,
-      shift=2,
-      zoom=0.06,
-      rotate=5,
-      brightness=0.2,
+      shift=3,
+      zoom=0.1,
+      rotate=8,
+      brightness=0.1,
       contrast=0.2,
+      erase=0.3,
       cache=True,
     ),
-    model=config.ModelConfig(name="iresnet10_slim", embedding_dim=256),
+    model=config.ModelConfig(
+      name="iresnet10_slim", embedding_dim=256, dropout=0.2
+    ),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
     eval=config.EvalConfig(
       pairs=_folder("lfw_protocol", "pairsDevTest.txt"),

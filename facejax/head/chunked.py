@@ -92,7 +92,6 @@ def margin_softmax(
     labels, valid = sharded.to_shard(
       labels, rows=prototypes.shape[0], num_classes=num_classes
     )
-    prototypes = sharded.replicate(prototypes)
     return sharded.combine(
       *statistics(plan, prototypes, units, labels, valid),
       margin=margin,
@@ -100,11 +99,12 @@ def margin_softmax(
       num_classes=num_classes,
     )
 
+  batch, values = sharded.specs(mesh)
   return jax.shard_map(
     on_shard,
     mesh=mesh,
-    in_specs=(P("model"), P(("data", "model")), P(("data", "model"))),
-    out_specs=P("data"),
+    in_specs=(P("model"), batch, batch),
+    out_specs=values,
   )(prototypes, embeddings, labels)
 
 
@@ -226,8 +226,8 @@ def block_gradient(
     dw_j = q_j - (q_j \\cdot \\hat w_j) \\hat w_j
 
   Returns:
-    [size, dim] gradient of the block's prototypes, zero where not fresh, and
-    its part [batch, dim] of the gradient of `units`.
+    [size, dim] gradient of the block's prototypes, zero where not fresh,
+    summed over "data"; and its part [batch, dim] of the gradient of `units`.
   """
   inverse = inverse_norms(w)
   z = logits(w, inverse, units, scale=plan.scale)
@@ -242,7 +242,8 @@ def block_gradient(
   d_units = jnp.matmul(g.T, w, precision=reference.PRECISION)
   q = jnp.matmul(g, units, precision=reference.PRECISION)
   radial = (q * w).sum(axis=1) * inverse * inverse
-  return q - radial[:, None] * w, d_units
+  d_w = sharded.sum_over_data(q - radial[:, None] * w)
+  return d_w, d_units
 
 
 def logits(

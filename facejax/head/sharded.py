@@ -141,14 +141,21 @@ def to_shard(
   return labels - first, num_classes - first
 
 
-def replicate(prototypes: typing.Array) -> typing.Array:
-  """The shard as it is; its gradient is summed over "data"."""
-  return jax.lax.pcast(prototypes, "data", to="varying")
-
-
 def sum_over_data(gradient: typing.Array) -> typing.Array:
   """The sum over the copies of a shard; inside shard_map."""
+  if jax.lax.axis_size("data") == 1:
+    return gradient
   return jax.lax.psum(gradient, "data")
+
+
+def specs(mesh: jax.sharding.Mesh) -> tuple[P, P]:
+  """How a batch enters the shards and how its values leave them.
+
+  An axis of one device is left out: XLA keeps a collective over it, and with
+  it a copy of what it sums.
+  """
+  data = ("data",) if mesh.shape["data"] > 1 else ()
+  return P((*data, "model")), P(data)
 
 
 def combine(
