@@ -15,6 +15,7 @@ from facejax import (
   assemble,
   checkpoint,
   guards,
+  host_memory,
   recipe,
   summary,
   telemetry,
@@ -35,6 +36,7 @@ logger = logging.getLogger("facejax")
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
+  host_memory.keep_freed_memory()
   # Mistakes of the user end here, with one message each.
   try:
     command = recipe.parse(sys.argv[1:] if arguments is None else arguments)

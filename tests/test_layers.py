@@ -25,6 +25,7 @@ FLOORS = {
   "quiet": 2,
   "retention": 2,
   "stopwatch": 2,
+  "host_memory": 2,
   "mesh": 2,
   "optim": 2,
   "checkpoint": 3,

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import optax
 
 from facejax import typing
-from facejax.head import blocks, chunked, elementwise, reference, sharded
+from facejax.head import (
+  blocks,
+  chunked,
+  reference,
+  rowwise,
+  sharded,
+  statistics,
+)
 
 P = jax.P
 
@@ -30,9 +37,7 @@ def value_and_update(
   num_classes: int,
   mesh: jax.sharding.Mesh,
   block_size: int | None = None,
-) -> tuple[
-  reference.HeadOutput, typing.Array, typing.Array, optax.OptState
-]:
+) -> tuple[reference.HeadOutput, typing.Array, typing.Array, optax.OptState]:
   """One step on the mean loss of a batch, exact over all classes.
 
   Equal to `chunked.margin_softmax`, its gradient and `tx.update` in turn.
@@ -58,7 +63,7 @@ def value_and_update(
   Raises:
     ValueError: if the optimizer mixes classes (clipping by a global norm).
   """
-  elementwise.require(tx, dim=prototypes.shape[1])
+  rowwise.require(tx, dim=prototypes.shape[1])
   plan = chunked.make_plan(
     prototypes.shape,
     embeddings.shape[0],
@@ -67,7 +72,7 @@ def value_and_update(
     mesh=mesh,
     block_size=block_size,
   )
-  by_class = elementwise.class_leaves(tx, prototypes)
+  by_class = rowwise.class_leaves(tx, prototypes)
   state_spec = jax.tree.map(lambda rows: P("model") if rows else P(), by_class)
   batch_spec, value_spec = sharded.specs(mesh)
   on_shard = functools.partial(
@@ -79,7 +84,7 @@ def value_and_update(
       sharded.combine, margin=margin, scale=scale, num_classes=num_classes
     ),
     num_classes=num_classes,
-    batch=embeddings.shape[0],
+    batch_size=embeddings.shape[0],
   )
   return jax.shard_map(
     on_shard,
@@ -100,27 +105,28 @@ def _on_shard(
   by_class,
   loss,
   num_classes,
-  batch,
+  batch_size,
 ):
   units, pull_units = jax.vjp(sharded.gather_units, embeddings)
-  labels, valid = sharded.to_shard(
-    labels, rows=prototypes.shape[0], num_classes=num_classes
-  )
-  statistics = chunked.statistics(plan, prototypes, units, labels, valid)
-
-  def mean_loss(statistics):
-    output = loss(*statistics)
-    return output.loss.sum() / batch, output
-
-  cotangents, output = jax.grad(mean_loss, has_aux=True)(statistics)
-  gradient = functools.partial(
-    chunked.block_gradient,
-    plan,
+  batch = statistics.Batch(
     units,
-    labels,
-    valid,
-    statistics.log_sum,
-    cotangents,
+    *sharded.to_shard(
+      labels, rows=prototypes.shape[0], num_classes=num_classes
+    ),
+  )
+  found = statistics.of_shard(plan, prototypes, batch)
+
+  def mean_loss(found):
+    output = loss(*found)
+    return output.loss.sum() / batch_size, output
+
+  cotangents, output = jax.grad(mean_loss, has_aux=True)(found)
+  gradient = functools.partial(
+    statistics.block_gradient,
+    plan,
+    batch=batch,
+    log_sum=found.log_sum,
+    cotangents=cotangents,
   )
   d_units, prototypes, opt_state = _update_blocks(
     prototypes,
@@ -144,32 +150,25 @@ def _update_blocks(
   each need the old values of the other while both are overwritten, and XLA
   would copy all of them in every turn.
   """
-  leaves, tree = jax.tree.flatten(opt_state)
-  flags = jax.tree.leaves(by_class)
 
-  def whole(shared, rows):
-    """The state with `rows` as its leaves that have class rows."""
-    rows = iter(rows)
-    return tree.unflatten(
-      next(rows) if flag else leaf
-      for flag, leaf in zip(flags, shared, strict=True)
-    )
-
-  def class_rows(state):
-    pairs = zip(flags, tree.flatten_up_to(state), strict=True)
-    return [leaf for flag, leaf in pairs if flag]
+  def state_of(rows):
+    # Leaves without class rows stay what they were until the step is done.
+    return rowwise.with_class_rows(opt_state, by_class, rows)
 
   def body(block, carry):
     arrays, d_units, waiting, where = carry
     arrays = _put(arrays, waiting, where)
-    old = [block.take(array) for array in arrays]
-    d_w, d_partial = gradient(block, old[0])
-    updates, state = tx.update(d_w, whole(leaves, old[1:]), old[0])
-    new = [optax.apply_updates(old[0], updates), *class_rows(state)]
+    w, *rows = old = [block.take(array) for array in arrays]
+    d_w, d_partial = gradient(block, w)
+    updates, state = tx.update(d_w, state_of(rows), w)
+    new = [
+      optax.apply_updates(w, updates),
+      *rowwise.class_rows(state, by_class),
+    ]
     waiting = [block.keep_stale(*pair) for pair in zip(new, old, strict=True)]
     return arrays, d_units + d_partial, waiting, block.start
 
-  arrays = [prototypes, *class_rows(opt_state)]
+  arrays = [prototypes, *rowwise.class_rows(opt_state, by_class)]
   waiting = [array[:size] for array in arrays]
   arrays, d_units, waiting, where = blocks.loop(
     body,
@@ -178,11 +177,10 @@ def _update_blocks(
     size=size,
   )
   prototypes, *rows = _put(arrays, waiting, where)
-  # Step counts move once a step: what they become depends on no gradient.
-  one = jnp.zeros_like(prototypes[:1])
-  none = whole(leaves, [jnp.zeros_like(leaf[:1]) for leaf in rows])
-  _, moved = tx.update(one, none, one)
-  return d_units, prototypes, whole(tree.flatten_up_to(moved), rows)
+  # Step counts move on now; what they become depends on no gradient.
+  one, *none = (jnp.zeros_like(array[:1]) for array in (prototypes, *rows))
+  _, state = tx.update(one, state_of(none), one)
+  return d_units, prototypes, rowwise.with_class_rows(state, by_class, rows)
 
 
 def _put(arrays, rows, start):

@@ -117,6 +117,7 @@ def fits_float32(scale: float, num_classes: int) -> bool:
 
 def gather_units(embeddings: typing.Array) -> typing.Array:
   """Unit embeddings of all devices along "model"; inside shard_map."""
+  embeddings = embeddings.astype(jnp.float32)
   return geometry.l2_normalize(
     jax.lax.all_gather(embeddings, "model", tiled=True)
   )
@@ -148,7 +149,9 @@ def sum_over_data(gradient: typing.Array) -> typing.Array:
   return jax.lax.psum(gradient, "data")
 
 
-def specs(mesh: jax.sharding.Mesh) -> tuple[P, P]:
+def specs(
+  mesh: jax.sharding.Mesh,
+) -> tuple[jax.sharding.PartitionSpec, jax.sharding.PartitionSpec]:
   """How a batch enters the shards and how its values leave them.
 
   An axis of one device is left out: XLA keeps a collective over it, and with

@@ -9,9 +9,9 @@ _EPSILON = 1e-12
 
 
 def l2_normalize(x: typing.ArrayLike) -> typing.Array:
-  """Scales vectors to unit length: x / max(||x||, 1e-12).
+  """Scales vectors to unit length: x / ||x||, or 0 if ||x|| <= 1e-12.
 
-  Value and gradient of the zero vector are zero, not NaN.
+  The gradient of such a zero vector is zero too, not NaN and not huge.
 
   Args:
     x: vectors [..., dim].
@@ -24,4 +24,7 @@ def l2_normalize(x: typing.ArrayLike) -> typing.Array:
   """
   x = jnp.asarray(x)
   square = jnp.sum(x * x, axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, _EPSILON**2))
+  tiny = square <= _EPSILON**2
+  # Both branches of `where` must be finite, or their gradient is NaN.
+  inverse = jax.lax.rsqrt(jnp.where(tiny, 1, square))
+  return x * jnp.where(tiny, 0, inverse)

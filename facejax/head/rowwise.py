@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -37,9 +38,27 @@ def class_leaves(
   return jax.tree.map(lambda a, b: a.shape[:1] != b.shape[:1], actual, longer)
 
 
+def class_rows(state: Any, by_class: Any) -> list[typing.Array]:
+  """The leaves with class rows; `by_class` is the tree of `class_leaves`."""
+  pairs = zip(jax.tree.leaves(by_class), jax.tree.leaves(state), strict=True)
+  return [leaf for has_rows, leaf in pairs if has_rows]
+
+
+def with_class_rows(
+  state: Any, by_class: Any, rows: Sequence[typing.Array]
+) -> Any:
+  """The state with the leaves of `class_rows` replaced."""
+  remaining = iter(rows)
+  return jax.tree.map(
+    lambda has_rows, leaf: next(remaining) if has_rows else leaf,
+    by_class,
+    state,
+  )
+
+
 @functools.lru_cache(maxsize=64)
 def require(tx: optax.GradientTransformation, *, dim: int) -> None:
-  """Refuses an optimizer that mixes classes.
+  """Refuses an optimizer whose rows depend on each other.
 
   Runs it on a small matrix and on the two halves of it, with ordinary
   gradients, huge ones (past any clipping threshold) and a NaN in one row. What
@@ -59,11 +78,11 @@ def require(tx: optax.GradientTransformation, *, dim: int) -> None:
     culprits = [
       _name(stage) for stage in _stages(tx) if not _by_rows(stage, dim)
     ]
+  where = f" (in {', '.join(culprits)})" if culprits else ""
   raise ValueError(
-    f"the fused head updates the prototypes block by block, but"
-    f" {' and '.join(culprits) or 'the optimizer'} needs all of them at once"
-    f" (a global norm, noise, a mask, ...): remove it from the optimizer of the"
-    f" head or choose an unfused implementation"
+    f"the fused head updates prototypes a block at a time, but what the"
+    f" optimizer does to one class depends on others{where}: remove that from"
+    f" the head's optimizer or choose an implementation that is not fused"
   )
 
 
@@ -79,12 +98,8 @@ def _by_rows(tx, dim) -> bool:
     gradients = gradients.astype(np.float32)
     try:
       whole, *halves = (
-        _run(tx.init, update, params[part], gradients[:, part])
-        for part in (
-          slice(None),
-          slice(0, _HALF),
-          slice(_HALF, None),
-        )
+        _run(tx.init, update, params[rows], gradients[:, rows])
+        for rows in (slice(None), slice(_HALF), slice(_HALF, None))
       )
     except (TypeError, ValueError):  # holds an array of the full shape
       return False

@@ -1,0 +1,40 @@
+"""How this process's host memory is managed, which matters on CPUs.
+
+XLA's CPU backend asks the C library for its temporaries at every step, and
+glibc gives large blocks back to the kernel as soon as they are freed: the next
+step takes millions of page faults to get them again. Keeping freed memory saved
+a fifth of the CPU time of a training step of the small nets.
+"""
+
+import ctypes
+import importlib.util
+
+# From malloc.h: keep the heap's top, one heap for all threads, no mmap.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_NEVER = 2**31 - 1
+_ACCELERATORS = ("jax_plugins", "libtpu")
+
+
+def keep_freed_memory() -> bool:
+  """Tells glibc to keep freed memory for the next step.
+
+  Call it before the first use of JAX: threads that exist keep their own heaps.
+  Does nothing where an accelerator's plug-in is installed (there the host's
+  memory serves the input threads, which are better off with a heap each) or
+  where the C library is not glibc.
+
+  Returns:
+    Whether it took effect.
+  """
+  if any(importlib.util.find_spec(name) for name in _ACCELERATORS):
+    return False
+  try:
+    mallopt = ctypes.CDLL(None).mallopt
+  except (AttributeError, OSError, TypeError):
+    return False
+  settings = (
+    (_M_MMAP_MAX, 0),
+    (_M_TRIM_THRESHOLD, _NEVER),
+    (_M_ARENA_MAX, 1),
+  )
+  return all(mallopt(name, value) == 1 for name, value in settings)
