@@ -25,10 +25,9 @@ import os
 
 import numpy as np
 
-from facejax.data import folder, lfw, pairs, sources, synthetic
+from facejax import assemble, recipe
+from facejax.data import folder, lfw, pairs, sources
 from facejax.metrics import verification
-
-_UNSEEN = 1_000_000
 
 
 def grey(source: sources.Source) -> np.ndarray:
@@ -73,24 +72,14 @@ def report(name: str, scores: np.ndarray, test: pairs.PairSet) -> None:
 
 
 def run_synthetic(args: argparse.Namespace) -> None:
-  size = (args.size, args.size)
-  train = synthetic.SyntheticFaces(
-    num_identities=args.identities,
-    images_per_identity=args.images,
-    seed=args.seed,
-    image_size=size,
-  )
-  unseen = synthetic.SyntheticFaces(
-    num_identities=max(20, args.pairs // 20),
-    images_per_identity=10,
-    first_identity=_UNSEEN,
-    seed=args.seed,
-    image_size=size,
-  )
-  test = pairs.random_pairs(unseen, num_pairs=args.pairs, seed=args.seed)
+  """Fits and scores on exactly what the default recipe trains and tests on."""
+  recipe_config = recipe.load("cosface.py")
+  test, _ = assemble.verification_pairs(recipe_config)
+  assert test is not None
+  train = assemble.training_images(recipe_config)
   pca = WhitenedPCA(grey(train), args.components)
-  scores = score(pca, grey(unseen), test)
-  report(f"whitened PCA-{args.components}, unseen synthetic", scores, test)
+  scores = score(pca, grey(test.source), test)
+  report(f"whitened PCA-{args.components}, {test.name}", scores, test)
 
 
 def run_lfw(args: argparse.Namespace) -> None:
@@ -134,11 +123,9 @@ def main() -> None:
   add("--data", choices=("synthetic", "lfw"), default="synthetic")
   add("--path", help="with --data lfw: the folder with the images and lists")
   add("--components", type=int, default=200, help="eigenfaces (default 200)")
-  add("--size", type=int, default=64, help="pixels per side (default 64)")
-  add("--identities", type=int, default=500, help="synthetic people to fit on")
-  add("--images", type=int, default=20, help="images of each of them")
-  add("--pairs", type=int, default=2000, help="synthetic pairs to score")
-  add("--seed", type=int, default=0, help="seed of the synthetic people")
+  add(
+    "--size", type=int, default=48, help="pixels per side of LFW (default 48)"
+  )
   args = parser.parse_args()
   if (args.data == "lfw") != (args.path is not None):
     parser.error("--path goes with --data lfw, and with nothing else")
