@@ -96,7 +96,7 @@ def arcface(
       Recognition, 2019, Eq. 3.
 
   >>> round(float(arcface(0.5, margin=0.5)), 6)
-  0.023596
+  0.023597
   """
   _check_choice("guard", guard, Guard)
   _check_choice("gradient", gradient, Gradient)
