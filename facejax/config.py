@@ -94,8 +94,9 @@ class LossConfig:
 class HeadConfig:
   """The classification head."""
 
-  implementation: Literal["sharded", "dense"] = "sharded"
-  """sharded: classes split over the devices; dense: the specification."""
+  implementation: Literal["sharded", "chunked", "dense"] = "sharded"
+  """sharded: classes split over the devices; chunked: also block by block, for
+  many classes; dense: the specification. All are exact."""
 
 
 @dataclasses.dataclass(frozen=True)

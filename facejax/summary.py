@@ -16,6 +16,7 @@ import rich.table
 from facejax import assemble, checkpoint
 from facejax import config as config_lib
 from facejax.data import sources
+from facejax.head import blocks
 from facejax.models import functional
 
 _MIB = 2**20
@@ -102,11 +103,20 @@ def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
 
 
 def _logits(config: config_lib.Config, program: assemble.Program) -> int:
+  """Bytes of one copy of what a device holds of the logits."""
   shape = program.mesh.shape
-  rows = program.like.prototypes.shape[0]
+  rows, dim = program.like.prototypes.shape
   if config.head.implementation == "dense":
     return 4 * config.batch_size * rows
-  return 4 * config.batch_size // shape["data"] * (rows // shape["model"])
+  batch, rows = config.batch_size // shape["data"], rows // shape["model"]
+  if config.head.implementation == "chunked":
+    rows = blocks.block_size(
+      batch=batch,
+      dim=dim,
+      rows=rows,
+      platform=program.mesh.devices.flat[0].platform,
+    )
+  return 4 * batch * rows
 
 
 def _bytes(tree) -> int:

@@ -168,10 +168,11 @@ def test_errors_name_the_value():
     )
 
 
-def test_dense_implementation_is_the_reference():
+@pytest.mark.parametrize("implementation", ["dense", "chunked"])
+def test_other_implementations_are_exact_too(implementation):
   arrays = problem(10)
   options = {"margin": MARGINS["arcface"], "scale": 30.0}
   check(
-    evaluate(*arrays, 8, 8, implementation="dense", **options),
+    evaluate(*arrays, 8, 8, implementation=implementation, **options),
     float64(*arrays, **options),
   )

@@ -287,6 +287,23 @@ def test_mistakes_are_answered_at_once(tmp_path, environment, flags, message):
 
 
 @pytest.mark.slow
+def test_the_head_in_blocks_trains_the_same(tmp_path, environment):
+  results = []
+  for implementation in ("sharded", "chunked"):
+    folder = tmp_path / implementation
+    code, output = run(
+      [
+        *SMALL, "--steps", 10, "--workdir", folder, "--optim.learning-rate",
+        2e-4, "--head.implementation", implementation,
+      ],
+      environment,
+    )  # fmt: skip
+    assert code == 0, output
+    results.append(list(losses(folder).values()))
+  np.testing.assert_allclose(*results, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_dry_run_compiles_and_leaves_nothing(tmp_path, environment):
   code, output = run(
     [*SMALL, "--steps", 5, "--dry-run", "--workdir", tmp_path / "run"],

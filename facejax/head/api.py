@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.head import reference, sharded
+from facejax.head import chunked, reference, sharded
 
-Implementation: TypeAlias = Literal["sharded", "dense"]
+Implementation: TypeAlias = Literal["sharded", "chunked", "dense"]
 
 # Classes whose random rows are drawn at once: bounds the extra memory.
 _INIT_BLOCK = 65_536
@@ -82,8 +82,11 @@ def head_loss(
     scale: s > 0.
     num_classes: the true number of classes.
     mesh: with axes "data" and "model".
-    implementation: "sharded" is the one to train with; "dense" writes all
-      logits out on every device and is the specification.
+    implementation: "sharded" writes out the logits of each device's own
+      classes; "chunked" makes them block by block and again in the backward
+      pass, so that memory beside the prototypes and their gradient does not
+      grow with the classes; "dense" writes all logits out on every device and
+      is the specification. All are exact.
 
   Returns:
     Loss, target cosine and hit for each example.
@@ -102,17 +105,18 @@ def head_loss(
     return reference.margin_softmax(
       prototypes[:num_classes], embeddings, labels, margin=margin, scale=scale
     )
-  if implementation == "sharded":
-    return sharded.margin_softmax(
-      prototypes,
-      embeddings,
-      labels,
-      margin=margin,
-      scale=scale,
-      num_classes=num_classes,
-      mesh=mesh,
+  if implementation not in get_args(Implementation):
+    raise ValueError(
+      f"implementation={implementation!r}: choose one of"
+      f" {get_args(Implementation)}"
     )
-  raise ValueError(
-    f"implementation={implementation!r}: choose one of"
-    f" {get_args(Implementation)}"
+  module = chunked if implementation == "chunked" else sharded
+  return module.margin_softmax(
+    prototypes,
+    embeddings,
+    labels,
+    margin=margin,
+    scale=scale,
+    num_classes=num_classes,
+    mesh=mesh,
   )
