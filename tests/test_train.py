@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from facejax import assemble, checkpoint, recipe, telemetry, train, train_state
+from facejax.data import synthetic
 
 # A run of seconds: 40 images of ten people, 32 x 32.
 SMALL = [
@@ -318,3 +319,39 @@ def test_dry_run_compiles_and_leaves_nothing(tmp_path, environment):
 def test_print_config_is_json(capsys):
   assert train.main([*SMALL, "--steps", "5", "--print-config"]) == 0
   assert json.loads(capsys.readouterr().out)["data.num_identities"] == 10
+
+
+def folder_of_faces(root):
+  """Four drawn people with four pictures each; one file is cut short."""
+  faces = synthetic.SyntheticFaces(
+    num_identities=4, images_per_identity=4, image_size=(32, 32)
+  )
+  for index in range(len(faces)):
+    person = root / faces.class_names[faces.labels[index]]
+    person.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(faces[index]).save(person / f"{index}.jpg", quality=95)
+  damaged = root / faces.class_names[2] / "8.jpg"
+  damaged.write_bytes(damaged.read_bytes()[:400])
+  return damaged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "code"), [("1", 0), ("0.0001", 2)])
+def test_own_folder_with_a_damaged_file(tmp_path, environment, share, code):
+  damaged = folder_of_faces(tmp_path / "faces")
+  actual, output = run(
+    [
+      *SMALL, "--steps", 6, "--workdir", tmp_path / "run",
+      "--data.path", tmp_path / "faces", "--data.max-bad-share", share,
+    ],
+    environment,
+  )  # fmt: skip
+  assert actual == code, output
+  assert damaged.name in output
+  assert "Traceback" not in output
+  if code:
+    assert "max_bad_share" in output
+  else:
+    history = telemetry.read_history(tmp_path / "run")
+    assert history[-1]["bad_images"] == 6
+    assert "--eval.pairs" in output
