@@ -2,8 +2,8 @@
 
 Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019.
 
-  python -m facejax.train --config arcface.py            RESULT_DEFAULT
-  python -m facejax.train --config arcface.py:lfw        RESULT_LFW
+  python -m facejax.train --config arcface.py            ARCFACE_DEFAULT
+  python -m facejax.train --config arcface.py:lfw             not yet run
   python -m facejax.train --config arcface.py:casia_r50       not yet run
   python -m facejax.train --config arcface.py:ms1mv3_r50      not yet run
   python -m facejax.train --config arcface.py:glint360k_r100  not yet run

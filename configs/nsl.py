@@ -2,8 +2,8 @@
 
 Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
 
-  python -m facejax.train --config nsl.py            RESULT_DEFAULT
-  python -m facejax.train --config nsl.py:lfw        RESULT_LFW
+  python -m facejax.train --config nsl.py            NSL_DEFAULT
+  python -m facejax.train --config nsl.py:lfw             not yet run
   python -m facejax.train --config nsl.py:casia_r50       not yet run
   python -m facejax.train --config nsl.py:ms1mv3_r50      not yet run
   python -m facejax.train --config nsl.py:glint360k_r100  not yet run

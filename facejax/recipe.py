@@ -88,6 +88,10 @@ def _reconcile(command: Command, recipe: config_lib.Config) -> Command:
   if command.data.path and not recipe.data.path:
     folder = dataclasses.replace(command.data, source="folder")
     command = dataclasses.replace(command, data=folder)
+    if command.workdir == recipe.workdir:
+      # Not the folder of the run on generated faces.
+      name = f"{recipe.name}-{pathlib.Path(command.data.path).name}"
+      command = dataclasses.replace(command, name=name, workdir=f"runs/{name}")
   return command
 
 

@@ -73,8 +73,12 @@ def test_a_length_replaces_the_recipes(flags, steps, epochs):
   assert (command.steps, command.epochs) == (steps, epochs)
 
 
-def test_a_path_means_a_folder():
-  assert recipe.parse(["--data.path", "faces"]).data.source == "folder"
+def test_a_path_means_a_folder_and_a_run_of_its_own():
+  own = recipe.parse(["--data.path", "some/faces"])
+  assert own.data.source == "folder"
+  assert own.workdir == "runs/cosface-faces"
+  named = recipe.parse(["--data.path", "some/faces", "--workdir", "w"])
+  assert named.workdir == "w"
   assert recipe.parse([]).data.source == "synthetic"
 
 
