@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from facejax import config as config_lib
+from facejax import guards, optim, presets, train_state, train_step, typing
 from facejax import mesh as mesh_lib
-from facejax import optim, presets, train_state, train_step, typing
 from facejax.data import (
   folder,
   lfw,
@@ -23,6 +23,7 @@ from facejax.data import (
   transforms,
 )
 from facejax.head import api as head_api
+from facejax.head import objective as objective_lib
 from facejax.losses import margins
 from facejax.models import functional
 
@@ -43,7 +44,7 @@ class Program:
     init: key -> train state.
     step: jitted (state, images, labels) -> (state, metrics).
     embed: jitted (params, stats, images) -> embeddings.
-    chance_target: the margin applied to a cosine of 0.
+    chance_loss: the loss of a net that has learnt nothing.
   """
 
   mesh: jax.sharding.Mesh
@@ -52,7 +53,7 @@ class Program:
   init: Callable[[typing.PRNGKey], train_state.TrainState]
   step: Any
   embed: Any
-  chance_target: float
+  chance_loss: float
 
 
 def training_images(config: config_lib.Config) -> sources.Source:
@@ -138,10 +139,12 @@ def total_steps(config: config_lib.Config, num_images: int) -> int:
   return max(1, round(config.epochs * per_epoch))
 
 
-def margin(
-  loss: config_lib.LossConfig,
-) -> Callable[[typing.Array], typing.Array]:
-  """The margin function with its parameters bound."""
+def objective(loss: config_lib.LossConfig) -> objective_lib.Objective:
+  """What the head minimises."""
+  return objective_lib.Objective(margin=_margin(loss), scale=loss.scale)
+
+
+def _margin(loss: config_lib.LossConfig) -> Callable[..., typing.Array]:
   if loss.name == "nsl":
     return margins.nsl
   if loss.name == "cosface":
@@ -201,32 +204,42 @@ def program(
   )
   trunk_tx = optimizer(clip_norm=config.optim.clip_norm or None)
   head_tx = optimizer()
-  phi = margin(config.loss)
+  head = config.head
   init = train_state.make_init(
     backbone,
     trunk_tx=trunk_tx,
     head_tx=head_tx,
     num_classes=num_classes,
     mesh=mesh,
+    storage=head.storage,
+    optimizer_storage=head.optimizer_storage,
   )
   like = train_state.abstract(init, head_tx=head_tx, mesh=mesh)
+  goal = objective(config.loss)
   step = train_step.make_train_step(
     backbone,
     functools.partial(
-      head_api.head_loss,
-      margin=phi,
-      scale=config.loss.scale,
+      head_api.update,
+      tx=head_tx,
+      objective=goal,
       num_classes=num_classes,
       mesh=mesh,
-      implementation=config.head.implementation,
+      implementation=head.implementation,
+      rate=head.rate,
+      block_size=head.block_size,
+      saved_bytes=head.saved_mib * 2**20,
+      precision=head.precision,
     ),
     trunk_tx=trunk_tx,
-    head_tx=head_tx,
     schedule=rate,
     like=like,
     mesh=mesh,
     seed=config.seed,
+    report_dropped=head.implementation == "sparse",
   )
+  counted = num_classes
+  if head.implementation == "partial_fc":
+    counted = max(2, round(head.rate * num_classes))
   return Program(
     mesh=mesh,
     backbone=backbone,
@@ -234,7 +247,11 @@ def program(
     init=init,
     step=step,
     embed=train_step.make_embed(backbone, mesh=mesh),
-    chance_target=float(phi(jnp.zeros(()))),
+    chance_loss=guards.chance_loss(
+      scale=config.loss.scale,
+      target=float(goal.margin(jnp.zeros(()))),
+      num_classes=counted,
+    ),
   )
 
 

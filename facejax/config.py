@@ -94,9 +94,30 @@ class LossConfig:
 class HeadConfig:
   """The classification head."""
 
-  implementation: Literal["sharded", "chunked", "dense"] = "sharded"
-  """sharded: classes split over the devices; chunked: also block by block, for
-  many classes; dense: the specification. All are exact."""
+  implementation: Literal[
+    "fused", "chunked", "dense", "partial_fc", "sparse"
+  ] = "fused"
+  """Exact: fused (class by block of classes, updated at once), chunked (the
+  same with the whole gradient held, for any optimizer), dense (all logits
+  held; the specification). Not exact: partial_fc (counts and updates a sample
+  of the classes), sparse (counts all, updates the most probable)."""
+  rate: float = 0.1
+  """Share of the classes that partial_fc samples or sparse updates, beside
+  those of the batch."""
+  storage: Literal["float32", "bfloat16"] = "float32"
+  """How prototypes are kept; bfloat16 is written with stochastic rounding."""
+  optimizer_storage: Literal["float32", "bfloat16"] = "float32"
+  """How the optimizer state of the prototypes is kept."""
+  precision: Literal["float32", "bfloat16"] = "float32"
+  """Operands of the matmuls; bfloat16 is faster on accelerators."""
+  block_size: int | None = None
+  """Classes a block; chosen by batch, dimension and kind of device if not
+  given."""
+  saved_mib: int = 0
+  """Room on each device to keep exponentials of the forward pass (fused):
+  less to compute again, up to a quarter of the head's time."""
+  extra_classes: int = 0
+  """Classes without images, beside those of the data: distractors."""
 
 
 @dataclasses.dataclass(frozen=True)

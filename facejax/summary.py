@@ -13,7 +13,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from facejax import assemble, checkpoint
+from facejax import assemble, checkpoint, train_state
 from facejax import config as config_lib
 from facejax.data import sources
 from facejax.head import blocks
@@ -64,17 +64,15 @@ def table(
     f" ({total_steps * config.batch_size / len(images):.3g} epochs)",
     "net": f"{net.name}, {functional.count(like.params):,} parameters,"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
-    "head": f"{config.head.implementation}, {images.num_classes:,} classes x"
-    f" {net.embedding_dim} = {images.num_classes * net.embedding_dim:,}"
-    " parameters",
+    "head": _head(config, images.num_classes, net.embedding_dim),
     "loss": f"{config.loss.name}, scale {config.loss.scale:g}, margin"
     f" {config.loss.margin:g}, gradient {config.loss.gradient}",
     "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
     f" optimizer {_mib(_bytes(like.trunk_optimizer))};"
     f" prototypes {_mib(_bytes(like.prototypes))},"
-    f" gradient {_mib(_bytes(like.prototypes))},"
+    f"{_gradient(config, like)}"
     f" optimizer {_mib(_bytes(like.head_optimizer))},"
-    f" logits {_mib(_logits(config, program))} a copy",
+    f" {_mib(_logits(config, program))} for a block of logits",
     "checkpoint": f"{_mib(checkpoint.bytes_on_disk(like))}, up to"
     f" {config.checkpoint.keep + config.checkpoint.keep_best} kept in"
     f" {config.workdir}",
@@ -102,21 +100,45 @@ def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
   return out
 
 
+def _head(config: config_lib.Config, identities: int, dim: int) -> str:
+  """Which head, how it counts, and its size."""
+  head = config.head
+  about = {
+    "fused": "exact, updated block by block",
+    "chunked": "exact, in blocks",
+    "dense": "exact, all logits held",
+    "partial_fc": f"a sample of {head.rate:.3g} of the classes",
+    "sparse": f"exact loss, gradient for {head.rate:.3g} of the classes",
+  }[head.implementation]
+  classes = identities + head.extra_classes
+  extra = f" ({head.extra_classes:,} extra)" if head.extra_classes else ""
+  return (
+    f"{head.implementation} ({about}), {classes:,} classes{extra} x {dim} ="
+    f" {classes * dim:,} parameters, {head.storage}, optimizer"
+    f" {head.optimizer_storage}"
+  )
+
+
+def _gradient(config: config_lib.Config, like: train_state.TrainState) -> str:
+  if config.head.implementation not in ("chunked", "dense"):
+    return ""
+  return f" gradient {_mib(_bytes(like.prototypes))},"
+
+
 def _logits(config: config_lib.Config, program: assemble.Program) -> int:
-  """Bytes of one copy of what a device holds of the logits."""
+  """Bytes of one copy of what a device holds of the logits at a time."""
   shape = program.mesh.shape
   rows, dim = program.like.prototypes.shape
   if config.head.implementation == "dense":
     return 4 * config.batch_size * rows
-  batch, rows = config.batch_size // shape["data"], rows // shape["model"]
-  if config.head.implementation == "chunked":
-    rows = blocks.block_size(
-      batch=batch,
-      dim=dim,
-      rows=rows,
-      platform=program.mesh.devices.flat[0].platform,
-    )
-  return 4 * batch * rows
+  batch = config.batch_size // shape["data"]
+  size = config.head.block_size or blocks.block_size(
+    batch=batch,
+    dim=dim,
+    rows=rows // shape["model"],
+    platform=program.mesh.devices.flat[0].platform,
+  )
+  return 4 * batch * size
 
 
 def _bytes(tree) -> int:

@@ -68,7 +68,9 @@ def _build(config: config_lib.Config) -> _Run:
   data = trainer.Data(images, *assemble.verification_pairs(config))
   steps = assemble.total_steps(config, len(images))
   program = assemble.program(
-    config, num_classes=images.num_classes, total_steps=steps
+    config,
+    num_classes=images.num_classes + config.head.extra_classes,
+    total_steps=steps,
   )
   return _Run(program, data, steps)
 

@@ -11,6 +11,7 @@ import optax
 from facejax import mesh as mesh_lib
 from facejax import typing
 from facejax.head import api as head_api
+from facejax.head import storage as storage_lib
 from facejax.models import functional
 
 
@@ -23,8 +24,8 @@ class TrainState:
     step: int32, updates done.
     params: the trunk's weights.
     stats: the trunk's running BatchNorm statistics.
-    prototypes: [rows, dim], the class weight matrix; rows beyond the true
-      class count are zero.
+    prototypes: [rows, dim], the class weight matrix, float32 or the bits of
+      bfloat16; rows beyond the true class count are zero.
     trunk_optimizer: optimizer state of the trunk.
     head_optimizer: optimizer state of the prototypes, split like them.
   """
@@ -53,14 +54,30 @@ def make_init(
   head_tx: optax.GradientTransformation,
   num_classes: int,
   mesh: jax.sharding.Mesh,
+  storage: storage_lib.Storage = "float32",
+  optimizer_storage: storage_lib.Storage = "float32",
 ) -> Callable[[typing.PRNGKey], TrainState]:
-  """The function key -> TrainState at step 0, to be jitted by `create`."""
+  """The function key -> TrainState at step 0, to be jitted by `create`.
+
+  Args:
+    backbone: the net.
+    trunk_tx: its optimizer.
+    head_tx: the optimizer of the prototypes.
+    num_classes: the true number of classes.
+    mesh: the devices.
+    storage: how prototypes are kept.
+    optimizer_storage: how their optimizer state is kept.
+  """
 
   def init(key):
     trunk_key, head_key = jax.random.split(key)
     params, stats = backbone.init(trunk_key)
     prototypes = head_api.init_prototypes(
-      head_key, num_classes=num_classes, dim=backbone.embedding_dim, mesh=mesh
+      head_key,
+      num_classes=num_classes,
+      dim=backbone.embedding_dim,
+      mesh=mesh,
+      dtype=storage,
     )
     return TrainState(
       step=jnp.zeros((), jnp.int32),
@@ -68,7 +85,9 @@ def make_init(
       stats=stats,
       prototypes=prototypes,
       trunk_optimizer=trunk_tx.init(params),
-      head_optimizer=head_tx.init(prototypes),
+      head_optimizer=head_api.init_optimizer(
+        head_tx, prototypes, dtype=optimizer_storage
+      ),
     )
 
   return init

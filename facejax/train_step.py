@@ -1,7 +1,6 @@
 """The training step and the embedding function, jitted over the mesh."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +8,24 @@ import optax
 
 from facejax import mesh as mesh_lib
 from facejax import train_state, typing
-from facejax.head import reference
+from facejax.head import fused_update
 from facejax.models import functional
 
-# (prototypes, embeddings, labels) -> values for each example.
-HeadLoss = Callable[
-  [typing.Array, typing.Array, typing.Array], reference.HeadOutput
-]
+# (prototypes, their optimizer state, embeddings, labels, *, key) -> the step.
+HeadUpdate = Callable[..., fused_update.Update]
 Metrics = dict[str, typing.Array]
 
 
 def make_train_step(
   backbone: functional.Backbone,
-  head_loss: HeadLoss,
+  head_update: HeadUpdate,
   *,
   trunk_tx: optax.GradientTransformation,
-  head_tx: optax.GradientTransformation,
   schedule: optax.Schedule,
   like: train_state.TrainState,
   mesh: jax.sharding.Mesh,
   seed: int,
+  report_dropped: bool = False,
 ) -> Callable[
   [train_state.TrainState, typing.Array, typing.Array],
   tuple[train_state.TrainState, Metrics],
@@ -40,50 +37,56 @@ def make_train_step(
   result keeps. The given state is donated. Metrics are scalars on
   the devices, so that a step waits for nothing: loss, accuracy (share of the
   batch whose own class is nearest), target_cosine, embedding_norm,
-  gradient_norm (of the trunk, before clipping) and learning_rate.
+  gradient_norm (of the trunk, before clipping), learning_rate, and if
+  asked for dropped (probability of the classes that got no gradient).
+
+  The head takes its step between the trunk's forward and backward pass: from
+  the embeddings it makes their gradient, and new prototypes on the way.
   """
   # Apart from the keys of the initial weights, which use the seed itself.
   dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
-
-  def loss_fn(params, prototypes, state, images, labels):
-    embeddings, stats = backbone.apply(
-      params,
-      state.stats,
-      images,
-      train=True,
-      dropout_key=jax.random.fold_in(dropout_key, state.step),
-    )
-    output = head_loss(prototypes, embeddings, labels)
-    norms = jnp.linalg.norm(jax.lax.stop_gradient(embeddings), axis=1)
-    metrics = {
-      "loss": output.loss.mean(),
-      "accuracy": output.correct.mean(),
-      "target_cosine": output.target_cosine.mean(),
-      "embedding_norm": norms.mean(),
-    }
-    return metrics["loss"], (stats, metrics)
+  head_key = jax.random.fold_in(jax.random.key(seed), 2)
 
   def step(state, images, labels):
-    gradients, (stats, metrics) = jax.grad(loss_fn, (0, 1), has_aux=True)(
-      state.params, state.prototypes, state, images, labels
+    def embed(params):
+      return backbone.apply(
+        params,
+        state.stats,
+        images,
+        train=True,
+        dropout_key=jax.random.fold_in(dropout_key, state.step),
+      )
+
+    embeddings, pull, stats = jax.vjp(embed, state.params, has_aux=True)
+    head = head_update(
+      state.prototypes,
+      state.head_optimizer,
+      embeddings,
+      labels,
+      key=jax.random.fold_in(head_key, state.step),
     )
-    trunk_updates, trunk_optimizer = trunk_tx.update(
-      gradients[0], state.trunk_optimizer, state.params
+    (gradient,) = pull(head.d_embeddings)
+    updates, trunk_optimizer = trunk_tx.update(
+      gradient, state.trunk_optimizer, state.params
     )
-    head_updates, head_optimizer = head_tx.update(
-      gradients[1], state.head_optimizer, state.prototypes
-    )
-    metrics["gradient_norm"] = optax.tree.norm(gradients[0])
-    metrics["learning_rate"] = jnp.asarray(schedule(state.step))
-    prototypes: Any = optax.apply_updates(state.prototypes, head_updates)
     new_state = train_state.TrainState(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, trunk_updates),
+      params=optax.apply_updates(state.params, updates),
       stats=stats,
-      prototypes=prototypes,
+      prototypes=head.prototypes,
       trunk_optimizer=trunk_optimizer,
-      head_optimizer=head_optimizer,
+      head_optimizer=head.opt_state,
     )
+    metrics = {
+      "loss": head.output.loss.mean(),
+      "accuracy": head.output.correct.mean(),
+      "target_cosine": head.output.target_cosine.mean(),
+      "embedding_norm": jnp.linalg.norm(embeddings, axis=1).mean(),
+      "gradient_norm": optax.tree.norm(gradient),
+      "learning_rate": jnp.asarray(schedule(state.step)),
+    }
+    if report_dropped:
+      metrics["dropped"] = head.output.dropped.mean()
     return new_state, metrics
 
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)

@@ -90,12 +90,7 @@ class Trainer:
     self._metrics = guards.MetricBuffer()
     self._bad = guards.BadImages(max_share=config.data.max_bad_share)
     self._stuck = guards.StuckLoss(
-      chance=guards.chance_loss(
-        scale=config.loss.scale,
-        target=program.chance_target,
-        num_classes=data.images.num_classes,
-      ),
-      patience=_PATIENCE,
+      chance=program.chance_loss, patience=_PATIENCE
     )
 
   def train(

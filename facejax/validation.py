@@ -25,6 +25,10 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "data.max_bad_share": (0, 1, "[]"),
   "model.embedding_dim": (1, _INF, "[)"),
   "model.dropout": (0, 1, "[)"),
+  "head.rate": (0, 1, "(]"),
+  "head.block_size": (1, _INF, "[)"),
+  "head.saved_mib": (0, _INF, "[)"),
+  "head.extra_classes": (0, _INF, "[)"),
   "loss.scale": (0, _INF, "()"),
   "optim.learning_rate": (0, _INF, "()"),
   "optim.momentum": (0, 1, "[)"),
@@ -79,6 +83,14 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"loss.margin={config.loss.margin} is out of range: allowed for"
       f" {config.loss.name} is [0, {limit:g})"
+    )
+  head = config.head
+  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
+  if narrow and head.implementation in ("chunked", "dense"):
+    raise ValueError(
+      f"head.implementation={head.implementation} keeps prototypes and their"
+      " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
+      " storage"
     )
   if any(side < 16 or side % 16 for side in config.data.image_size):
     raise ValueError(

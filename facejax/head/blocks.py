@@ -1,5 +1,6 @@
-"""Cutting a shard's classes into blocks: their size and the loop over them."""
+"""Walking a shard's classes in blocks: their size, their rows, the loop."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -51,32 +52,35 @@ def block_size(
 
 
 class Block(NamedTuple):
-  """Consecutive rows of a shard.
+  """Some rows of a shard.
 
-  The last block of a shard whose rows the size does not divide starts early
-  enough to be whole; the rows that it shares with the block before are not
-  fresh, and must neither count twice nor change twice.
+  Rows that are not fresh fill the block up: they belong to another block or to
+  none, and must neither count twice nor change twice.
 
   Attributes:
-    start: first row, int32.
-    rows: [size], row numbers within the shard.
+    rows: int32 [size], row numbers within the shard.
     fresh: bool [size].
+    start: int32, the first of consecutive rows; None where `rows` is a list.
   """
 
-  start: typing.Array
   rows: typing.Array
   fresh: typing.Array
+  start: typing.Array | None
+
+  @property
+  def place(self) -> typing.Array:
+    """What `put` needs to know of the block."""
+    if self.start is not None:
+      return self.start
+    # Past the end, where nothing is written.
+    return jnp.where(self.fresh, self.rows, jnp.iinfo(jnp.int32).max)
 
   def take(self, leaf: typing.Array) -> typing.Array:
     """The rows of this block out of `leaf` [rows, ...]."""
+    if self.start is None:
+      return leaf.at[self.rows].get(mode="clip")
     size = self.rows.shape[0]
     return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
-
-  def put(self, leaf: typing.Array, value: typing.Array) -> typing.Array:
-    """`leaf` [rows, ...] with the rows of this block replaced."""
-    return jax.lax.dynamic_update_slice_in_dim(
-      leaf, value.astype(leaf.dtype), self.start, 0
-    )
 
   def keep_stale(self, new: typing.Array, old: typing.Array) -> typing.Array:
     """`new` [size, ...] where fresh, else `old`."""
@@ -84,28 +88,75 @@ class Block(NamedTuple):
     return jnp.where(fresh, new, old)
 
 
-def block_at(index: typing.ArrayLike, *, rows: int, size: int) -> Block:
-  """Block number `index` of a shard with `rows` classes."""
-  nominal = jnp.asarray(index, jnp.int32) * size
-  start = jnp.minimum(nominal, rows - size)
-  ids = start + jnp.arange(size, dtype=jnp.int32)
-  return Block(start=start, rows=ids, fresh=ids >= nominal)
+def put(
+  leaf: typing.Array, value: typing.Array, place: typing.Array
+) -> typing.Array:
+  """`leaf` [rows, ...] with the rows of the block at `place` replaced.
+
+  Consecutive rows are all written: stale ones must hold their old values.
+  """
+  if place.ndim == 0:
+    return jax.lax.dynamic_update_slice_in_dim(leaf, value, place, 0)
+  return leaf.at[place].set(value, mode="drop", unique_indices=True)
 
 
-def count(*, rows: int, size: int) -> int:
-  """Blocks of `size` classes that cover `rows`."""
-  return -(-rows // size)
+@dataclasses.dataclass(frozen=True)
+class Walk:
+  """An order in which blocks cover rows of a shard.
 
-
-def loop(
-  body: Callable[[Block, Carry], Carry], carry: Carry, *, rows: int, size: int
-) -> Carry:
-  """carry = body(block, carry) for each block of a shard in turn.
-
-  A fori_loop: as xs and ys of a scan the prototypes would be held twice.
+  Attributes:
+    rows: rows of the shard.
+    size: rows a block; `listed` holds a multiple of it.
+    listed: int32 [n], the rows to visit, each once, with -1 for none; None
+      visits all.
   """
 
-  def step(index, carry):
-    return body(block_at(index, rows=rows, size=size), carry)
+  rows: int
+  size: int
+  listed: typing.Array | None = None
 
-  return jax.lax.fori_loop(0, count(rows=rows, size=size), step, carry)
+  @property
+  def count(self) -> int:
+    """How many blocks."""
+    length = self.rows if self.listed is None else self.listed.shape[0]
+    return -(-length // self.size)
+
+  def block(self, index: typing.ArrayLike) -> Block:
+    """Block number `index`.
+
+    The last of consecutive blocks starts early enough to be whole.
+    """
+    nominal = jnp.asarray(index, jnp.int32) * self.size
+    if self.listed is not None:
+      rows = jax.lax.dynamic_slice_in_dim(self.listed, nominal, self.size)
+      return Block(rows=jnp.maximum(rows, 0), fresh=rows >= 0, start=None)
+    start = jnp.minimum(nominal, self.rows - self.size)
+    rows = start + jnp.arange(self.size, dtype=jnp.int32)
+    return Block(rows=rows, fresh=rows >= nominal, start=start)
+
+  def loop(
+    self,
+    body: Callable[[Block, Carry], Carry],
+    carry: Carry,
+    *,
+    first: int = 0,
+    last: int | None = None,
+  ) -> Carry:
+    """carry = body(block, carry) for blocks first <= index < last in turn.
+
+    A fori_loop: as xs and ys of a scan the prototypes would be held twice.
+    """
+    last = self.count if last is None else last
+
+    def step(index, carry):
+      return body(self.block(index), carry)
+
+    return jax.lax.fori_loop(first, last, step, carry)
+
+
+def walk_listed(rows: int, size: int, listed: typing.Array) -> Walk:
+  """The walk over `listed` [n], filled up to whole blocks."""
+  size = min(size, listed.shape[0])
+  missing = -listed.shape[0] % size
+  padding = jnp.full((missing,), -1, jnp.int32)
+  return Walk(rows, size, jnp.concatenate([listed, padding]))

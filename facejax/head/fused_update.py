@@ -6,7 +6,7 @@ holds a few arrays of a block's size.
 """
 
 import functools
-from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,35 @@ from facejax import typing
 from facejax.head import (
   blocks,
   chunked,
-  reference,
+  collectives,
+  logits,
   rowwise,
-  sharded,
-  statistics,
+  selection,
+  storage,
 )
+from facejax.head import objective as objective_lib
 
 P = jax.P
+
+_NONE = objective_lib.Parameters()
+
+
+class Update(NamedTuple):
+  """A step of the head.
+
+  Attributes:
+    output: the values of each example, before the step.
+    d_embeddings: [batch, dim], gradient of their mean loss.
+    d_parameters: the same for the parameters of the objective.
+    prototypes: after the step.
+    opt_state: after the step.
+  """
+
+  output: objective_lib.HeadOutput
+  d_embeddings: typing.Array
+  d_parameters: objective_lib.Parameters
+  prototypes: typing.Array
+  opt_state: optax.OptState
 
 
 def value_and_update(
@@ -32,116 +54,149 @@ def value_and_update(
   labels: typing.Array,
   *,
   tx: optax.GradientTransformation,
-  margin: Callable[[typing.Array], typing.Array],
-  scale: float,
+  objective: objective_lib.Objective,
   num_classes: int,
   mesh: jax.sharding.Mesh,
+  parameters: objective_lib.Parameters = _NONE,
+  classes: selection.Classes = "all",
+  rate: float = 1.0,
+  key: typing.PRNGKey | None = None,
   block_size: int | None = None,
-) -> tuple[reference.HeadOutput, typing.Array, typing.Array, optax.OptState]:
-  """One step on the mean loss of a batch, exact over all classes.
+  saved_bytes: int = 0,
+  bfloat16: bool = False,
+) -> Update:
+  """One step on the mean loss of a batch.
 
-  Equal to `chunked.margin_softmax`, its gradient and `tx.update` in turn.
-  Donate prototypes and opt_state to the enclosing jit, or they are copied.
+  With classes="all" equal to `sharded.loss`, its gradient and `tx.update` in
+  turn. Donate prototypes and opt_state to the enclosing jit, or they are
+  copied.
 
   Args:
-    prototypes: [padded_classes, dim], sharded P("model").
-    opt_state: of `tx.init(prototypes)`, leaves with class rows sharded alike.
+    prototypes: [padded_classes, (k,) dim], float32 or the bits of bfloat16
+      (see `storage`), sharded P("model").
+    opt_state: of `tx.init(prototypes)`; leaves with class rows are sharded
+      alike, and float32 or bits.
     embeddings: [batch, dim] float32, sharded P(("data", "model")).
-    labels: int [batch], sharded like the embeddings.
+    labels: int [batch].
     tx: the optimizer; what it does to a row must not depend on other rows.
       Schedules inside advance once a call.
-    margin: phi, maps [batch] cosines to [batch].
-    scale: s > 0.
+    objective: see there.
     num_classes: the true number of classes; later rows are padding.
     mesh: a mesh with axes "data" and "model".
+    parameters: see there.
+    classes: "all"; "sampled" counts and updates the classes of the batch and a
+      share `rate` of the others, drawn by `key` (see `sampling`); "probable"
+      counts all, and updates the classes of the batch and a share `rate` of
+      the most probable others (see `sparse`). Rows that are not updated keep
+      their optimizer state, weight decay included.
+    rate: see above.
+    key: of this step; for sampling and for bfloat16.
     block_size: classes a block; None for the rule of `blocks.block_size`.
-
-  Returns:
-    The values for each example, the gradient of their mean loss with respect
-    to the embeddings, new prototypes and new optimizer state.
+    saved_bytes: room on each device for exponentials of the forward pass,
+      which then need not be computed again: up to a quarter of the time.
+    bfloat16: operands of the matmuls in bfloat16; sums stay float32.
 
   Raises:
-    ValueError: if the optimizer mixes classes (clipping by a global norm).
+    ValueError: if the optimizer mixes classes (clipping by a global norm), the
+      rate is outside (0, 1], or a key or softmax is missing where needed.
   """
-  rowwise.require(tx, dim=prototypes.shape[1])
-  plan = chunked.make_plan(
+  rowwise.require(tx, dim=prototypes.shape[-1])
+  plan = logits.make_plan(
     prototypes.shape,
     embeddings.shape[0],
-    scale=scale,
+    objective=objective,
     num_classes=num_classes,
     mesh=mesh,
     block_size=block_size,
+    bfloat16=bfloat16,
+    saved_bytes=saved_bytes if classes == "all" else 0,
   )
+  selection.check(plan, classes, rate)
+  _check_key(classes, key, (prototypes, opt_state))
   by_class = rowwise.class_leaves(tx, prototypes)
   state_spec = jax.tree.map(lambda rows: P("model") if rows else P(), by_class)
-  batch_spec, value_spec = sharded.specs(mesh)
+  enter, leave = collectives.specs(mesh)
   on_shard = functools.partial(
     _on_shard,
     plan=plan,
+    select=functools.partial(
+      selection.select, plan=plan, classes=classes, rate=rate, mesh=mesh
+    ),
     tx=tx,
     by_class=by_class,
-    loss=functools.partial(
-      sharded.combine, margin=margin, scale=scale, num_classes=num_classes
-    ),
-    num_classes=num_classes,
     batch_size=embeddings.shape[0],
   )
-  return jax.shard_map(
+  (queries, lengths), pull = jax.vjp(objective.queries, embeddings)
+  output, d_examples, *state = jax.shard_map(
     on_shard,
     mesh=mesh,
-    in_specs=(P("model"), state_spec, batch_spec, batch_spec),
-    out_specs=(value_spec, batch_spec, P("model"), state_spec),
-  )(prototypes, opt_state, embeddings, labels)
+    in_specs=(P("model"), state_spec, enter, P(), P()),
+    out_specs=(leave, enter, P("model"), state_spec),
+  )(
+    prototypes,
+    opt_state,
+    collectives.Examples(queries, lengths, labels, parameters),
+    labels,
+    jax.random.key(0) if key is None else key,
+  )
+  (d_embeddings,) = pull((d_examples.queries, d_examples.lengths))
+  return Update(output, d_embeddings, d_examples.parameters, *state)
 
 
 def _on_shard(
   prototypes,
   opt_state,
-  embeddings,
-  labels,
+  examples,
+  all_labels,
+  key,
   *,
   plan,
+  select,
   tx,
   by_class,
-  loss,
-  num_classes,
   batch_size,
 ):
-  units, pull_units = jax.vjp(sharded.gather_units, embeddings)
-  batch = statistics.Batch(
-    units,
-    *sharded.to_shard(
-      labels, rows=prototypes.shape[0], num_classes=num_classes
-    ),
+  queries, pull = jax.vjp(collectives.gather, examples.queries)
+  examples = examples._replace(queries=queries)
+  batch, target = collectives.begin(plan, prototypes, examples)
+  first = jax.lax.axis_index("model") * prototypes.shape[0]
+  chosen = select(prototypes, batch, target, examples, all_labels, key)
+  output = collectives.combine(plan, chosen.sums, target, examples)
+  forward = collectives.Forward(batch, target, chosen.sums)
+  cotangents, d_examples = collectives.cotangents(
+    plan, forward, examples, jnp.full_like(output.loss, 1 / batch_size)
   )
-  found = statistics.of_shard(plan, prototypes, batch)
-
-  def mean_loss(found):
-    output = loss(*found)
-    return output.loss.sum() / batch_size, output
-
-  cotangents, output = jax.grad(mean_loss, has_aux=True)(found)
   gradient = functools.partial(
-    statistics.block_gradient,
+    chunked.block_gradient,
     plan,
     batch=batch,
-    log_sum=found.log_sum,
+    others=chosen.sums.others,
     cotangents=cotangents,
   )
-  d_units, prototypes, opt_state = _update_blocks(
+
+  def words(block):
+    return storage.row_words(jax.random.fold_in(key, 1), first + block.rows)
+
+  totals, prototypes, opt_state = _update_blocks(
     prototypes,
     opt_state,
-    jnp.zeros_like(units),
+    collectives.Totals.zero(batch),
     gradient=gradient,
-    size=plan.size,
+    chosen=chosen,
     tx=tx,
     by_class=by_class,
+    words=words,
   )
-  return output, *pull_units(d_units), prototypes, opt_state
+  output = output._replace(
+    dropped=selection.dropped(plan, chosen, totals.share, output)
+  )
+  d_examples = collectives.add_blocks(d_examples, totals)
+  d_examples = d_examples._replace(queries=pull(d_examples.queries)[0])
+  return output, d_examples, prototypes, opt_state
 
 
 def _update_blocks(
-  prototypes, opt_state, d_units, *, gradient, size, tx, by_class
+  prototypes, opt_state, totals, *, gradient, chosen, tx, by_class, words
 ):
   """Gradient and update, a block at a time, in place.
 
@@ -150,41 +205,58 @@ def _update_blocks(
   each need the old values of the other while both are overwritten, and XLA
   would copy all of them in every turn.
   """
+  walk, saved = chosen.walk, chosen.saved
+  arrays = [prototypes, *rowwise.class_rows(opt_state, by_class)]
 
   def state_of(rows):
     # Leaves without class rows stay what they were until the step is done.
     return rowwise.with_class_rows(opt_state, by_class, rows)
 
-  def body(block, carry):
-    arrays, d_units, waiting, where = carry
-    arrays = _put(arrays, waiting, where)
-    w, *rows = old = [block.take(array) for array in arrays]
-    d_w, d_partial = gradient(block, w)
+  def body(block, carry, *, exponentials=None):
+    arrays, totals, waiting, place = carry
+    arrays = _put(arrays, waiting, place)
+    old = [block.take(array) for array in arrays]
+    w, *rows = map(storage.load, old)
+    if exponentials is not None:
+      exponentials = block.take(exponentials)
+    found = gradient(block, w, exponentials=exponentials)
+    d_w = collectives.sum_over_data(found.prototypes)
     updates, state = tx.update(d_w, state_of(rows), w)
     new = [
       optax.apply_updates(w, updates),
       *rowwise.class_rows(state, by_class),
     ]
-    waiting = [block.keep_stale(*pair) for pair in zip(new, old, strict=True)]
-    return arrays, d_units + d_partial, waiting, block.start
+    noise = words(block) if any(a.dtype == jnp.uint16 for a in arrays) else None
+    waiting = [
+      block.keep_stale(storage.store(value, like, noise, salt=salt), like)
+      for salt, (value, like) in enumerate(zip(new, old, strict=True))
+    ]
+    return arrays, totals.add(found), waiting, block.place
 
-  arrays = [prototypes, *rowwise.class_rows(opt_state, by_class)]
-  waiting = [array[:size] for array in arrays]
-  arrays, d_units, waiting, where = blocks.loop(
-    body,
-    (arrays, d_units, waiting, jnp.int32(0)),
-    rows=prototypes.shape[0],
-    size=size,
-  )
-  prototypes, *rows = _put(arrays, waiting, where)
+  start = walk.block(0)
+  carry = arrays, totals, [start.take(array) for array in arrays], start.place
+  if chosen.saved is not None:
+    with_saved = functools.partial(body, exponentials=saved)
+    carry = walk.loop(with_saved, carry, last=chosen.saved_blocks)
+  carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  arrays, totals, waiting, place = carry
+  prototypes, *rows = _put(arrays, waiting, place)
   # Step counts move on now; what they become depends on no gradient.
-  one, *none = (jnp.zeros_like(array[:1]) for array in (prototypes, *rows))
+  one, *none = (
+    jnp.zeros_like(array[:1], jnp.float32) for array in (prototypes, *rows)
+  )
   _, state = tx.update(one, state_of(none), one)
-  return d_units, prototypes, rowwise.with_class_rows(state, by_class, rows)
+  return totals, prototypes, rowwise.with_class_rows(state, by_class, rows)
 
 
-def _put(arrays, rows, start):
+def _put(arrays, rows, place):
   return [
-    jax.lax.dynamic_update_slice_in_dim(array, row, start, 0)
+    blocks.put(array, row, place)
     for array, row in zip(arrays, rows, strict=True)
   ]
+
+
+def _check_key(classes, key, state) -> None:
+  narrow = any(leaf.dtype == jnp.uint16 for leaf in jax.tree.leaves(state))
+  if key is None and (narrow or classes == "sampled"):
+    raise ValueError("key=None: sampling and bfloat16 storage need one a step")

@@ -1,75 +1,66 @@
 """The dense head: the specification that every fast path is tested against."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from facejax import typing
+from facejax.head import objective as objective_lib
 from facejax.losses import geometry
 
 # Cosines decide the loss: a float32 matmul must not fall back to bfloat16 or
 # TF32 passes, which accelerators use by default.
 PRECISION = jax.lax.Precision.HIGHEST
 
-
-class HeadOutput(NamedTuple):
-  """What a head returns, for each example of the batch.
-
-  Attributes:
-    loss: [batch] float32, natural units.
-    target_cosine: [batch], cos theta_y, without margin; carries no gradient.
-    correct: [batch] bool, whether no other class has a larger cosine.
-  """
-
-  loss: typing.Array
-  target_cosine: typing.Array
-  correct: typing.Array
+_NONE = objective_lib.Parameters()
 
 
-def margin_softmax(
+def loss(
   prototypes: typing.Array,
   embeddings: typing.Array,
   labels: typing.Array,
   *,
-  margin: Callable[[typing.Array], typing.Array],
-  scale: float,
-) -> HeadOutput:
-  r"""Margin softmax over all classes, with the logits written out.
-
-  With :math:`c_j = \cos\theta_j` between embedding and prototype j:
-
-  .. math::
-    L = -\log \frac{e^{s\varphi(c_y)}}
-      {e^{s\varphi(c_y)} + \sum_{j \ne y} e^{s c_j}}
+  objective: objective_lib.Objective,
+  parameters: objective_lib.Parameters = _NONE,
+) -> objective_lib.HeadOutput:
+  """The loss over all classes, with the logits written out.
 
   Args:
-    prototypes: [num_classes, dim], of any length, two or more classes.
-    embeddings: [batch, dim], of any length.
+    prototypes: [num_classes, dim], or [num_classes, k, dim] for k sub-centres
+      a class, of which the nearest stands for it.
+    embeddings: [batch, dim].
     labels: int [batch], in [0, num_classes).
-    margin: phi, maps [batch] cosines to [batch].
-    scale: s > 0.
-
-  References:
-    Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
-      2018, Eq. 4.
+    objective: see there.
+    parameters: see there.
   """
-  cosine = jnp.matmul(
-    geometry.l2_normalize(embeddings),
-    geometry.l2_normalize(prototypes).T,
-    precision=PRECISION,
+  queries, lengths = objective.queries(embeddings)
+  norms = jnp.ones(prototypes.shape[:-1], queries.dtype)
+  if objective.unit_prototypes:
+    prototypes = geometry.l2_normalize(prototypes)
+  else:
+    norms = (prototypes * geometry.l2_normalize(prototypes)).sum(axis=-1)
+  if prototypes.ndim == 2:
+    prototypes, norms = prototypes[:, None], norms[:, None]
+  dots = jnp.einsum("bd,ckd->bck", queries, prototypes, precision=PRECISION)
+  dots, nearest = dots.max(axis=2), dots.argmax(axis=2)
+  target = jnp.take_along_axis(dots, labels[:, None], axis=1)[:, 0]
+  which = jnp.take_along_axis(nearest, labels[:, None], axis=1)[:, 0]
+  norm = norms[labels, which]
+  cosine = objective.cosine(target, lengths, norm)
+  logits = objective.others(
+    dots,
+    lengths[:, None],
+    cosine[:, None],
+    {name: value[:, None] for name, value in parameters.negative.items()},
   )
-  is_target = labels[:, None] == jnp.arange(cosine.shape[1])[None, :]
-  target_cosine = jnp.where(is_target, cosine, 0).sum(axis=1)
-  others = jnp.where(is_target, -jnp.inf, cosine)
-  # -log(p) as a difference of logits: log-sum-exp over all classes minus the
-  # target's would cancel to 0 once p is nearly 1.
-  loss = jax.nn.softplus(
-    jax.nn.logsumexp(scale * others, axis=1) - scale * margin(target_cosine)
-  )
-  return HeadOutput(
-    loss=loss,
-    target_cosine=jax.lax.stop_gradient(target_cosine),
-    correct=target_cosine >= others.max(axis=1),
+  is_target = labels[:, None] == jnp.arange(dots.shape[1])[None, :]
+  if objective.one_vs_all is not None:
+    others = jnp.where(is_target, 0, jax.nn.softplus(logits)).sum(axis=1)
+  else:
+    others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=1)
+  values = objective.loss(others, target, lengths, norm, parameters.margin)
+  return objective_lib.HeadOutput(
+    loss=values,
+    target_cosine=jax.lax.stop_gradient(cosine),
+    correct=target >= jnp.where(is_target, -jnp.inf, dots).max(axis=1),
+    dropped=jnp.zeros_like(values),
   )

@@ -1,0 +1,166 @@
+"""What the head minimises: from cosines to the loss of an example."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.losses import geometry
+
+_TINY = 1e-12
+
+
+class HeadOutput(NamedTuple):
+  """What a head returns, for each example of the batch.
+
+  Attributes:
+    loss: [batch] float32, natural units.
+    target_cosine: [batch], cos theta_y, without margin; carries no gradient.
+    correct: [batch] bool, whether no other class that took part is nearer.
+    dropped: [batch], the probability of the classes that got no gradient from
+      this example although the loss counts them; 0 for an exact gradient.
+  """
+
+  loss: typing.Array
+  target_cosine: typing.Array
+  correct: typing.Array
+  dropped: typing.Array
+
+
+class Parameters(NamedTuple):
+  """Numbers of each example that a loss depends on, by argument name.
+
+  Attributes:
+    margin: further arguments [batch] of `Objective.margin`.
+    negative: further arguments [batch] of `Objective.negative`.
+  """
+
+  margin: dict[str, typing.Array] = {}  # noqa: RUF012, never written to
+  negative: dict[str, typing.Array] = {}  # noqa: RUF012
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  r"""A classification loss; static, programs are compiled for it.
+
+  With c_j the cosine of embedding and prototype j, y the true class, s the
+  length given to the embedding and n_j that of the prototype (1, unless
+  `unit_prototypes` is off):
+
+  .. math::
+    z_y = s n_y \varphi(c_y), \qquad z_j = s n_j\, t(c_j, c_y), \quad j \ne y
+
+  .. math::
+    L = \log\Bigl(1 + e^{-z_y} \sum_{j \ne y} e^{z_j}\Bigr)
+    \quad\text{or}\quad
+    L = a \log(1 + e^{-z_y}) + b \sum_{j \ne y} \log(1 + e^{z_j})
+
+  Attributes:
+    margin: phi(target_cosine, **parameters), [batch] to [batch]; any function
+      of `losses.margins`, with its parameters bound or given for each example.
+    scale: s > 0; None takes the length of the embedding itself.
+    negative: t(cosine, target_cosine, **parameters), elementwise, or None for
+      t = c_j. c_y is for comparisons: its gradient is not followed.
+    unit_prototypes: normalise the prototypes; if not, z_j = x . w_j, and the
+      loss may have no `negative`.
+    bias: a last column of the prototypes is added to the logits; needs
+      scale=None and unit_prototypes=False.
+    one_vs_all: (a, b) of the second form; None for the first, softmax.
+
+  References:
+    Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
+      2018, Eq. 4 (first form).
+    Wen et al., SphereFace2: Binary Classification is All You Need for Deep
+      Face Recognition, 2022 (second form).
+  """
+
+  margin: Callable[..., typing.Array]
+  scale: float | None = 64.0
+  negative: Callable[..., typing.Array] | None = None
+  unit_prototypes: bool = True
+  bias: bool = False
+  one_vs_all: tuple[float, float] | None = None
+
+  def __post_init__(self):
+    if self.scale is not None and not self.scale > 0:
+      raise ValueError(f"scale={self.scale}: must be above 0, or None")
+    if self.negative is not None and not self.unit_prototypes:
+      raise ValueError("negative needs cosines: leave unit_prototypes=True")
+    if self.bias and (self.scale is not None or self.unit_prototypes):
+      raise ValueError("bias needs scale=None and unit_prototypes=False")
+
+  @property
+  def is_bounded(self) -> bool:
+    """Whether every logit of another class is known to lie in [-s, s]."""
+    return (
+      self.unit_prototypes and self.scale is not None and self.negative is None
+    )
+
+  def queries(
+    self, embeddings: typing.Array
+  ) -> tuple[typing.Array, typing.Array]:
+    """The vectors s u [batch, dim] that prototypes are compared with, and s.
+
+    With a bias they are one longer than the embeddings.
+    """
+    x = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
+    if self.bias:
+      x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+    units = geometry.l2_normalize(x)
+    if self.scale is None:
+      return x, (x * units).sum(axis=1)
+    return self.scale * units, jnp.full_like(x[:, 0], self.scale)
+
+  def cosine(
+    self, dot: typing.Array, lengths: typing.Array, norms: typing.Array
+  ) -> typing.Array:
+    """dot / (s n), and 0 where that is 0 / 0."""
+    return dot / jnp.maximum(lengths * norms, _TINY)
+
+  def others(
+    self,
+    dot: typing.Array,
+    lengths: typing.Array,
+    target_cosine: typing.Array,
+    parameters: dict[str, typing.Array],
+  ) -> typing.Array:
+    """Logits z_j from s n_j c_j; arguments of shapes that broadcast."""
+    if self.negative is None:
+      return dot
+    cosine = self.cosine(dot, lengths, jnp.ones_like(lengths))
+    target = jax.lax.stop_gradient(target_cosine)
+    return lengths * self.negative(cosine, target, **parameters)
+
+  def loss(
+    self,
+    others: typing.Array,
+    dot: typing.Array,
+    lengths: typing.Array,
+    norms: typing.Array,
+    parameters: dict[str, typing.Array],
+  ) -> typing.Array:
+    """The loss of each example.
+
+    Args:
+      others: [batch], log-sum-exp of the logits z_j (softmax; -inf where there
+        are none), or the sum of their softplus (one-vs-all).
+      dot: [batch], s n_y c_y.
+      lengths: [batch], s.
+      norms: [batch], n_y.
+      parameters: further arguments of the margin.
+    """
+    cosine = self.cosine(dot, lengths, norms)
+    target = lengths * norms * self.margin(cosine, **parameters)
+    if self.one_vs_all is not None:
+      positive, negative = self.one_vs_all
+      return positive * jax.nn.softplus(-target) + negative * others
+    # As a difference of logits: log-sum-exp over all classes minus the
+    # target's would cancel to 0 once p is nearly 1. A class that is alone
+    # costs nothing.
+    alone = others == -jnp.inf
+    return jnp.where(
+      alone, 0, jax.nn.softplus(jnp.where(alone, 0, others) - target)
+    )

@@ -1,0 +1,306 @@
+"""Says how much memory the head will need, before anything is allocated."""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import jax
+
+from facejax.head import api, blocks, memory, storage
+
+_DESCRIPTION = """Says how much memory the head will need.
+
+The training step of the head is compiled for arrays that do not exist, and the
+compiler is asked what one device holds. Beside the chosen implementation stand
+the dense head, which writes all logits out, and Partial FC.
+
+Examples:
+  python -m facejax.head.plan --classes 1_000_000
+      on the devices of this machine
+  python -m facejax.head.plan --classes 29_000_000 --devices 8 --platform gpu \\
+      --memory-gib 16
+      29 million people on eight GPUs of 16 GiB, from a laptop
+  python -m facejax.head.plan --classes 92_000_000 --devices 8 --platform gpu \\
+      --storage bfloat16 --state-storage bfloat16 --memory-gib 24
+      92 million, prototypes and momentum in bfloat16
+  python -m facejax.head.plan --classes 2_000_000 --devices 4 --memory-gib 24 \\
+      --reserve-gib 10 --json plan.json
+      leaving 10 GiB to the backbone; the figures also as a file
+
+Exit codes: 0 planned, whether it fits or not; 2 bad input."""
+
+_GIB = 2**30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """The command line; returns the exit code."""
+  args = _parser().parse_args(arguments)
+  # Compiling needs none of an accelerator's memory; another program may.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  try:
+    mesh = make_mesh(devices=args.devices, model=args.model)
+    figures = plan(args, mesh)
+    print(report(figures))
+    if args.json:
+      args.json.write_text(json.dumps(figures, indent=2) + "\n")
+  except (ValueError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def make_mesh(*, devices: int | None, model: int | None) -> jax.sharding.Mesh:
+  """A mesh of this machine's devices, or of CPU devices if they are too few.
+
+  Raises:
+    ValueError: if `model` does not divide them, or they are too few even so.
+  """
+  if devices is not None:
+    # Too late if a backend runs; then there may be enough already.
+    with contextlib.suppress(RuntimeError):
+      jax.config.update("jax_num_cpu_devices", devices)
+  found = jax.devices()
+  devices = devices or len(found)
+  if devices > len(found):
+    found = jax.devices("cpu")
+  if devices > len(found):
+    raise ValueError(
+      f"--devices {devices}: JAX was started with {len(found)}; choose 1 to"
+      f" {len(found)}, or a new process"
+    )
+  model = model or devices
+  if devices % model:
+    raise ValueError(f"--model {model}: must divide --devices {devices}")
+  return jax.make_mesh(
+    (devices // model, model),
+    ("data", "model"),
+    (jax.sharding.AxisType.Auto,) * 2,
+    devices=found[:devices],
+  )
+
+
+def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  """All figures; sizes in bytes of one device.
+
+  The chosen implementation, then the dense one and Partial FC.
+  """
+  settings = {name: v for name, v in vars(args).items() if name != "json"}
+  size = blocks.block_size(
+    batch=args.batch // mesh.shape["data"],
+    dim=args.dim * args.centers,
+    rows=memory.MAX_CLASSES,
+    platform=args.platform,
+  )
+  room = _room(args, mesh.size)
+  names = dict.fromkeys((args.implementation, "dense", "partial_fc"))
+  return {
+    "settings": settings | dict(devices=mesh.size, model=mesh.shape["model"]),
+    "compiled_for": _compiled_for(mesh),
+    "block_size": size,
+    "room": room,
+    "implementations": {
+      name: _figures(name, args, mesh, block_size=size, room=room["free"])
+      for name in names
+    },
+  }
+
+
+def _figures(name, args, mesh, *, block_size, room) -> dict[str, Any]:
+  """Those of one implementation."""
+  dtypes = {"dtype": args.storage, "state_dtype": args.state_storage}
+  if name == "dense":
+    dtypes = dict.fromkeys(dtypes, "float32")
+  at = functools.partial(
+    memory.estimate,
+    dim=args.dim,
+    batch=args.batch,
+    mesh=mesh,
+    tx=memory.OPTIMIZERS[args.optimizer],
+    centers=args.centers,
+    implementation=name,
+    rate=args.rate,
+    precision=args.precision,
+    block_size=block_size,
+    **dtypes,
+  )
+  saved = int(args.saved_mib * 2**20) if name == "fused" else 0
+  found = at(num_classes=args.classes, saved_bytes=saved)
+  shards = mesh.shape["model"]
+  growth = memory.growth(lambda count: at(num_classes=count), shards=shards)
+  return {
+    **dtypes,
+    "rows": found.rows,
+    "buffers": found.buffers,
+    "peak": found.total,
+    "fits": found.total <= room,
+    "bytes_per_class": growth.per_class,
+    "constant_bytes": growth.constant + saved,
+    "classes_that_fit": growth.classes(room - saved, shards=shards),
+  }
+
+
+def report(figures: dict[str, Any]) -> str:
+  """The figures of `plan`, to be read."""
+  settings, room = figures["settings"], figures["room"]
+  columns = figures["implementations"]
+  each = list(columns.values())
+  table = {"on one device": list(columns)}
+  table["prototypes kept in"] = [column["dtype"] for column in each]
+  table["optimizer state kept in"] = [column["state_dtype"] for column in each]
+  for name in each[0]["buffers"]:
+    table[name] = [_readable(column["buffers"][name]) for column in each]
+  table["peak"] = [_readable(column["peak"]) for column in each]
+  table["fits"] = ["yes" if column["fits"] else "NO" for column in each]
+  table["bytes a class"] = [f"{c['bytes_per_class']:,.0f}" for c in each]
+  table["classes that fit"] = [f"{c['classes_that_fit']:,}" for c in each]
+  centers = settings["centers"]
+  lines = [
+    f"{settings['classes']:,} classes x {settings['dim']}"
+    + (f" x {centers} centers" if centers > 1 else "")
+    + f", batch {settings['batch']:,}, {settings['optimizer']},"
+    f" rate {settings['rate']:g} of partial_fc and sparse",
+    f"{settings['devices']} devices, classes split over {settings['model']},"
+    f" in blocks of {figures['block_size']:,}",
+    f"{_readable(room['free'])} on each device: {room['source']}"
+    + (f" less {_readable(room['reserved'])}" if room["reserved"] else ""),
+    figures["compiled_for"],
+    "",
+    *(
+      f"{label:<28}" + "".join(f"{cell:>14}" for cell in cells)
+      for label, cells in table.items()
+    ),
+  ]
+  return "\n".join(lines)
+
+
+def _compiled_for(mesh) -> str:
+  device = mesh.devices.flat[0]
+  if device.platform != "cpu":
+    return f"compiled for {mesh.size} {device.device_kind}"
+  return (
+    f"compiled for {mesh.size} CPU devices; an accelerator's compiler may lay"
+    " out temporaries differently"
+  )
+
+
+def _room(args, devices) -> dict[str, Any]:
+  """What there is: as told, as the accelerator says, or the host's memory."""
+  device = jax.devices()[0]
+  stats = device.memory_stats() or {}
+  if args.memory_gib:
+    total, source = args.memory_gib * _GIB, f"{args.memory_gib:g} GiB"
+  elif "bytes_limit" in stats:
+    total, source = stats["bytes_limit"], f"of {device.device_kind}, says JAX"
+  else:
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total, source = host / devices, f"1/{devices} of this host's memory"
+  if args.reserve_gib * _GIB >= total:
+    raise ValueError(
+      f"--reserve-gib {args.reserve_gib:g}: must be less than the memory of a"
+      f" device, {_readable(total)} ({source})"
+    )
+  reserved = int(args.reserve_gib * _GIB)
+  free = int(total) - reserved
+  return {"free": free, "reserved": reserved, "source": source}
+
+
+def _readable(size: float) -> str:
+  """Bytes in the unit that suits them.
+
+  >>> _readable(0), _readable(3 * 2**19), _readable(2**34)
+  ('0 B', '1.50 MiB', '16.00 GiB')
+  """
+  for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+    if abs(size) >= 2**power:
+      return f"{size / 2**power:,.2f} {unit}"
+  return f"{size:.0f} B"
+
+
+def _number(
+  kind: Callable[[str], Any], low: float, high: float
+) -> Callable[[str], Any]:
+  """A parser of numbers in [low, high]; underscores are allowed."""
+  what = "a whole number" if kind is int else "a number"
+
+  def parse(text: str) -> Any:
+    try:
+      value = kind(text)
+    except ValueError:
+      value = None
+    if value is None or not low <= value <= high:
+      raise argparse.ArgumentTypeError(
+        f"{text!r}: must be {what} from {low:,} to {high:,}"
+      )
+    return value
+
+  return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="python -m facejax.head.plan",
+    description=_DESCRIPTION,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  choose = functools.partial(add, choices=get_args(storage.Storage))
+  add(
+    "--classes",
+    type=_number(int, 1, memory.MAX_CLASSES),
+    required=True,
+    help="people in the training set; 10_000_000 is understood",
+  )
+  add("--dim", type=_number(int, 1, 65_536), default=512, help="(512)")
+  add(
+    "--batch",
+    type=_number(int, 1, 2**20),
+    default=1024,
+    help="examples a step, on all devices together (1024)",
+  )
+  count = _number(int, 1, 4096)
+  add("--devices", type=count, help="(all that this machine has)")
+  add("--model", type=count, help="devices that classes are split over (all)")
+  add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
+  choose("--storage", default="float32", help="prototypes are kept so")
+  choose("--state-storage", default="float32", help="optimizer state, too")
+  add(
+    "--implementation",
+    choices=[i for i in get_args(api.Implementation) if i != "dense"],
+    default="fused",
+  )
+  add(
+    "--rate",
+    type=_number(float, 1e-3, 1),
+    default=0.1,
+    help="share of classes of partial_fc and sparse (0.1)",
+  )
+  add("--centers", type=_number(int, 1, 16), default=1, help="a class (1)")
+  add(
+    "--saved-mib",
+    type=_number(float, 0, 2**20),
+    default=0,
+    help="room of fused for exponentials of the forward pass (0); not taken"
+    " where their sum might not fit float32",
+  )
+  add("--precision", choices=get_args(api.Precision), default="float32")
+  add(
+    "--platform",
+    choices=("cpu", "gpu", "tpu"),
+    help="take the block size of this one (that of this machine)",
+  )
+  size = _number(float, 0, 2**20)
+  add("--memory-gib", type=size, help="of one device (that of this machine)")
+  add("--reserve-gib", type=size, default=0, help="for the backbone (0)")
+  add("--json", type=pathlib.Path, metavar="FILE", help="write figures here")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,131 @@
+"""The certified sparse backward: an exact loss, a gradient for few classes.
+
+The loss counts all classes. Its gradient goes to the classes of the batch and
+to those that are most probable for some example; how much probability the
+others had is returned with the loss. With e the part of the gradient with
+respect to the logits that is left out, |e|_1 <= dropped, and the gradient of an
+embedding changes by at most s dropped / ||x||.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.head import blocks, chunked, collectives, logits, sampling
+
+# Classes that the normaliser is estimated from, before it is known.
+_SAMPLE = 4096
+_HALVINGS = 40  # of an interval of log-probabilities
+_LEAST = -100.0
+
+
+def normalizer(
+  plan: logits.Plan,
+  prototypes: typing.Array,
+  batch: logits.Batch,
+  target: tuple[typing.Array, typing.Array],
+  examples: collectives.Examples,
+) -> typing.Array:
+  """A constant [batch] near the log of the sum of all e^z_j.
+
+  From every so many-th class id, whichever device owns it: it only decides
+  which classes are worth a gradient.
+  """
+  rows = prototypes.shape[0]
+  step = max(plan.num_classes // _SAMPLE, 1)
+  first = jax.lax.axis_index("model") * rows
+  ids = first - first % step + jnp.arange(0, rows + step, step)
+  own = sampling.own(ids, first=first, rows=rows, num_classes=plan.num_classes)
+  walk = blocks.walk_listed(rows, plan.size, own)
+  sums, _ = chunked.reduce(plan, walk, prototypes=prototypes, batch=batch)
+  sums = sums._replace(others=sums.others + jnp.log(float(step)))
+  loss = collectives.combine(plan, sums, target, examples).loss
+  others = collectives.all_others(plan, sums)
+  # log(e^a + e^z_y), where loss = log(1 + e^(a - z_y)).
+  total = others - jnp.log(-jnp.expm1(-jnp.maximum(loss, 1e-30)))
+  return jnp.where(others > -jnp.inf, total, 0)
+
+
+def note_scores(log_total: typing.Array):
+  """For `chunked.reduce`: keeps max_i log p_ij for each class j."""
+
+  def observe(block, z, scores):
+    best = (z - log_total[None, :]).max(axis=1)
+    best = block.keep_stale(best, block.take(scores))
+    return blocks.put(scores, best, block.place)
+
+  return observe
+
+
+def choose(
+  plan: logits.Plan,
+  scores: typing.Array,
+  labels: typing.Array,
+  *,
+  rate: float,
+  mesh: jax.sharding.Mesh,
+) -> typing.Array:
+  """The classes of the batch, and a share `rate` with the highest scores.
+
+  The threshold is one for all shards. A shard has room for more than twice its
+  even share; what does not fit is left out.
+
+  Args:
+    plan: see there.
+    scores: [rows], of this shard.
+    labels: int [batch], of the whole batch.
+    rate: share of the classes, in (0, 1].
+    mesh: the mesh.
+
+  Returns:
+    int32 [n], rows of this shard, -1 for none.
+  """
+  rows, shards = scores.shape[0], mesh.shape["model"]
+  if mesh.shape["data"] > 1:
+    scores = jax.lax.pmax(scores, "data")
+  positives = sampling.own(
+    sampling.distinct(labels.astype(jnp.int32)),
+    first=jax.lax.axis_index("model") * rows,
+    rows=rows,
+    num_classes=plan.num_classes,
+  )
+  taken = jnp.where(positives >= 0, positives, rows)
+  scores = scores.at[taken].set(-jnp.inf, mode="drop")
+  wanted = max(1, round(rate * plan.num_classes))
+
+  def halve(_, bounds):
+    low, high = bounds
+    middle = (low + high) / 2
+    count = jax.lax.psum((scores > middle).sum(), "model")
+    fits = count <= wanted
+    return jnp.where(fits, low, middle), jnp.where(fits, middle, high)
+
+  bounds = jnp.float32(_LEAST), jnp.float32(-_LEAST)
+  _, threshold = jax.lax.fori_loop(0, _HALVINGS, halve, bounds)
+  share = wanted / shards
+  room = wanted if shards == 1 else math.ceil(2 * share + 8 * math.sqrt(share))
+  room = min(rows, room)
+  (others,) = jnp.nonzero(scores > threshold, size=room, fill_value=-1)
+  return jnp.concatenate([positives, others.astype(jnp.int32)])
+
+
+def dropped(
+  plan: logits.Plan,
+  sums: chunked.Sums,
+  kept: typing.Array,
+  loss: typing.Array,
+) -> typing.Array:
+  """Probability [batch] of the classes that the backward pass left out.
+
+  Args:
+    plan: see there.
+    sums: of this shard.
+    kept: [batch], the part of this shard's e^others that took part.
+    loss: [batch].
+  """
+  part = jnp.exp(sums.others - collectives.all_others(plan, sums))
+  part = jnp.where(sums.others > -jnp.inf, part * kept, 0)
+  everything = jax.lax.psum(part, "model")
+  return jnp.maximum(1 - everything, 0) * -jnp.expm1(-loss)
