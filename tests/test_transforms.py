@@ -17,12 +17,6 @@ def smooth():
   return np.stack([4 * rows, 4 * columns, rows + columns], -1).astype(np.uint8)
 
 
-def test_normalize_spans_minus_one_to_one():
-  out = transforms.normalize(np.array([[0, 51, 255]], np.uint8))
-  assert out.dtype == np.float32
-  np.testing.assert_allclose(out, [[-1.0, -0.6, 1.0]], atol=1e-6)
-
-
 def test_flip_mirrors_half_of_the_images():
   face, draw = image(), rng()
   flipped = 0

@@ -1,4 +1,4 @@
-"""Augmentation of single images, and the scaling of what enters the network."""
+"""Augmentation of single images."""
 
 import dataclasses
 import math
@@ -6,24 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
-MEAN = 127.5
-SCALE = 127.5
+_MIDDLE = 127.5  # of the range of a pixel
 _GREY = (127, 127, 127)
-
-
-def normalize(images: np.ndarray) -> np.ndarray:
-  """Maps pixels to [-1, 1]: (x - 127.5) / 127.5.
-
-  Args:
-    images: uint8, any shape.
-
-  Returns:
-    float32 of the same shape.
-
-  >>> normalize(np.array([0, 255], np.uint8)).tolist()
-  [-1.0, 1.0]
-  """
-  return (images.astype(np.float32) - np.float32(MEAN)) / np.float32(SCALE)
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -156,8 +140,8 @@ def _relight(
 ) -> np.ndarray:
   """Maps every pixel x to 127.5 + c (x - 127.5) + 255 b, cut to [0, 255]."""
   b, c = rng.uniform(-1.0, 1.0, size=2) * (brightness, contrast)
-  levels = np.arange(256) - MEAN
-  table = np.clip(np.rint(MEAN + (1.0 + c) * levels + 255.0 * b), 0, 255)
+  levels = np.arange(256) - _MIDDLE
+  table = np.clip(np.rint(_MIDDLE + (1.0 + c) * levels + 255.0 * b), 0, 255)
   return table.astype(np.uint8)[image]
 
 

@@ -167,7 +167,7 @@ def add_blocks(d_examples: Examples, total: "Totals") -> Examples:
   parts = jax.lax.psum((total.lengths, total.parameters), "model")
   lengths, negative = parts
   return d_examples._replace(
-    queries=total.queries,
+    queries=total.queries.T,
     lengths=d_examples.lengths + lengths,
     parameters=d_examples.parameters._replace(negative=negative),
   )
@@ -186,7 +186,8 @@ class Totals(NamedTuple):
     """Before the first block."""
     nothing = jnp.zeros_like(batch.queries[:, 0])
     parameters = dict.fromkeys(batch.parameters, nothing)
-    return cls(jnp.zeros_like(batch.queries), nothing, parameters, nothing)
+    queries = jnp.zeros_like(batch.queries.T)
+    return cls(queries, nothing, parameters, nothing)
 
   def add(self, block: chunked.Gradient) -> "Totals":
     """After one more block."""

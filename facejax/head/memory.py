@@ -3,6 +3,7 @@
 The step is compiled for arrays that do not exist, and the compiler is asked.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -73,6 +74,44 @@ class Growth(NamedTuple):
     return min(max(rows, 0) * shards, MAX_CLASSES)
 
 
+def make_mesh(
+  *, devices: int | None = None, model: int | None = None
+) -> jax.sharding.Mesh:
+  """A mesh of this machine's devices, or of CPU devices if they are too few.
+
+  Args:
+    devices: how many; None takes all that there are.
+    model: how many of them the classes are split over; None for all.
+
+  Raises:
+    ValueError: if `model` does not divide them, or a running JAX was started
+      with too few.
+  """
+  if devices is not None:
+    # Too late once a backend runs; but then there may be enough.
+    with contextlib.suppress(RuntimeError):
+      jax.config.update("jax_num_cpu_devices", devices)
+  found = jax.devices()
+  devices = devices or len(found)
+  if devices > len(found):
+    with contextlib.suppress(RuntimeError):  # JAX_PLATFORMS without cpu
+      found = jax.devices("cpu")
+  if devices > len(found):
+    raise ValueError(
+      f"devices={devices}: JAX runs with {len(found)} ({found[0].platform});"
+      f" choose 1 to {len(found)}, or start anew without JAX_PLATFORMS"
+    )
+  model = model or devices
+  if devices % model:
+    raise ValueError(f"model={model}: must divide devices={devices}")
+  return jax.make_mesh(
+    (devices // model, model),
+    ("data", "model"),
+    (jax.sharding.AxisType.Auto,) * 2,
+    devices=found[:devices],
+  )
+
+
 def estimate(
   *,
   num_classes: int,
@@ -109,7 +148,8 @@ def estimate(
   """
   if batch % mesh.size:
     raise ValueError(
-      f"batch={batch}: must be a multiple of the number of devices, {mesh.size}"
+      f"batch={batch}: must be a multiple of the number of devices,"
+      f" {mesh.size}, such as {-(-batch // mesh.size) * mesh.size}"
     )
   if implementation in ("chunked", "dense"):
     _require_float32(implementation, dtype, state_dtype)
@@ -176,7 +216,7 @@ def _abstract(shape, batch, *, mesh, tx, dtype, state_dtype):
     placed = jax.NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
 
-  values = jax.ShapeDtypeStruct(shape, jnp.float32)
+  values: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
   prototypes = jax.eval_shape(
     functools.partial(storage.encode, dtype=dtype), values
   )

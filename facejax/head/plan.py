@@ -1,7 +1,6 @@
 """Says how much memory the head will need, before anything is allocated."""
 
 import argparse
-import contextlib
 import functools
 import json
 import os
@@ -44,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   # Compiling needs none of an accelerator's memory; another program may.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   try:
-    mesh = make_mesh(devices=args.devices, model=args.model)
+    if args.json and not args.json.parent.is_dir():
+      raise FileNotFoundError(f"--json {args.json}: make its folder first")
+    mesh = memory.make_mesh(devices=args.devices, model=args.model)
     figures = plan(args, mesh)
     print(report(figures))
     if args.json:
@@ -53,36 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 2
   return 0
-
-
-def make_mesh(*, devices: int | None, model: int | None) -> jax.sharding.Mesh:
-  """A mesh of this machine's devices, or of CPU devices if they are too few.
-
-  Raises:
-    ValueError: if `model` does not divide them, or they are too few even so.
-  """
-  if devices is not None:
-    # Too late if a backend runs; then there may be enough already.
-    with contextlib.suppress(RuntimeError):
-      jax.config.update("jax_num_cpu_devices", devices)
-  found = jax.devices()
-  devices = devices or len(found)
-  if devices > len(found):
-    found = jax.devices("cpu")
-  if devices > len(found):
-    raise ValueError(
-      f"--devices {devices}: JAX was started with {len(found)}; choose 1 to"
-      f" {len(found)}, or a new process"
-    )
-  model = model or devices
-  if devices % model:
-    raise ValueError(f"--model {model}: must divide --devices {devices}")
-  return jax.make_mesh(
-    (devices // model, model),
-    ("data", "model"),
-    (jax.sharding.AxisType.Auto,) * 2,
-    devices=found[:devices],
-  )
 
 
 def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
@@ -100,7 +71,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   room = _room(args, mesh.size)
   names = dict.fromkeys((args.implementation, "dense", "partial_fc"))
   return {
-    "settings": settings | dict(devices=mesh.size, model=mesh.shape["model"]),
+    "settings": settings | {"devices": mesh.size, "model": mesh.shape["model"]},
     "compiled_for": _compiled_for(mesh),
     "block_size": size,
     "room": room,
@@ -157,17 +128,19 @@ def report(figures: dict[str, Any]) -> str:
     table[name] = [_readable(column["buffers"][name]) for column in each]
   table["peak"] = [_readable(column["peak"]) for column in each]
   table["fits"] = ["yes" if column["fits"] else "NO" for column in each]
-  table["bytes a class"] = [f"{c['bytes_per_class']:,.0f}" for c in each]
-  table["classes that fit"] = [f"{c['classes_that_fit']:,}" for c in each]
+  table["bytes a class held"] = [f"{c['bytes_per_class']:,.0f}" for c in each]
+  table["classes that fit, in all"] = [
+    f"{c['classes_that_fit']:,}" for c in each
+  ]
   centers = settings["centers"]
   lines = [
     f"{settings['classes']:,} classes x {settings['dim']}"
     + (f" x {centers} centers" if centers > 1 else "")
     + f", batch {settings['batch']:,}, {settings['optimizer']},"
     f" rate {settings['rate']:g} of partial_fc and sparse",
-    f"{settings['devices']} devices, classes split over {settings['model']},"
-    f" in blocks of {figures['block_size']:,}",
-    f"{_readable(room['free'])} on each device: {room['source']}"
+    f"{settings['devices']} device(s), classes split over"
+    f" {settings['model']}, in blocks of {figures['block_size']:,}",
+    f"{_readable(room['free'])} for the head on each device: {room['source']}"
     + (f" less {_readable(room['reserved'])}" if room["reserved"] else ""),
     figures["compiled_for"],
     "",
@@ -184,7 +157,7 @@ def _compiled_for(mesh) -> str:
   if device.platform != "cpu":
     return f"compiled for {mesh.size} {device.device_kind}"
   return (
-    f"compiled for {mesh.size} CPU devices; an accelerator's compiler may lay"
+    f"compiled for {mesh.size} CPU device(s); an accelerator's compiler may lay"
     " out temporaries differently"
   )
 
@@ -193,13 +166,14 @@ def _room(args, devices) -> dict[str, Any]:
   """What there is: as told, as the accelerator says, or the host's memory."""
   device = jax.devices()[0]
   stats = device.memory_stats() or {}
-  if args.memory_gib:
-    total, source = args.memory_gib * _GIB, f"{args.memory_gib:g} GiB"
+  if args.memory_gib is not None:
+    total, source = args.memory_gib * _GIB, f"{args.memory_gib:g} GiB given"
   elif "bytes_limit" in stats:
     total, source = stats["bytes_limit"], f"of {device.device_kind}, says JAX"
   else:
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    total, source = host / devices, f"1/{devices} of this host's memory"
+    total = host / devices
+    source = f"{_readable(host)} of this host for {devices} device(s)"
   if args.reserve_gib * _GIB >= total:
     raise ValueError(
       f"--reserve-gib {args.reserve_gib:g}: must be less than the memory of a"
@@ -249,14 +223,18 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  add = parser.add_argument
-  choose = functools.partial(add, choices=get_args(storage.Storage))
-  add(
-    "--classes",
-    type=_number(int, 1, memory.MAX_CLASSES),
-    required=True,
-    help="people in the training set; 10_000_000 is understood",
+  _add_head(parser.add_argument_group("the head").add_argument)
+  _add_machine(parser.add_argument_group("the machine").add_argument)
+  parser.add_argument(
+    "--json", type=pathlib.Path, metavar="FILE", help="write the figures here"
   )
+  return parser
+
+
+def _add_head(add) -> None:
+  dtypes = get_args(storage.Storage)
+  count = _number(int, 1, memory.MAX_CLASSES)
+  add("--classes", type=count, required=True, help="such as 10_000_000")
   add("--dim", type=_number(int, 1, 65_536), default=512, help="(512)")
   add(
     "--batch",
@@ -264,12 +242,10 @@ def _parser() -> argparse.ArgumentParser:
     default=1024,
     help="examples a step, on all devices together (1024)",
   )
-  count = _number(int, 1, 4096)
-  add("--devices", type=count, help="(all that this machine has)")
-  add("--model", type=count, help="devices that classes are split over (all)")
+  add("--centers", type=_number(int, 1, 16), default=1, help="a class (1)")
   add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
-  choose("--storage", default="float32", help="prototypes are kept so")
-  choose("--state-storage", default="float32", help="optimizer state, too")
+  add("--storage", choices=dtypes, default="float32", help="of prototypes")
+  add("--state-storage", choices=dtypes, default="float32", help="of momentum")
   add(
     "--implementation",
     choices=[i for i in get_args(api.Implementation) if i != "dense"],
@@ -281,25 +257,36 @@ def _parser() -> argparse.ArgumentParser:
     default=0.1,
     help="share of classes of partial_fc and sparse (0.1)",
   )
-  add("--centers", type=_number(int, 1, 16), default=1, help="a class (1)")
+  add("--precision", choices=get_args(api.Precision), default="float32")
   add(
     "--saved-mib",
     type=_number(float, 0, 2**20),
     default=0,
-    help="room of fused for exponentials of the forward pass (0); not taken"
-    " where their sum might not fit float32",
+    help="room of fused to keep exponentials of the forward pass (0); not"
+    " taken where their sum might not fit float32",
   )
-  add("--precision", choices=get_args(api.Precision), default="float32")
+
+
+def _add_machine(add) -> None:
+  count = _number(int, 1, 1024)
+  add("--devices", type=count, help="(all of this machine)")
+  add("--model", type=count, help="devices that classes are split over (all)")
   add(
     "--platform",
     choices=("cpu", "gpu", "tpu"),
-    help="take the block size of this one (that of this machine)",
+    help="in blocks of the size for this one (that of this machine)",
   )
-  size = _number(float, 0, 2**20)
-  add("--memory-gib", type=size, help="of one device (that of this machine)")
-  add("--reserve-gib", type=size, default=0, help="for the backbone (0)")
-  add("--json", type=pathlib.Path, metavar="FILE", help="write figures here")
-  return parser
+  add(
+    "--memory-gib",
+    type=_number(float, 0.01, 2**20),
+    help="of one device (that of this machine)",
+  )
+  add(
+    "--reserve-gib",
+    type=_number(float, 0, 2**20),
+    default=0,
+    help="of it for the backbone (0)",
+  )
 
 
 if __name__ == "__main__":

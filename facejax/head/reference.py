@@ -39,12 +39,14 @@ def loss(
   else:
     norms = (prototypes * geometry.l2_normalize(prototypes)).sum(axis=-1)
   if prototypes.ndim == 2:
-    prototypes, norms = prototypes[:, None], norms[:, None]
-  dots = jnp.einsum("bd,ckd->bck", queries, prototypes, precision=PRECISION)
-  dots, nearest = dots.max(axis=2), dots.argmax(axis=2)
+    dots = jnp.matmul(queries, prototypes.T, precision=PRECISION)
+    norm = norms[labels]
+  else:
+    every = jnp.einsum("bd,ckd->bck", queries, prototypes, precision=PRECISION)
+    dots, nearest = every.max(axis=2), every.argmax(axis=2)
+    which = jnp.take_along_axis(nearest, labels[:, None], axis=1)[:, 0]
+    norm = norms[labels, which]
   target = jnp.take_along_axis(dots, labels[:, None], axis=1)[:, 0]
-  which = jnp.take_along_axis(nearest, labels[:, None], axis=1)[:, 0]
-  norm = norms[labels, which]
   cosine = objective.cosine(target, lengths, norm)
   logits = objective.others(
     dots,

@@ -92,7 +92,7 @@ def build(
   def apply(params, stats, images, *, train, dropout_key=None):
     net = nnx.merge(graph, nnx.State(params), nnx.State(stats))
     net.train() if train else net.eval()
-    embeddings = net(_normalize(images, dtype), dropout_key=dropout_key)
+    embeddings = net(normalize(images, dtype), dropout_key=dropout_key)
     return embeddings, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
   return Backbone(
@@ -116,6 +116,11 @@ def count(params: typing.Params) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _normalize(images: typing.Array, dtype: Any) -> typing.Array:
+def normalize(images: typing.Array, dtype: Any) -> typing.Array:
+  """Maps pixels to [-1, 1], as the field's nets want them: (x - 127.5) / 127.5.
+
+  >>> normalize(jnp.array([0, 51, 255], jnp.uint8), jnp.float32).round(3).tolist()
+  [-1.0, -0.6000000238418579, 1.0]
+  """
   # On the device: a byte a value crosses the bus, not four.
   return ((images.astype(jnp.float32) - PIXEL_MEAN) / PIXEL_SCALE).astype(dtype)
