@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax.head import reference
+from facejax.head import objective, reference
 from facejax.losses import geometry, margins
 
 GOLDEN = json.loads(
@@ -50,10 +50,10 @@ def test_golden(case, dtype):
     x = jnp.asarray(fixture["x"], dtype)
     y = jnp.asarray(fixture["y"])
 
+    head = objective.Objective(bind(case), float(case["params"]["s"]))
+
     def loss(w, x):
-      out = reference.margin_softmax(
-        w, x, y, margin=bind(case), scale=float(case["params"]["s"])
-      )
+      out = reference.loss(w, x, y, objective=head)
       return out.loss.mean(), out.loss
 
     (_, values), (dw, dx) = jax.value_and_grad(loss, (0, 1), has_aux=True)(w, x)

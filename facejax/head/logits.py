@@ -11,8 +11,8 @@ from facejax.head import blocks, reference
 from facejax.head import objective as objective_lib
 
 # exp() of the largest logit, summed over the classes, must fit float32
-# (e^88), and that of the smallest must not vanish (e^-87).
-_SAFE_EXPONENT = 80.0
+# (e^88.7), and that of the smallest must not vanish (e^-87.3).
+_SAFE_EXPONENT = 87.0
 # Squares of norms below this count as zero.
 _TINY = 1e-24
 
