@@ -32,7 +32,7 @@ def test_every_flag_and_recipe_exists(capsys):
 
 
 def test_linked_files_exist():
-  for name in ("README.md", "docs/data.md", "docs/scale.md"):
+  for name in ("README.md", "docs/data.md", "docs/head.md", "docs/scale.md"):
     here = ROOT / name
     for link in re.findall(r"\]\(([^)#]+)", here.read_text()):
       assert (here.parent / link).exists(), f"{name}: {link}"
