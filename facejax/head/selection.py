@@ -100,6 +100,7 @@ def select(
       observe=sparse.note_scores(log_total),
       carry=_empty((rows,), batch),
     )
+    scores = sparse.correct(plan, scores, log_total, sums, target, examples)
     listed = sparse.choose(plan, scores, all_labels, rate=rate, mesh=mesh)
     walk = blocks.walk_listed(rows, plan.size, listed)
     return Selected(sums, walk, is_exact=False)

@@ -41,6 +41,11 @@ def normalizer(
   walk = blocks.walk_listed(rows, plan.size, own)
   sums, _ = chunked.reduce(plan, walk, prototypes=prototypes, batch=batch)
   sums = sums._replace(others=sums.others + jnp.log(float(step)))
+  return _log_total(plan, sums, target, examples)
+
+
+def _log_total(plan, sums, target, examples) -> typing.Array:
+  """Log [batch] of the sum of all e^z_j, over all shards; 0 if alone."""
   loss = collectives.combine(plan, sums, target, examples).loss
   others = collectives.all_others(plan, sums)
   # log(e^a + e^z_y), where loss = log(1 + e^(a - z_y)).
@@ -49,14 +54,48 @@ def normalizer(
 
 
 def note_scores(log_total: typing.Array):
-  """For `chunked.reduce`: keeps max_i log p_ij for each class j."""
+  """For `chunked.reduce`: keeps max_i log p_ij for each class j, and the i.
+
+  Which example it was takes the place of the last bits: an argmax would cost
+  as much as the matmul, on a CPU.
+  """
+  numbers = jnp.arange(log_total.shape[0], dtype=jnp.uint32)
+  mask = _number_mask(log_total.shape[0])
 
   def observe(block, z, scores):
-    best = (z - log_total[None, :]).max(axis=1)
+    log_p = jnp.maximum(z - log_total[None, :], chunked.LOWEST)
+    bits = jax.lax.bitcast_convert_type(log_p, jnp.uint32)
+    bits = (bits & ~mask) | numbers[None, :]
+    best = jax.lax.bitcast_convert_type(bits, jnp.float32).max(axis=1)
     best = block.keep_stale(best, block.take(scores))
     return blocks.put(scores, best, block.place)
 
   return observe
+
+
+def correct(
+  plan: logits.Plan,
+  scores: typing.Array,
+  log_total: typing.Array,
+  sums: chunked.Sums,
+  target: tuple[typing.Array, typing.Array],
+  examples: collectives.Examples,
+) -> typing.Array:
+  """The scores [rows] noted, now that the normaliser is known.
+
+  Where one class has nearly all the probability, the estimate depends on
+  whether that class was in the sample; without this the example would seem to
+  have many probable classes.
+  """
+  bits = jax.lax.bitcast_convert_type(scores, jnp.uint32)
+  best = (bits & _number_mask(log_total.shape[0])).astype(jnp.int32)
+  known = _log_total(plan, sums, target, examples)
+  return scores + (log_total - known)[best]
+
+
+def _number_mask(batch: int) -> typing.Array:
+  """The bits that hold the number of an example."""
+  return jnp.uint32(2 ** math.ceil(math.log2(batch)) - 1)
 
 
 def choose(
