@@ -109,8 +109,9 @@ def all_others(plan: logits.Plan, sums: chunked.Sums) -> typing.Array:
   highest = jax.lax.pmax(jax.lax.stop_gradient(sums.highest), "model")
   shift = jnp.where(highest > chunked.LOWEST, highest, 0)
   total = jax.lax.psum(jnp.exp(sums.others - shift), "model")
-  some = total > 0
-  return jnp.where(some, shift + jnp.log(jnp.where(some, total, 1)), -jnp.inf)
+  # Not `total > 0`, which would make a NaN look like no other class.
+  none = total == 0
+  return jnp.where(none, -jnp.inf, shift + jnp.log(jnp.where(none, 1, total)))
 
 
 def combine(
