@@ -237,7 +237,5 @@ def test_memory_does_not_grow_with_the_classes(scale):
 def test_what_is_not_a_number_stays_visible():
   arrays = test_head.problem(9)
   arrays.embeddings[3] = np.nan
-  out, _ = evaluate(
-    arrays, (2, 2), objective=objective.Objective(COSFACE, 30.0)
-  )
+  out, _ = evaluate(arrays, objective=objective.Objective(COSFACE, 30.0))
   np.testing.assert_array_equal(np.isnan(out.loss), np.arange(16) == 3)
