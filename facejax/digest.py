@@ -16,15 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-
-def _mix(x: jax.Array) -> jax.Array:
-  """Bijection of uint32 that spreads every bit over all others; 0 -> 0.
-
-  The finalizer of MurmurHash3.
-  """
-  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-  return x ^ (x >> 16)
+from facejax import mixing
 
 
 def _bits(array: jax.Array) -> jax.Array:
@@ -81,8 +73,8 @@ def digest(array: jax.Array) -> jax.Array:
   False
   """
   bits = _bits(array)
-  place = _mix(_element_index(bits.shape)) | jnp.uint32(1)
-  return jnp.sum(_mix(bits * place), dtype=jnp.uint32)
+  place = mixing.mix(_element_index(bits.shape)) | jnp.uint32(1)
+  return jnp.sum(mixing.mix(bits * place), dtype=jnp.uint32)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -79,8 +79,9 @@ def draw(
   drawn = (numbers[:, None] * width + drawn).reshape(-1)
   positives = distinct(labels)
   # A class of the batch that was drawn too has the place of the positive.
-  nearest = jnp.searchsorted(jnp.sort(labels), drawn)
-  nearest = jnp.sort(labels)[jnp.minimum(nearest, labels.shape[0] - 1)]
+  ordered = jnp.sort(labels)
+  place = jnp.searchsorted(ordered, drawn)
+  nearest = ordered[jnp.minimum(place, labels.shape[0] - 1)]
   drawn = jnp.where(nearest == drawn, -1, drawn)
   ids = jnp.concatenate([drawn, positives])
   return own(ids, first=first, rows=rows, num_classes=num_classes)

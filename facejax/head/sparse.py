@@ -46,8 +46,11 @@ def normalizer(
 
 def _log_total(plan, sums, target, examples) -> typing.Array:
   """Log [batch] of the sum of all e^z_j, over all shards; 0 if alone."""
-  loss = collectives.combine(plan, sums, target, examples).loss
   others = collectives.all_others(plan, sums)
+  dot, norm = target
+  loss = plan.objective.loss(
+    others, dot, examples.lengths, norm, examples.parameters.margin
+  )
   # log(e^a + e^z_y), where loss = log(1 + e^(a - z_y)).
   total = others - jnp.log(-jnp.expm1(-jnp.maximum(loss, 1e-30)))
   return jnp.where(others > -jnp.inf, total, 0)

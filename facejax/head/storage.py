@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax import mixing, typing
 
 Storage: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -64,19 +64,8 @@ def store(
   assert words is not None
   flat = x.reshape(x.shape[0], -1)
   columns = jnp.arange(flat.shape[1], dtype=jnp.uint32)
-  columns = _mix(columns + jnp.uint32((salt << 20) + 1))
+  columns = mixing.mix(columns + jnp.uint32((salt << 20) + 1))
   # The cut-off half of the bits, plus noise as large, carries into the rest.
-  noise = _mix(words[:, None] ^ columns[None, :]) >> 16
+  noise = mixing.mix(words[:, None] ^ columns[None, :]) >> 16
   bits = jax.lax.bitcast_convert_type(flat, jnp.uint32) + noise
   return (bits >> 16).astype(jnp.uint16).reshape(x.shape)
-
-
-def _mix(x: typing.Array) -> typing.Array:
-  """Scatters the bits of uint32 numbers: multiplications and shifts.
-
-  References:
-    Appleby, MurmurHash3, 2011 (its 32-bit finaliser).
-  """
-  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-  return x ^ (x >> 16)
