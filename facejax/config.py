@@ -70,8 +70,9 @@ class ModelConfig:
   """Size of the embeddings."""
   dropout: float = 0.0
   """Dropout rate before the last linear layer."""
-  dtype: Literal["float32", "bfloat16"] = "float32"
-  """Arithmetic of the trunk; statistics and embeddings stay float32."""
+  dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  """Arithmetic of the trunk; statistics and embeddings stay float32. float64
+  is for checks: everything is computed and kept in double precision."""
 
 
 @dataclasses.dataclass(frozen=True)

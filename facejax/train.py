@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.print_config:
       print(workdir.to_json(config))
       return 0
+    if config.model.dtype == "float64":
+      jax.config.update("jax_enable_x64", True)
     run = _build(config)
   except (ValueError, FileNotFoundError) as error:
     return recipe.fail(error)

@@ -79,6 +79,8 @@ def make_init(
       mesh=mesh,
       dtype=storage,
     )
+    if storage == "float32":
+      prototypes = prototypes.astype(jax.tree.leaves(params)[0].dtype)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,

@@ -92,6 +92,15 @@ def _validate_together(config: config_lib.Config) -> None:
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
       " storage"
     )
+  narrow = narrow or head.precision == "bfloat16"
+  if config.model.dtype == "float64" and (
+    narrow or head.implementation == "sparse"
+  ):
+    raise ValueError(
+      "model.dtype=float64 keeps everything in double precision: leave"
+      " head.storage, head.optimizer_storage and head.precision at float32,"
+      " and use another head.implementation than sparse"
+    )
   if any(side < 16 or side % 16 for side in config.data.image_size):
     raise ValueError(
       f"data.image_size={config.data.image_size} is out of range: height and"

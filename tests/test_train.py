@@ -176,15 +176,24 @@ def test_sigterm_saves_and_another_device_count_goes_on(tmp_path, environment):
   assert "resumed at step 30" in output
 
 
+@pytest.fixture
+def double_precision():
+  """For all threads: checkpoints are read by others than this one."""
+  jax.config.update("jax_enable_x64", True)
+  yield
+  jax.config.update("jax_enable_x64", False)
+
+
 @pytest.mark.slow
-def test_results_do_not_depend_on_the_devices(tmp_path, environment):
-  # Training amplifies rounding: at the recipes' learning rates a change of
-  # 1e-7 in one layer, on one device, moves the loss by 1e-2 after 20 steps.
-  # The rate here is low enough for rounding to stay rounding.
+def test_results_do_not_depend_on_the_devices(
+  tmp_path, environment, double_precision
+):
+  # In double precision, at the recipe's own learning rate. In float32 an
+  # activation within rounding of PReLU's kink falls on the other side of it on
+  # other devices, and from then on the runs part.
   arguments = [
     *SMALL, "--steps", 20, "--data.num-identities", 1183,
-    "--optim.learning-rate", 2e-4, "--optim.schedule", "constant",
-    "--optim.warmup", 0,
+    "--model.dtype", "float64",
   ]  # fmt: skip
   results = {}
   for devices, model in ((1, 1), (2, 2), (8, 8), (8, 2)):
@@ -195,6 +204,7 @@ def test_results_do_not_depend_on_the_devices(tmp_path, environment):
     assert code == 0, output
     _, state = final_state(arguments, folder, devices)
     rows = np.asarray(state.prototypes)
+    assert rows.dtype == np.float64
     assert rows.shape[0] == (1184 if model == 8 or model == 2 else 1183)
     assert not rows[1183:].any()
     results[devices, model] = list(losses(folder).values()), rows[:1183]
@@ -203,9 +213,9 @@ def test_results_do_not_depend_on_the_devices(tmp_path, environment):
   assert len(alone_losses) == 20
   moved = np.abs(alone_rows - start).max()
   for other_losses, other_rows in results.values():
-    np.testing.assert_allclose(other_losses, alone_losses, rtol=1e-4)
+    np.testing.assert_allclose(other_losses, alone_losses, rtol=1e-9)
     np.testing.assert_allclose(
-      other_rows, alone_rows, rtol=0, atol=1e-3 * moved
+      other_rows, alone_rows, rtol=0, atol=1e-9 * moved
     )
 
 

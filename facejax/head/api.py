@@ -142,7 +142,7 @@ def head_loss(
       classes.
   """
   _check(prototypes, num_classes, implementation, ("chunked", "dense"))
-  if prototypes.dtype != jnp.float32:
+  if prototypes.dtype == jnp.uint16:
     raise ValueError(
       f"implementation={implementation!r} needs float32 prototypes, not"
       " bfloat16: use fused, partial_fc or sparse"

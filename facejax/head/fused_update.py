@@ -243,7 +243,7 @@ def _update_blocks(
   prototypes, *rows = _put(arrays, waiting, place)
   # Step counts move on now; what they become depends on no gradient.
   one, *none = (
-    jnp.zeros_like(array[:1], jnp.float32) for array in (prototypes, *rows)
+    jnp.zeros_like(storage.load(array[:1])) for array in (prototypes, *rows)
   )
   _, state = tx.update(one, state_of(none), one)
   return totals, prototypes, rowwise.with_class_rows(state, by_class, rows)

@@ -28,13 +28,13 @@ def encode(x: typing.Array, dtype: Storage) -> typing.Array:
 
 
 def load(leaf: typing.Array) -> typing.Array:
-  """The float32 values of what is kept.
+  """The values of what is kept, float32 where that is bits.
 
   >>> load(encode(jnp.array([1.5]), "bfloat16")).tolist()
   [1.5]
   """
   if leaf.dtype != jnp.uint16:
-    return leaf.astype(jnp.float32)
+    return leaf
   wide = leaf.astype(jnp.uint32) << 16
   return jax.lax.bitcast_convert_type(wide, jnp.float32)
 

@@ -61,7 +61,8 @@ def build(
     embedding_dim: size of the embedding.
     image_size: (height, width) of the images.
     dropout: rate before the last linear layer, in [0, 1).
-    dtype: type of the trunk's arithmetic, float32 or bfloat16.
+    dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
+      float64 (with parameters and embeddings, which are float32 otherwise).
 
   Raises:
     ValueError: if the name is unknown or the net cannot take that image size.
@@ -87,7 +88,10 @@ def build(
     _, params, stats = nnx.split(
       create(nnx.Rngs(key)), nnx.Param, nnx.BatchStat
     )
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return jax.tree.map(
+      lambda leaf: leaf.astype(jnp.promote_types(dtype, jnp.float32)),
+      (nnx.to_pure_dict(params), nnx.to_pure_dict(stats)),
+    )
 
   def apply(params, stats, images, *, train, dropout_key=None):
     net = nnx.merge(graph, nnx.State(params), nnx.State(stats))
@@ -123,4 +127,5 @@ def normalize(images: typing.Array, dtype: Any) -> typing.Array:
   [-1.0, -0.6000000238418579, 1.0]
   """
   # On the device: a byte a value crosses the bus, not four.
-  return ((images.astype(jnp.float32) - PIXEL_MEAN) / PIXEL_SCALE).astype(dtype)
+  wide = images.astype(jnp.promote_types(dtype, jnp.float32))
+  return ((wide - PIXEL_MEAN) / PIXEL_SCALE).astype(dtype)

@@ -92,7 +92,7 @@ class IResNet(nnx.Module):
     image_size: (height, width), multiples of 16.
     dropout: rate before the linear layer.
     dtype: type of the trunk's arithmetic; BatchNorm statistics, the linear
-      layer and the embeddings are float32 in any case.
+      layer and the embeddings are float32 at least.
     rngs: nnx random streams.
 
   Raises:
@@ -145,7 +145,8 @@ class IResNet(nnx.Module):
       x = block(x)
     x = self.head_bn(x)
     x = self.dropout(x, deterministic=dropout_key is None, rngs=dropout_key)
-    x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+    x = x.reshape(x.shape[0], -1)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return self.embedding_bn(self.linear(x))
 
 

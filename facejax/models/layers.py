@@ -37,7 +37,7 @@ class PReLU(nnx.Module):
 def batch_norm(
   channels: int, *, rngs: nnx.Rngs, dtype: Any = None, scale: bool = True
 ) -> nnx.BatchNorm:
-  """BatchNorm with torch's defaults and float32 statistics.
+  """BatchNorm with torch's defaults and statistics of float32 at least.
 
   Under `jit` over a sharded batch the statistics are those of the global
   batch, whatever the number of devices.
@@ -45,7 +45,7 @@ def batch_norm(
   Args:
     channels: size of the last axis.
     rngs: nnx random streams.
-    dtype: type of the result; statistics are float32 in any case.
+    dtype: type of the result.
     scale: False keeps the scale (gamma) fixed at 1.
   """
   return nnx.BatchNorm(
