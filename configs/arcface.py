@@ -14,7 +14,7 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax import config, presets
+from facejax import config, loss_config, presets
 
 # (s, m) by preset.
 LOSS = {
@@ -30,5 +30,5 @@ def get_config(preset: str = "default") -> config.Config:
   scale, margin = LOSS.get(preset, (64.0, 0.5))
   return dataclasses.replace(
     scaled,
-    loss=config.LossConfig(name="arcface", scale=scale, margin=margin),
+    loss=loss_config.ArcFace(scale=scale, margin=margin),
   )

@@ -17,7 +17,7 @@ Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
 import dataclasses
 
-from facejax import config, presets
+from facejax import config, loss_config, presets
 
 # (s, m) by preset.
 LOSS = {
@@ -36,5 +36,5 @@ def get_config(preset: str = "default") -> config.Config:
   scale, margin = LOSS.get(preset, (64.0, 0.35))
   return dataclasses.replace(
     scaled,
-    loss=config.LossConfig(name="cosface", scale=scale, margin=margin),
+    loss=loss_config.CosFace(scale=scale, margin=margin),
   )

@@ -14,21 +14,21 @@ Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
 
 import dataclasses
 
-from facejax import config, presets
+from facejax import config, loss_config, presets
 
-# (s, m) by preset.
+# s by preset.
 LOSS = {
   # Few people and a small net: the published pair is too hard a start.
-  "default": (32.0, 0.0),
-  "lfw": (32.0, 0.0),
+  "default": 32.0,
+  "lfw": 32.0,
 }
 
 
 def get_config(preset: str = "default") -> config.Config:
   """The configuration of a preset (see facejax/presets.py)."""
   scaled = presets.scale(preset)
-  scale, margin = LOSS.get(preset, (64.0, 0))
+  scale = LOSS.get(preset, 64.0)
   return dataclasses.replace(
     scaled,
-    loss=config.LossConfig(name="nsl", scale=scale, margin=margin),
+    loss=loss_config.NSL(scale=scale),
   )

@@ -10,8 +10,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from facejax import (
+  build_loss,
+  optim,
+  presets,
+  train_state,
+  train_step,
+  typing,
+)
 from facejax import config as config_lib
-from facejax import guards, optim, presets, train_state, train_step, typing
+from facejax import goal as goal_lib
 from facejax import mesh as mesh_lib
 from facejax.data import (
   folder,
@@ -23,8 +31,7 @@ from facejax.data import (
   transforms,
 )
 from facejax.head import api as head_api
-from facejax.head import objective as objective_lib
-from facejax.losses import margins
+from facejax.head import sharded
 from facejax.models import functional
 
 # Identities from here on are never trained on.
@@ -139,24 +146,6 @@ def total_steps(config: config_lib.Config, num_images: int) -> int:
   return max(1, round(config.epochs * per_epoch))
 
 
-def objective(loss: config_lib.LossConfig) -> objective_lib.Objective:
-  """What the head minimises."""
-  return objective_lib.Objective(margin=_margin(loss), scale=loss.scale)
-
-
-def _margin(loss: config_lib.LossConfig) -> Callable[..., typing.Array]:
-  if loss.name == "nsl":
-    return margins.nsl
-  if loss.name == "cosface":
-    return functools.partial(margins.cosface, margin=loss.margin)
-  return functools.partial(
-    margins.arcface,
-    margin=loss.margin,
-    guard=loss.guard,
-    gradient=loss.gradient,
-  )
-
-
 def schedule(
   optimizer: config_lib.OptimConfig, *, total_steps: int
 ) -> optax.Schedule:
@@ -205,31 +194,43 @@ def program(
   trunk_tx = optimizer(clip_norm=config.optim.clip_norm or None)
   head_tx = optimizer()
   head = config.head
+  goal = build_loss.build(config.loss, num_classes=num_classes)
+  center_loss = None
+  if config.center.weight:
+    center_loss = goal_lib.CenterLoss(config.center.weight, config.center.rate)
   init = train_state.make_init(
     backbone,
     trunk_tx=trunk_tx,
     head_tx=head_tx,
     num_classes=num_classes,
     mesh=mesh,
+    goal=goal,
+    center_loss=center_loss is not None,
     storage=head.storage,
     optimizer_storage=head.optimizer_storage,
   )
   like = train_state.abstract(init, head_tx=head_tx, mesh=mesh)
-  goal = objective(config.loss)
+  about: Any = {
+    "objective": goal.objective,
+    "num_classes": num_classes,
+    "mesh": mesh,
+  }
   step = train_step.make_train_step(
     backbone,
     functools.partial(
       head_api.update,
       tx=head_tx,
-      objective=goal,
-      num_classes=num_classes,
-      mesh=mesh,
       implementation=head.implementation,
       rate=head.rate,
       block_size=head.block_size,
       saved_bytes=head.saved_mib * 2**20,
       precision=head.precision,
+      **about,
     ),
+    goal=goal,
+    target_cosine=functools.partial(sharded.target_cosine, **about),
+    center_loss=center_loss,
+    head_tx=head_tx,
     trunk_tx=trunk_tx,
     schedule=rate,
     like=like,
@@ -247,11 +248,7 @@ def program(
     init=init,
     step=step,
     embed=train_step.make_embed(backbone, mesh=mesh),
-    chance_loss=guards.chance_loss(
-      scale=config.loss.scale,
-      target=float(goal.margin(jnp.zeros(()))),
-      num_classes=counted,
-    ),
+    chance_loss=goal_lib.chance_loss(goal, num_classes=counted),
   )
 
 

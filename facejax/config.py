@@ -7,6 +7,10 @@ explicit arguments. `validation.validate` holds the ranges.
 import dataclasses
 from typing import Literal
 
+import tyro
+
+from facejax import loss_config
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -76,19 +80,13 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig:
-  """The margin softmax loss."""
+class CenterConfig:
+  """Center loss, in addition to the classification loss."""
 
-  name: Literal["cosface", "arcface", "nsl"] = "cosface"
-  """cosface: s (cos - m); arcface: s cos(theta + m); nsl: no margin."""
-  scale: float = 64.0
-  """s, the length that embeddings are given."""
-  margin: float = 0.35
-  """m: a difference of cosines (cosface) or an angle in radians (arcface)."""
-  guard: Literal["fallback", "easy", "none", "clip"] = "fallback"
-  """What arcface does where theta + m exceeds pi."""
-  gradient: Literal["exact", "detached"] = "exact"
-  """detached: arcface's value with the gradient of the plain cosine."""
+  weight: float = 0.0
+  """lambda, its weight; 0 for none. The paper takes 0.003."""
+  rate: float = 0.5
+  """alpha, how far centres move to the mean of a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +213,11 @@ class Config:
   """Steps between log lines."""
   data: DataConfig = DataConfig()
   model: ModelConfig = ModelConfig()
-  loss: LossConfig = LossConfig()
+  loss: tyro.conf.AvoidSubcommands[loss_config.LossConfig] = (
+    loss_config.CosFace()  # noqa: RUF009, frozen
+  )
+  """The classification loss; each recipe has its own."""
+  center: CenterConfig = CenterConfig()
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()
   mesh: MeshConfig = MeshConfig()
@@ -229,7 +231,7 @@ def flatten(config: Config) -> dict[str, object]:
   >>> flatten(Config())["optim.learning_rate"]
   0.1
   """
-  flat: dict[str, object] = {}
+  flat: dict[str, object] = {"loss.name": config.loss.name}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     if dataclasses.is_dataclass(value):

@@ -2,7 +2,6 @@
 
 import collections
 import logging
-import math
 import signal
 from collections.abc import Mapping, Sequence
 
@@ -109,20 +108,6 @@ class StuckLoss:
       step - self._since,
     )
     return True
-
-
-def chance_loss(*, scale: float, target: float, num_classes: int) -> float:
-  """Margin softmax loss where all cosines are 0: ln(1 + (C - 1) e^(-s phi)).
-
-  Args:
-    scale: s.
-    target: phi(0), the true class's cosine 0 after its margin.
-    num_classes: C.
-
-  >>> round(chance_loss(scale=64.0, target=-0.35, num_classes=1183), 2)
-  29.47
-  """
-  return float(np.logaddexp(0, math.log(num_classes - 1) - scale * target))
 
 
 class BadImages:

@@ -9,6 +9,9 @@ import os
 
 from facejax import config
 
+# Few people and a small net: published scales and margins are too hard a start.
+SMALL = ("default", "lfw")
+
 PRESETS = (
   "default",
   "lfw",

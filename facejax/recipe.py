@@ -63,6 +63,11 @@ def parse(arguments: Sequence[str]) -> Command:
     ValueError, FileNotFoundError: if the recipe is unknown or broken, or a
       value is out of range.
   """
+  if any(word.startswith("--loss.name") for word in arguments):
+    raise ValueError(
+      "--loss.name is no flag: each loss is a recipe with flags of its own;"
+      f" use --config with one of {', '.join(p.name for p in installed())}"
+    )
   first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   first.add_argument("--config", default=Command.config)
   name = first.parse_known_args(arguments)[0].config

@@ -64,9 +64,8 @@ def table(
     f" ({total_steps * config.batch_size / len(images):.3g} epochs)",
     "net": f"{net.name}, {functional.count(like.params):,} parameters,"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
-    "head": _head(config, images.num_classes, net.embedding_dim),
-    "loss": f"{config.loss.name}, scale {config.loss.scale:g}, margin"
-    f" {config.loss.margin:g}, gradient {config.loss.gradient}",
+    "head": _head(config, images.num_classes, like.prototypes.shape[1:]),
+    "loss": _loss(config),
     "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
     f" optimizer {_mib(_bytes(like.trunk_optimizer))};"
     f" prototypes {_mib(_bytes(like.prototypes))},"
@@ -100,7 +99,9 @@ def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
   return out
 
 
-def _head(config: config_lib.Config, identities: int, dim: int) -> str:
+def _head(
+  config: config_lib.Config, identities: int, each: tuple[int, ...]
+) -> str:
   """Which head, how it counts, and its size."""
   head = config.head
   about = {
@@ -113,10 +114,21 @@ def _head(config: config_lib.Config, identities: int, dim: int) -> str:
   classes = identities + head.extra_classes
   extra = f" ({head.extra_classes:,} extra)" if head.extra_classes else ""
   return (
-    f"{head.implementation} ({about}), {classes:,} classes{extra} x {dim} ="
-    f" {classes * dim:,} parameters, {head.storage}, optimizer"
-    f" {head.optimizer_storage}"
+    f"{head.implementation} ({about}), {classes:,} classes{extra} x"
+    f" {' x '.join(map(str, each))} = {classes * math.prod(each):,} parameters,"
+    f" {head.storage}, optimizer {head.optimizer_storage}"
   )
+
+
+def _loss(config: config_lib.Config) -> str:
+  """The loss with all its settings."""
+  settings = [
+    f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+    for name, value in vars(config.loss).items()
+  ]
+  if config.center.weight:
+    settings.append(f"center loss {config.center.weight:g}")
+  return ", ".join([config.loss.name, *settings])
 
 
 def _gradient(config: config_lib.Config, like: train_state.TrainState) -> str:
@@ -128,13 +140,13 @@ def _gradient(config: config_lib.Config, like: train_state.TrainState) -> str:
 def _logits(config: config_lib.Config, program: assemble.Program) -> int:
   """Bytes of one copy of what a device holds of the logits at a time."""
   shape = program.mesh.shape
-  rows, dim = program.like.prototypes.shape
+  rows, *each = program.like.prototypes.shape
   if config.head.implementation == "dense":
     return 4 * config.batch_size * rows
   batch = config.batch_size // shape["data"]
   size = config.head.block_size or blocks.block_size(
     batch=batch,
-    dim=dim,
+    dim=math.prod(each),
     rows=rows // shape["model"],
     platform=program.mesh.devices.flat[0].platform,
   )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import rich
 
 from facejax import (
+  advice,
   assemble,
   checkpoint,
   guards,
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except (ValueError, FileNotFoundError) as error:
     return recipe.fail(error)
   rich.print(summary.table(config, run.program, run.data.images, run.steps))
+  classes = run.data.images.num_classes + config.head.extra_classes
+  for text in advice.advice(config, num_classes=classes):
+    rich.print(f"[yellow]warning:[/yellow] {text}")
   summary.use_compilation_cache()
   if command.dry_run:
     rich.print(summary.compiled_table(_compile(config, run.program)))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from facejax import goal as goal_lib
 from facejax import mesh as mesh_lib
 from facejax import typing
 from facejax.head import api as head_api
@@ -28,6 +29,7 @@ class TrainState:
       bfloat16; rows beyond the true class count are zero.
     trunk_optimizer: optimizer state of the trunk.
     head_optimizer: optimizer state of the prototypes, split like them.
+    loss: what the loss carries.
   """
 
   step: typing.Array
@@ -36,6 +38,7 @@ class TrainState:
   prototypes: typing.Array
   trunk_optimizer: optax.OptState
   head_optimizer: optax.OptState
+  loss: goal_lib.State
 
 
 def has_class_axis(path: str) -> bool:
@@ -44,7 +47,7 @@ def has_class_axis(path: str) -> bool:
   >>> has_class_axis(".prototypes"), has_class_axis(".params['linear']")
   (True, False)
   """
-  return path.startswith((".prototypes", ".head_optimizer"))
+  return path.startswith((".prototypes", ".head_optimizer", ".loss.centers"))
 
 
 def make_init(
@@ -54,6 +57,8 @@ def make_init(
   head_tx: optax.GradientTransformation,
   num_classes: int,
   mesh: jax.sharding.Mesh,
+  goal: goal_lib.Goal,
+  center_loss: bool = False,
   storage: storage_lib.Storage = "float32",
   optimizer_storage: storage_lib.Storage = "float32",
 ) -> Callable[[typing.PRNGKey], TrainState]:
@@ -65,6 +70,8 @@ def make_init(
     head_tx: the optimizer of the prototypes.
     num_classes: the true number of classes.
     mesh: the devices.
+    goal: the loss.
+    center_loss: keep a centre for each class.
     storage: how prototypes are kept.
     optimizer_storage: how their optimizer state is kept.
   """
@@ -77,10 +84,14 @@ def make_init(
       num_classes=num_classes,
       dim=backbone.embedding_dim,
       mesh=mesh,
+      centers=goal.centers,
+      bias=goal.objective.bias,
       dtype=storage,
     )
+    dtype = jax.tree.leaves(params)[0].dtype
     if storage == "float32":
-      prototypes = prototypes.astype(jax.tree.leaves(params)[0].dtype)
+      prototypes = prototypes.astype(dtype)
+    rows = prototypes.shape[0]
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
@@ -89,6 +100,12 @@ def make_init(
       trunk_optimizer=trunk_tx.init(params),
       head_optimizer=head_api.init_optimizer(
         head_tx, prototypes, dtype=optimizer_storage
+      ),
+      loss=goal_lib.init(
+        goal,
+        tx=head_tx,
+        dtype=dtype,
+        centers=(rows, backbone.embedding_dim) if center_loss else None,
       ),
     )
 
@@ -117,6 +134,9 @@ def abstract(
       lambda _: by_class,
       shapes.head_optimizer,
       transform_non_params=lambda _: replicated,
+    ),
+    loss=jax.tree.map(lambda _: replicated, shapes.loss)._replace(
+      centers=None if shapes.loss.centers is None else by_class
     ),
   )
   return jax.tree.map(

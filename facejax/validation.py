@@ -1,6 +1,7 @@
 """Ranges of the configuration's fields, checked before any work starts."""
 
 from facejax import config as config_lib
+from facejax import loss_config
 
 # Field -> (lowest, highest, whether the bounds themselves are excluded).
 _INF = float("inf")
@@ -29,7 +30,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "head.block_size": (1, _INF, "[)"),
   "head.saved_mib": (0, _INF, "[)"),
   "head.extra_classes": (0, _INF, "[)"),
-  "loss.scale": (0, _INF, "()"),
+  "center.weight": (0, _INF, "[)"),
+  "center.rate": (0, 1, "(]"),
   "optim.learning_rate": (0, _INF, "()"),
   "optim.momentum": (0, 1, "[)"),
   "optim.weight_decay": (0, _INF, "[)"),
@@ -46,8 +48,38 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "checkpoint.keep": (1, _INF, "[)"),
   "checkpoint.keep_best": (0, _INF, "[)"),
 }
-# Largest sensible margin: two opposite vectors, and less than half a turn.
-_MARGIN_LIMIT = {"cosface": 2.0, "arcface": 3.14159, "nsl": _INF}
+# The same for fields of a loss, by its name, or for all losses that have them.
+_PI = 3.14159
+_LOSS_RANGES: dict[str, tuple[float, float, str]] = {
+  "scale": (0, _INF, "()"),
+  "margin": (0, _PI, "[)"),
+  "cosface.margin": (0, 2, "[)"),
+  "uniface.margin": (0, 2, "[)"),
+  "circle.margin": (0, 1, "[)"),
+  "l_softmax.margin": (1, 10, "[]"),
+  "a_softmax.margin": (1, 10, "[]"),
+  "sphereface_r.margin": (1, 10, "[]"),
+  "sphereface2.margin": (0, 10, "[]"),
+  "centers": (1, 100, "[]"),
+  "intra_weight": (0, _INF, "[)"),
+  "m1": (0, 10, "(]"),
+  "m2": (0, _PI, "[)"),
+  "m3": (0, 2, "[)"),
+  "base": (0, _INF, "[)"),
+  "gamma": (0, _INF, "[)"),
+  "power": (0, _INF, "()"),
+  "minimum": (0, _INF, "[)"),
+  "alpha": (0, 1, "()"),
+  "weight": (0, _INF, "()"),
+  "magface.weight": (0, _INF, "[)"),
+  "concentration": (0, _INF, "[)"),
+  "decay": (0, 1, "[]"),
+  "lower_norm": (0, _INF, "()"),
+  "upper_norm": (0, _INF, "()"),
+  "lower_margin": (0, _PI, "[)"),
+  "upper_margin": (0, _PI, "[)"),
+  "std": (0, _INF, "[)"),
+}
 
 
 def validate(config: config_lib.Config) -> None:
@@ -57,20 +89,28 @@ def validate(config: config_lib.Config) -> None:
     ValueError: naming the field, its value and what is allowed.
   """
   values = config_lib.flatten(config)
-  for name, (low, high, kind) in _RANGES.items():
-    value = values[name]
-    if value is None:
-      continue
-    assert isinstance(value, int | float)
-    above = value >= low if kind[0] == "[" else value > low
-    below = value <= high if kind[1] == "]" else value < high
-    if not (above and below):
-      upper = "inf" if high == _INF else f"{high:g}"
-      raise ValueError(
-        f"{name}={value!r} is out of range: allowed is"
-        f" {kind[0]}{low:g}, {upper}{kind[1]}"
-      )
+  for name, bounds in _RANGES.items():
+    _check(name, values[name], bounds)
+  for field, value in vars(config.loss).items():
+    own = _LOSS_RANGES.get(f"{config.loss.name}.{field}")
+    bounds = own or _LOSS_RANGES.get(field)
+    if bounds:
+      _check(f"loss.{field}", value, bounds, f" for {config.loss.name}")
   _validate_together(config)
+
+
+def _check(name, value, bounds, where="") -> None:
+  if value is None:
+    return
+  low, high, kind = bounds
+  above = value >= low if kind[0] == "[" else value > low
+  below = value <= high if kind[1] == "]" else value < high
+  if not (above and below):
+    upper = "inf" if high == _INF else f"{high:g}"
+    raise ValueError(
+      f"{name}={value!r} is out of range: allowed{where} is"
+      f" {kind[0]}{low:g}, {upper}{kind[1]}"
+    )
 
 
 def _validate_together(config: config_lib.Config) -> None:
@@ -78,29 +118,8 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"steps={config.steps} and epochs={config.epochs}: give exactly one"
     )
-  limit = _MARGIN_LIMIT[config.loss.name]
-  if not 0 <= config.loss.margin < limit:
-    raise ValueError(
-      f"loss.margin={config.loss.margin} is out of range: allowed for"
-      f" {config.loss.name} is [0, {limit:g})"
-    )
-  head = config.head
-  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
-  if narrow and head.implementation in ("chunked", "dense"):
-    raise ValueError(
-      f"head.implementation={head.implementation} keeps prototypes and their"
-      " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
-      " storage"
-    )
-  narrow = narrow or head.precision == "bfloat16"
-  if config.model.dtype == "float64" and (
-    narrow or head.implementation == "sparse"
-  ):
-    raise ValueError(
-      "model.dtype=float64 keeps everything in double precision: leave"
-      " head.storage, head.optimizer_storage and head.precision at float32,"
-      " and use another head.implementation than sparse"
-    )
+  _validate_loss(config.loss)
+  _validate_head(config)
   if any(side < 16 or side % 16 for side in config.data.image_size):
     raise ValueError(
       f"data.image_size={config.data.image_size} is out of range: height and"
@@ -124,4 +143,46 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
       " the pairs to which the threshold is applied"
+    )
+
+
+def _validate_loss(loss: loss_config.LossConfig) -> None:
+  if not isinstance(loss, loss_config.MagFace):
+    return
+  for name in ("norm", "margin"):
+    lower, upper = (
+      getattr(loss, f"lower_{name}"),
+      getattr(loss, f"upper_{name}"),
+    )
+    if not lower < upper:
+      raise ValueError(
+        f"loss.lower_{name}={lower:g} must be below loss.upper_{name}={upper:g}"
+      )
+
+
+def _validate_head(config: config_lib.Config) -> None:
+  head = config.head
+  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
+  if narrow and head.implementation in ("chunked", "dense"):
+    raise ValueError(
+      f"head.implementation={head.implementation} keeps prototypes and their"
+      " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
+      " storage"
+    )
+  narrow = narrow or head.precision == "bfloat16"
+  if config.model.dtype == "float64" and (
+    narrow or head.implementation == "sparse"
+  ):
+    raise ValueError(
+      "model.dtype=float64 keeps everything in double precision: leave"
+      " head.storage, head.optimizer_storage and head.precision at float32,"
+      " and use another head.implementation than sparse"
+    )
+  binary = isinstance(
+    config.loss, loss_config.SphereFace2 | loss_config.UniFace
+  )
+  if head.implementation == "sparse" and binary:
+    raise ValueError(
+      "head.implementation=sparse is for softmax losses;"
+      f" {config.loss.name} counts every class on its own: use fused"
     )

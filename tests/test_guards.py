@@ -34,15 +34,6 @@ def test_buffer_names_the_first_bad_step(bad):
   assert caught.value.record_ids == [11, 111]
 
 
-def test_chance_is_the_loss_at_zero_cosines():
-  logits = np.zeros(100)
-  logits[0] = -0.35 * 64
-  expected = np.log(np.exp(logits).sum()) - logits[0]
-  assert guards.chance_loss(
-    scale=64.0, target=-0.35, num_classes=100
-  ) == pytest.approx(expected)
-
-
 def test_stuck_loss_warns_once_and_only_when_stuck(caplog):
   caplog.set_level(logging.WARNING, logger="facejax")
   moving = guards.StuckLoss(chance=10.0, patience=100)

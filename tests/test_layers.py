@@ -28,6 +28,7 @@ FLOORS = {
   "stopwatch": 2,
   "host_memory": 2,
   "mesh": 2,
+  "goal": 2,
   "optim": 2,
   "checkpoint": 3,
   "telemetry": 3,
@@ -35,7 +36,11 @@ FLOORS = {
   "train_step": 5,
   "guards": 5,
   "evals": 5,
+  "loss_config": 6,
   "config": 6,
+  "build_loss": 7,
+  "build_adaptive": 7,
+  "advice": 7,
   "presets": 7,
   "validation": 7,
   "recipe": 8,
@@ -45,7 +50,13 @@ FLOORS = {
   "trainer": 10,
   "train": 11,
 }
-EXTRA = {"mixing": {"typing"}, "losses": {"typing"}, "metrics": {"typing"}}
+EXTRA = {
+  "mixing": {"typing"},
+  "losses": {"typing"},
+  "metrics": {"typing"},
+  "config": {"loss_config"},
+  "build_loss": {"build_adaptive"},
+}
 # Library -> the one part that imports it.
 OWNERS = {"flax": "models", "grain": "data", "orbax": "checkpoint"}
 

@@ -5,9 +5,27 @@ import pathlib
 
 import pytest
 
-from facejax import assemble, config, presets, recipe, validation, workdir
+from facejax import (
+  assemble,
+  config,
+  loss_config,
+  presets,
+  recipe,
+  validation,
+  workdir,
+)
 
-RECIPES = {"cosface.py", "arcface.py", "nsl.py"}
+RECIPES = {
+  path.name
+  for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+}
+# Recipes whose loss has another name.
+LOSS_OF = {
+  "sphereface": "a_softmax",
+  "am_softmax": "cosface",
+  "subcenter_arcface": "arcface",
+  "center": "softmax",
+}
 
 
 @pytest.mark.smoke
@@ -20,7 +38,8 @@ def test_all_recipes_are_found():
 def test_every_recipe_has_every_preset(name, preset):
   loaded = recipe.load(f"{name}:{preset}")
   validation.validate(loaded)
-  assert loaded.loss.name == pathlib.Path(name).stem
+  stem = pathlib.Path(name).stem
+  assert loaded.loss.name == LOSS_OF.get(stem, stem)
   assert preset in loaded.workdir
   rate = assemble.schedule(loaded.optim, total_steps=10_000)
   assert max(float(rate(t)) for t in range(0, 10_000, 100)) == pytest.approx(
@@ -53,13 +72,13 @@ def test_overrides_win_over_the_recipe():
       "--data.image-size",
       "48",
       "64",
-      "--loss.name",
-      "arcface",
+      "--loss.margin",
+      "0.1",
     ]
   )
   assert command.optim.learning_rate == 0.05
   assert command.data.image_size == (48, 64)
-  assert command.loss.name == "arcface"
+  assert command.loss == loss_config.CosFace(scale=32.0, margin=0.1)
   assert command.to_config().name == "cosface-lfw"
   assert type(command.to_config()) is config.Config
 
@@ -101,7 +120,7 @@ def test_working_folder_comes_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("nosuch.py", "no recipe 'nosuch.py'.*arcface.py, cosface.py, nsl.py"),
+    ("nosuch.py", "no recipe 'nosuch.py'.*arcface.py, center.py.*, nsl.py"),
     ("cosface.py:lwf", "preset 'lwf' is unknown: choose one of default, lfw"),
   ],
 )
@@ -133,7 +152,12 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
     ("--model.dropout 1", r"model.dropout=1.0 .* \[0, 1\)"),
     ("--data.image-size 100 112", "multiples of 16"),
     ("--loss.margin 3", r"loss.margin=3.0 .* cosface is \[0, 2\)"),
-    ("--loss.name arcface --loss.margin 3.2", r"arcface is \[0, 3.14"),
+    ("--config arcface.py --loss.margin 3.2", r"arcface is \[0, 3.14"),
+    ("--config sphereface.py --loss.margin 0", r"a_softmax is \[1, 10\]"),
+    ("--config magface.py --loss.lower-norm 40", "below loss.upper_norm=30"),
+    ("--config uniface.py --head.implementation sparse", "softmax losses"),
+    ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
+    ("--model.dtype float64 --head.storage bfloat16", "double precision"),
     ("--data.source folder", "data.path is empty"),
     ("--steps 5 --epochs 5", "exactly one"),
     ("--optim.schedule step", "increasing shares"),
@@ -186,7 +210,7 @@ class TestWorkdir:
 
   def test_another_configuration_is_refused_field_by_field(self, tmp_path):
     workdir.write(tmp_path, config.Config(steps=5))
-    other = config.Config(steps=6, loss=config.LossConfig(margin=0.4))
+    other = config.Config(steps=6, loss=loss_config.CosFace(margin=0.4))
     with pytest.raises(ValueError) as caught:
       workdir.check(tmp_path, other)
     text = str(caught.value)

@@ -3,7 +3,7 @@
 Each device holds some classes and sees all embeddings of its row of the mesh.
 A few numbers an example are summed over the shards: the target's product,
 which only its owner knows, and the sums over the other classes. All
-collectives of the project's losses are in this file.
+collectives of the classification losses are in this file.
 """
 
 from typing import Any, NamedTuple

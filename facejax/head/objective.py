@@ -69,6 +69,8 @@ class Objective:
     bias: a last column of the prototypes is added to the logits; needs
       scale=None and unit_prototypes=False.
     one_vs_all: (a, b) of the second form; None for the first, softmax.
+    penalty: of c_y, [batch] to [batch]; added to the loss, or None.
+    weight: factor of the loss, without the penalty.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
@@ -83,6 +85,8 @@ class Objective:
   unit_prototypes: bool = True
   bias: bool = False
   one_vs_all: tuple[float, float] | None = None
+  penalty: Callable[[typing.Array], typing.Array] | None = None
+  weight: float = 1.0
 
   def __post_init__(self):
     if self.scale is not None and not self.scale > 0:
@@ -154,6 +158,10 @@ class Objective:
     """
     cosine = self.cosine(dot, lengths, norms)
     target = lengths * norms * self.margin(cosine, **parameters)
+    value = self.weight * self._value(others, target)
+    return value if self.penalty is None else value + self.penalty(cosine)
+
+  def _value(self, others, target):
     if self.one_vs_all is not None:
       positive, negative = self.one_vs_all
       return positive * jax.nn.softplus(-target) + negative * others

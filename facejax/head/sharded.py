@@ -66,6 +66,40 @@ def loss(
   )
 
 
+def target_cosine(
+  prototypes: typing.Array,
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  objective: objective_lib.Objective,
+  num_classes: int,
+  mesh: jax.sharding.Mesh,
+) -> typing.Array:
+  """cos theta_y alone, [batch]: costs the rows of the batch's classes.
+
+  For losses whose margins depend on it. Arguments as for `loss`; prototypes may
+  be the bits of bfloat16. Carries no gradient.
+  """
+  plan = logits.make_plan(
+    prototypes.shape,
+    embeddings.shape[0],
+    objective=objective,
+    num_classes=num_classes,
+    mesh=mesh,
+  )
+
+  def on_shard(prototypes, examples):
+    examples = examples._replace(queries=collectives.gather(examples.queries))
+    return collectives.begin(plan, prototypes, examples)[0].target_cosine
+
+  enter, leave = collectives.specs(mesh)
+  examples = collectives.Examples(*objective.queries(embeddings), labels, _NONE)
+  cosine = jax.shard_map(
+    on_shard, mesh=mesh, in_specs=(P("model"), enter), out_specs=leave
+  )(prototypes, examples)
+  return jax.lax.stop_gradient(cosine)
+
+
 def _reduce(plan, prototypes, examples):
   return _forward(plan, prototypes, examples)[0]
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax import typing
+from facejax.losses import angles
 
 Gradient: TypeAlias = Literal["exact", "detached"]
 Guard: TypeAlias = Literal["fallback", "easy", "none", "clip"]
@@ -36,15 +37,17 @@ def nsl(target_cosine: typing.ArrayLike) -> typing.Array:
   >>> float(nsl(0.5))
   0.5
   """
-  return jnp.asarray(target_cosine)
+  return angles.as_float(target_cosine)
 
 
-def cosface(target_cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
+def cosface(
+  target_cosine: typing.ArrayLike, *, margin: float | typing.Array
+) -> typing.Array:
   """Large margin cosine loss (CosFace, AM-Softmax): phi(c) = c - m.
 
   Args:
     target_cosine: cos theta_y, any shape.
-    margin: m >= 0, a difference of cosines.
+    margin: m >= 0, a difference of cosines; a number, or of the same shape.
 
   Returns:
     phi, of the same shape.
@@ -57,13 +60,13 @@ def cosface(target_cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
   >>> round(float(cosface(0.5, margin=0.35)), 6)
   0.15
   """
-  return jnp.asarray(target_cosine) - margin
+  return angles.as_float(target_cosine) - margin
 
 
 def arcface(
   target_cosine: typing.ArrayLike,
   *,
-  margin: float,
+  margin: float | typing.Array,
   guard: Guard = "fallback",
   gradient: Gradient = "exact",
 ) -> typing.Array:
@@ -79,7 +82,7 @@ def arcface(
 
   Args:
     target_cosine: cos theta_y, any shape; values outside [-1, 1] are clipped.
-    margin: m in radians, 0 <= m < pi.
+    margin: m in radians, 0 <= m < pi; a number, or of the same shape.
     guard: see above.
     gradient: "exact" is the derivative of this formula, sin(theta + m) /
       sin(theta); "detached" takes that of phi(c) = c, as several public
@@ -98,9 +101,8 @@ def arcface(
   >>> round(float(arcface(0.5, margin=0.5)), 6)
   0.023597
   """
-  _check_choice("guard", guard, Guard)
-  _check_choice("gradient", gradient, Gradient)
-  cosine = jnp.asarray(target_cosine)
+  check_choice("guard", guard, Guard)
+  cosine = angles.as_float(target_cosine)
   # One unit in the last place inside the interval, so that sin theta > 0 and
   # its derivative -c / sin theta is finite; the clip stops the gradient at
   # exactly +-1 only in the angle, the fallback keeps its own.
@@ -118,6 +120,58 @@ def arcface(
     phi = jnp.where(
       cosine > jnp.cos(jnp.pi - _ANGLE_EPSILON - margin), phi, last
     )
+  return with_gradient(phi, cosine, gradient)
+
+
+def combined(
+  target_cosine: typing.ArrayLike,
+  *,
+  m1: float,
+  m2: float,
+  m3: float,
+  gradient: Gradient = "exact",
+) -> typing.Array:
+  """Combined margin: phi(cos theta) = cos(m1 theta + m2) - m3.
+
+  Without a guard, as published: it rises again once m1 theta + m2 exceeds pi.
+  All three margins act together; a widespread trainer takes (m1, m2, m3) with
+  m3 > 0 for CosFace and drops the other two.
+
+  Args:
+    target_cosine: cos theta_y, any shape; values outside [-1, 1] are clipped.
+    m1: factor of the angle (SphereFace).
+    m2: added to the angle, radians (ArcFace).
+    m3: taken off the cosine (CosFace).
+    gradient: "exact" is the derivative of this formula,
+      m1 sin(m1 theta + m2) / sin(theta); "detached" that of phi(c) = c.
+
+  Returns:
+    phi, of the same shape.
+
+  Raises:
+    ValueError: if gradient is not one of the above.
+
+  References:
+    Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
+      Recognition, 2019, Eq. 4.
+
+  >>> round(float(combined(0.5, m1=1.0, m2=0.3, m3=0.2)), 6)
+  0.02174
+  """
+  cosine = angles.as_float(target_cosine)
+  phi = jnp.cos(m1 * angles.angle(cosine) + m2) - m3
+  return with_gradient(phi, cosine, gradient)
+
+
+def with_gradient(
+  phi: typing.Array, cosine: typing.Array, gradient: Gradient
+) -> typing.Array:
+  """phi, with its own gradient or that of the plain cosine.
+
+  Raises:
+    ValueError: if gradient is neither "exact" nor "detached".
+  """
+  check_choice("gradient", gradient, Gradient)
   return detach(phi, cosine) if gradient == "detached" else phi
 
 
@@ -130,6 +184,7 @@ def detach(phi: typing.Array, cosine: typing.Array) -> typing.Array:
   return cosine + jax.lax.stop_gradient(phi - cosine)
 
 
-def _check_choice(name: str, value: str, choices) -> None:
+def check_choice(name: str, value: str, choices) -> None:
+  """Raises ValueError unless value is one of a Literal's."""
   if value not in get_args(choices):
     raise ValueError(f"{name}={value!r}: choose one of {get_args(choices)}")

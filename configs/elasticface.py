@@ -1,0 +1,24 @@
+"""ElasticFace-Arc: a margin drawn for each image.
+
+Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition, 2022.
+
+  python -m facejax.train --config elasticface.py                   not yet run
+  python -m facejax.train --config elasticface.py:lfw               not yet run
+  python -m facejax.train --config elasticface.py:casia_r50         not yet run
+  python -m facejax.train --config elasticface.py:ms1mv3_r50        not yet run
+  python -m facejax.train --config elasticface.py:glint360k_r100    not yet run
+  python -m facejax.train --config elasticface.py:wf42m_r100        not yet run
+"""
+
+import dataclasses
+
+from facejax import config, loss_config, presets
+
+PUBLISHED = loss_config.ElasticFace()
+SMALL = loss_config.ElasticFace(scale=32.0, margin=0.2, std=0.02)
+
+
+def get_config(preset: str = "default") -> config.Config:
+  """The configuration of a preset (see facejax/presets.py)."""
+  loss = SMALL if preset in presets.SMALL else PUBLISHED
+  return dataclasses.replace(presets.scale(preset), loss=loss)

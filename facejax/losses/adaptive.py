@@ -1,0 +1,295 @@
+"""Margins that depend on the example: its quality, or its hardness.
+
+What an example has of its own, such as its length, is turned into an array
+[batch] first and then given to the margin as a parameter.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.losses import angles, margins
+
+# Of AdaFace: bounds of the lengths, and distance of cosine and angle to the
+# ends of their ranges.
+_SHORTEST, _LONGEST = 1e-3, 100.0
+_EPSILON = 1e-3
+
+
+def adaface_statistics(
+  norms: typing.ArrayLike,
+  mean: typing.ArrayLike | float,
+  std: typing.ArrayLike | float,
+  *,
+  decay: float,
+) -> tuple[typing.Array, typing.Array]:
+  """Running mean and deviation of the lengths, this batch included.
+
+  mu <- a mean(n) + (1 - a) mu, and likewise sigma, whose estimate has ddof=1.
+  A batch of one has no deviation and leaves sigma as it is.
+
+  Args:
+    norms: lengths of the embeddings, [batch].
+    mean: mu, 20 before the first step.
+    std: sigma, 100 before the first step.
+    decay: a in [0, 1], what this batch counts: 1 forgets all others (the
+      default of the published class), 0.01 that of the published command.
+
+  Returns:
+    The new mu and sigma, which carry no gradient.
+
+  References:
+    Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
+      Sec. 3.3.
+
+  >>> lengths = jnp.array([10.0, 30.0])
+  >>> mean, std = adaface_statistics(lengths, 20.0, 100.0, decay=0.5)
+  >>> float(mean), round(float(std), 4)
+  (20.0, 57.0711)
+  """
+  norms = _constant_lengths(norms)
+  mean, std = angles.as_float(mean), angles.as_float(std)
+  new_std = std if norms.size < 2 else norms.std(ddof=1)
+  return (
+    decay * norms.mean() + (1 - decay) * mean,
+    decay * new_std + (1 - decay) * std,
+  )
+
+
+def adaface_quality(
+  norms: typing.ArrayLike,
+  mean: typing.ArrayLike | float,
+  std: typing.ArrayLike | float,
+  *,
+  concentration: float = 0.333,
+) -> typing.Array:
+  """Image quality: k = clip(h (n - mu) / (sigma + 1e-3), -1, 1).
+
+  Args:
+    norms: n, lengths of the embeddings, [batch].
+    mean: mu of `adaface_statistics`, after its update.
+    std: sigma, likewise.
+    concentration: h.
+
+  Returns:
+    k [batch], which carries no gradient.
+
+  References:
+    Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
+      Eq. 13.
+
+  >>> quality = adaface_quality(jnp.array([10.0, 30.0]), 20.0, 10.0)
+  >>> [round(float(k), 3) for k in quality]
+  [-0.333, 0.333]
+  """
+  above = _constant_lengths(norms) - mean
+  return jnp.clip(concentration * above / (std + _EPSILON), -1, 1)
+
+
+def adaface(
+  cosine: typing.ArrayLike, *, quality: typing.Array, margin: float = 0.4
+) -> typing.Array:
+  """AdaFace: phi = cos(theta - m k) - (m + m k).
+
+  A cosine margin for average quality (k = 0), an angular one for low quality
+  (k = -1) and for high quality (k = 1) a negative angular margin with a cosine
+  margin of 2 m. The cosine is kept 1e-3 away from +-1, and then the angle
+  theta - m k from 0 and pi; the gradient is 0 beyond.
+
+  Args:
+    cosine: cos theta_y, [batch].
+    quality: k [batch] of `adaface_quality`.
+    margin: m.
+
+  Returns:
+    phi, [batch].
+
+  References:
+    Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
+      Eq. 14, 15.
+
+  >>> round(float(adaface(0.5, quality=jnp.float32(0.0))), 6)
+  0.1
+  """
+  edge = 1 - _EPSILON
+  theta = angles.angle(jnp.clip(angles.as_float(cosine), -edge, edge))
+  turned = jnp.clip(theta - margin * quality, _EPSILON, jnp.pi - _EPSILON)
+  return jnp.cos(turned) - margin * (1 + quality)
+
+
+def magface_margin(
+  norms: typing.ArrayLike, *, l_a: float, u_a: float, l_m: float, u_m: float
+) -> typing.Array:
+  """Margin by length: from l_m at a = l_a linearly to u_m at u_a.
+
+  The gradient goes to the lengths, and is 0 outside [l_a, u_a].
+
+  Args:
+    norms: a, lengths of the embeddings, [batch].
+    l_a: shortest length, 10.
+    u_a: longest length, 110.
+    l_m: margin at l_a, radians, 0.45.
+    u_m: margin at u_a, radians, 0.8.
+
+  Returns:
+    m(a), [batch].
+
+  References:
+    Meng et al., MagFace: A Universal Representation for Face Recognition and
+      Quality Assessment, 2021, Sec. 3.2.
+
+  >>> options = {"l_a": 10, "u_a": 110, "l_m": 0.45, "u_m": 0.8}
+  >>> round(float(magface_margin(60.0, **options)), 6)
+  0.625
+  """
+  slope = (u_m - l_m) / (u_a - l_a)
+  return slope * (jnp.clip(angles.as_float(norms), l_a, u_a) - l_a) + l_m
+
+
+def magface(
+  cosine: typing.ArrayLike,
+  *,
+  margin: typing.Array,
+  guard: margins.Guard = "easy",
+) -> typing.Array:
+  """MagFace: `margins.arcface` with a margin for each example.
+
+  Args:
+    cosine: cos theta_y, [batch].
+    margin: m(a) [batch] of `magface_margin`.
+    guard: of `margins.arcface`; "easy" as published.
+
+  Returns:
+    phi, [batch].
+
+  Raises:
+    ValueError: if guard is unknown.
+
+  References:
+    Meng et al., MagFace: A Universal Representation for Face Recognition and
+      Quality Assessment, 2021, Eq. 3.
+
+  >>> round(float(magface(0.5, margin=jnp.float32(0.5))), 6)
+  0.023597
+  """
+  return margins.arcface(cosine, margin=margin, guard=guard)
+
+
+def magface_regularizer(
+  norms: typing.ArrayLike, *, l_a: float, u_a: float
+) -> typing.Array:
+  """Of the length: g(a) = 1/a + a/u_a^2, least at u_a.
+
+  Added to the loss lambda_g times; see `magface_weight_bound`.
+
+  Args:
+    norms: a, lengths of the embeddings, [batch].
+    l_a: shortest length.
+    u_a: longest length.
+
+  Returns:
+    g(a), [batch]; its gradient is 0 outside [l_a, u_a].
+
+  References:
+    Meng et al., MagFace: A Universal Representation for Face Recognition and
+      Quality Assessment, 2021, Sec. 3.2.
+
+  >>> round(float(magface_regularizer(110.0, l_a=10, u_a=110)), 6)
+  0.018182
+  """
+  length = jnp.clip(angles.as_float(norms), l_a, u_a)
+  return 1 / length + length / u_a**2
+
+
+def magface_weight_bound(
+  *, scale: float, l_a: float, u_a: float, l_m: float, u_m: float
+) -> float:
+  """Least lambda_g: s K u_a^2 l_a^2 / (u_a^2 - l_a^2).
+
+  K is the slope of the margin. From there on the loss of an example has one
+  minimum over its length.
+
+  Args:
+    scale: s.
+    l_a: see `magface_margin`, as for the others.
+    u_a: likewise.
+    l_m: likewise.
+    u_m: likewise.
+
+  References:
+    Meng et al., MagFace: A Universal Representation for Face Recognition and
+      Quality Assessment, 2021, Supplement, property of convergence.
+
+  >>> bound = magface_weight_bound(scale=64, l_a=10, u_a=110, l_m=0.45, u_m=0.8)
+  >>> round(bound, 3)
+  22.587
+  """
+  slope = (u_m - l_m) / (u_a - l_a)
+  return scale * slope * (u_a * l_a) ** 2 / (u_a**2 - l_a**2)
+
+
+def curricularface_average(
+  average: typing.ArrayLike | float,
+  target_cosine: typing.ArrayLike,
+  *,
+  decay: float = 0.99,
+) -> typing.Array:
+  """How far training has come: t <- decay t + (1 - decay) mean(cos theta_y).
+
+  Args:
+    average: t, 0 before the first step.
+    target_cosine: cos theta_y of this batch, [batch].
+    decay: what the past counts.
+
+  Returns:
+    The new t, which carries no gradient; the loss of this batch has it.
+
+  References:
+    Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
+      Face Recognition, 2020, Eq. 13.
+
+  >>> round(float(curricularface_average(0.5, jnp.array([0.2, 0.4]))), 6)
+  0.498
+  """
+  now = jax.lax.stop_gradient(angles.as_float(target_cosine)).mean()
+  return decay * angles.as_float(average) + (1 - decay) * now
+
+
+def curricularface_negative(
+  cosine: typing.ArrayLike,
+  target_cosine: typing.ArrayLike,
+  *,
+  average: typing.ArrayLike | float,
+  margin: float = 0.5,
+) -> typing.Array:
+  """Another class: c (t + c) where c > cos(theta_y + m), else c.
+
+  The target has `margins.arcface`. So hard classes count little at first, when
+  t is near 0, and more as t grows.
+
+  Args:
+    cosine: c = cos theta_j, of a shape that broadcasts with the next.
+    target_cosine: cos theta_y; carries no gradient.
+    average: t, a number or [batch] as target_cosine.
+    margin: m, radians.
+
+  Returns:
+    The cosine, modulated.
+
+  References:
+    Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
+      Face Recognition, 2020, Eq. 8, 9.
+
+  >>> round(float(curricularface_negative(0.5, 0.6, average=0.1)), 6)
+  0.3
+  """
+  cosine = angles.as_float(cosine)
+  edge = margins.arcface(target_cosine, margin=margin, guard="none")
+  average = jax.lax.stop_gradient(average)
+  hard = cosine > jax.lax.stop_gradient(edge)
+  return jnp.where(hard, cosine * (average + cosine), cosine)
+
+
+def _constant_lengths(norms) -> typing.Array:
+  norms = jax.lax.stop_gradient(angles.as_float(norms))
+  return jnp.clip(norms, _SHORTEST, _LONGEST)

@@ -1,0 +1,147 @@
+"""Every example of a batch as the anchor of pairs with the others.
+
+What triplet and pairwise losses share: cosines, distances, which pairs show
+one identity, and what they return. Embeddings are scaled to unit length in
+here; a zero vector has the cosine 0 with everything.
+"""
+
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.losses import geometry
+
+Distance: TypeAlias = Literal["squared", "euclidean", "angle"]
+
+
+class AnchorLoss(NamedTuple):
+  """The terms of a loss, gathered by the example that they start from.
+
+  Sums, so that anchors spread over devices or taken in blocks add up.
+
+  Attributes:
+    loss: [batch], sum of the terms of this anchor; 0 if it has none.
+    terms: int [batch], how many there are.
+    active: int [batch], how many of them are above 0.
+  """
+
+  loss: typing.Array
+  terms: typing.Array
+  active: typing.Array
+
+
+def mean(
+  values: AnchorLoss, *, over: Literal["all", "active"] = "all"
+) -> typing.Array:
+  """The mean over all terms of a batch, [], or 0 if there are none.
+
+  Args:
+    values: what a loss returned.
+    over: all terms, or the active ones alone: as the batch is learned, the
+      mean over all fades, that over the active ones does not.
+
+  Raises:
+    ValueError: if `over` is neither.
+
+  >>> two = jnp.array([2, 0]), jnp.array([1, 0])
+  >>> float(mean(AnchorLoss(jnp.array([3.0, 0.0]), *two)))
+  1.5
+  """
+  check_choice("over", over, ("all", "active"))
+  terms = values.terms if over == "all" else values.active
+  # Added up as floats: there are batch^3 triplets, more than an int32 holds.
+  total = terms.astype(values.loss.dtype).sum()
+  return values.loss.sum() / jnp.maximum(total, 1)
+
+
+def cosines(embeddings: typing.ArrayLike) -> typing.Array:
+  """Cosines of all pairs, in float32 at least.
+
+  Args:
+    embeddings: [batch, dim], of any length.
+
+  Returns:
+    [batch, batch].
+
+  >>> cosines(jnp.array([[2.0, 0.0], [0.0, 1.0]])).tolist()
+  [[1.0, 0.0], [0.0, 1.0]]
+  """
+  x = jnp.asarray(embeddings)
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  units = geometry.l2_normalize(x)
+  return jnp.matmul(units, units.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def distance(cosine: typing.Array, *, kind: Distance) -> typing.Array:
+  r"""The distance of unit vectors from their cosine c.
+
+  .. math::
+    \text{squared: } 2 - 2c, \qquad \text{euclidean: } \sqrt{2 - 2c}, \qquad
+    \text{angle: } \arccos c
+
+  The slopes of the last two are infinite where the vectors coincide (that of
+  the angle also where they are opposite). Nearer than rounding can tell, the
+  distance is taken for 0 (or pi) and has no gradient.
+
+  Args:
+    cosine: any shape; a rounding error outside of [-1, 1] is clipped.
+    kind: see above; angles are in radians.
+
+  Returns:
+    Distances of the same shape.
+
+  Raises:
+    ValueError: if there is no such kind.
+
+  >>> float(distance(jnp.array(-1.0), kind="euclidean"))
+  2.0
+  """
+  check_choice("distance", kind, get_args(Distance))
+  if kind == "squared":
+    return jnp.maximum(2 - 2 * cosine, 0)
+  # Equal vectors of 1024 dimensions come out up to 8 eps off.
+  tiny = 32 * jnp.finfo(cosine.dtype).eps
+  # Both branches of `where` must be finite, or their gradient is NaN.
+  if kind == "euclidean":
+    apart = 1 - cosine > tiny
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, 2 - 2 * cosine, 1)), 0)
+  inside = 1 - jnp.abs(cosine) > tiny
+  ends = jnp.where(cosine > 0, 0, jnp.pi).astype(cosine.dtype)
+  return jnp.where(inside, jnp.arccos(jnp.where(inside, cosine, 0)), ends)
+
+
+def distances(
+  embeddings: typing.ArrayLike, *, kind: Distance = "squared"
+) -> typing.Array:
+  """Distances of all pairs, [batch, batch]; see `cosines` and `distance`.
+
+  >>> distances(jnp.array([[2.0, 0.0], [0.0, 1.0]])).tolist()
+  [[0.0, 2.0], [2.0, 0.0]]
+  """
+  return distance(cosines(embeddings), kind=kind)
+
+
+def pairs(labels: typing.ArrayLike) -> tuple[typing.Array, typing.Array]:
+  """Which examples are positives and which negatives of each anchor.
+
+  Args:
+    labels: int [batch].
+
+  Returns:
+    Two bool [batch, batch], of the same identity and of another; an example
+    is neither to itself.
+
+  >>> [mask.sum().item() for mask in pairs(jnp.array([5, 5, 7]))]
+  [2, 4]
+  """
+  labels = jnp.asarray(labels)
+  same = labels[:, None] == labels[None, :]
+  return same & ~jnp.eye(len(labels), dtype=bool), ~same
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises ValueError, listing the choices, if the value is not one."""
+  if value not in choices:
+    raise ValueError(f"{name}={value!r}: choose one of {choices}")
