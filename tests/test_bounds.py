@@ -153,24 +153,20 @@ def test_logits_are_equal_on_the_boundary(name):
   boundary, head, ratio = LOSSES[name]
   first = np.linspace(0.01, np.pi - 0.01, 500)
   second = boundary(first)
-  met = (second > 0) & (second < np.pi)
+  # Nowhere large enough: not even the farthest. Everywhere: even the nearest.
+  lost, won = np.isnan(second), second == 0
+  met = ~lost & ~won
   assert met.sum() > 100
+  second = np.where(lost, np.pi, second)
   with jax.enable_x64(True):
-    on = losses(head, first[met], second[met], ratio)
-    inside = losses(head, first[met], second[met] + 1e-3, ratio)
-    outside = losses(head, first[met], second[met] - 1e-3, ratio)
-    # Where no theta_2 is large enough, not even the farthest is; where every
-    # one is, even the nearest.
-    lost = np.isnan(second)
-    never = losses(head, first[lost], np.full(lost.sum(), np.pi), ratio)
-    won = second == 0
-    always = losses(head, first[won], np.zeros(won.sum()), ratio)
-  on, inside, outside, never, always = map(
-    np.asarray, (on, inside, outside, never, always)
-  )
-  np.testing.assert_allclose(on, math.log(2), rtol=1e-9)
-  assert (inside < math.log(2)).all() and (outside > math.log(2)).all()
-  assert (never > math.log(2)).all() and (always < math.log(2)).all()
+    on, inside, outside = (
+      np.asarray(losses(head, first, second + step, ratio))
+      for step in (0, 1e-3, -1e-3)
+    )
+  np.testing.assert_allclose(on[met], math.log(2), rtol=1e-9)
+  assert (inside[met] < math.log(2)).all()
+  assert (outside[met] > math.log(2)).all()
+  assert (on[lost] > math.log(2)).all() and (on[won] < math.log(2)).all()
 
 
 def test_cosface_band_in_the_plane_of_cosines():

@@ -150,7 +150,7 @@ def softmax_boundary(
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
-      2018, Section 3.3 (all but A-Softmax and ArcFace).
+      2018, Section 3.2.
 
   >>> bool(np.isnan(softmax_boundary(np.pi, ratio=1.5)))
   True
