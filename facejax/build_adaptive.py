@@ -67,7 +67,7 @@ def adaface(loss: loss_config.AdaFace) -> goal_lib.Goal:
     del weights
     norms = jnp.linalg.norm(jax.lax.stop_gradient(batch.embeddings), axis=1)
     mean, std = adaptive.adaface_statistics(
-      norms, stats["mean"], stats["std"], decay=loss.decay
+      norms, stats["mean"], stats["std"], rate=loss.rate
     )
     quality = adaptive.adaface_quality(
       norms, mean, std, concentration=loss.concentration

@@ -47,6 +47,14 @@ class DataConfig:
   """Random contrast factor between 1 - contrast and 1 + contrast."""
   erase: float = 0.0
   """Probability of a random grey rectangle over the image."""
+  identities_per_batch: int = 0
+  """Identities of which each batch holds several images, for losses within a
+  batch; 0 shuffles all images."""
+  images_of_identity: int = 0
+  """How many images of each of these; the batch size must be identities
+  times images plus random_negatives."""
+  random_negatives: int = 0
+  """Further images of other identities in each batch."""
   cache: bool = False
   """Keep decoded images in memory, for sets that are slow to make or read."""
   threads: int = 2
@@ -68,8 +76,18 @@ class ModelConfig:
     "iresnet50",
     "iresnet100",
     "iresnet200",
+    "nn1",
+    "nn2",
+    "nn3",
+    "nn4",
+    "nn4_small2",
+    "inception_slim",
   ] = "iresnet50"
-  """The net."""
+  """The net: iResNets, or those of FaceNet (nn1 … nn4_small2) and a small one
+  in their manner."""
+  norm: Literal["batch", "lrn"] = "batch"
+  """BatchNorm, or the local response normalisation that FaceNet's nets were
+  published with."""
   embedding_dim: int = 512
   """Size of the embeddings."""
   dropout: float = 0.0
@@ -121,18 +139,28 @@ class HeadConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  """SGD and its learning-rate schedule.
+  """The optimizer and its learning-rate schedule.
 
   Warm-up and milestones are shares of the run, so that a run made longer or
   shorter keeps the shape of its schedule.
   """
 
+  name: Literal["sgd", "adagrad"] = "sgd"
+  """sgd: with momentum; adagrad: step sizes by the sum of squared
+  gradients."""
   learning_rate: float = 0.1
   """Learning rate after the warm-up."""
   momentum: float = 0.9
-  """Momentum."""
+  """Momentum (sgd)."""
   nesterov: bool = False
-  """Nesterov's form of the momentum."""
+  """Nesterov's form of the momentum (sgd)."""
+  accumulator: float = 0.1
+  """Start of the sum of squared gradients (adagrad)."""
+  epsilon: float = 1e-7
+  """Added to that sum (adagrad)."""
+  ema: float = 0.0
+  """Decay of a running average of the net's weights, which is then verified
+  in their place; 0 for none. 0.999 averages about a thousand steps."""
   weight_decay: float = 5e-4
   """Coupled weight decay (L2), on all weights."""
   clip_norm: float = 5.0
@@ -211,6 +239,8 @@ class Config:
   """Images a step, over all devices."""
   log_every: int = 20
   """Steps between log lines."""
+  init_from: str = ""
+  """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()
   model: ModelConfig = ModelConfig()
   loss: tyro.conf.AvoidSubcommands[loss_config.LossConfig] = (

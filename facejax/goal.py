@@ -96,7 +96,7 @@ class CenterLoss:
 
 
 def init(
-  goal: Goal,
+  goal: Goal | None,
   *,
   tx: optax.GradientTransformation,
   dtype: Any,
@@ -107,11 +107,11 @@ def init(
   def numbers(values):
     return {name: jnp.asarray(v, dtype) for name, v in values.items()}
 
-  weights = numbers(goal.weights)
+  weights = numbers(goal.weights if goal else {})
   return State(
     weights=weights,
     optimizer=tx.init(weights),
-    stats=numbers(goal.stats),
+    stats=numbers(goal.stats if goal else {}),
     centers=None if centers is None else jnp.zeros(centers, dtype),
   )
 

@@ -15,6 +15,8 @@ logger = logging.getLogger("facejax")
 # Unreadable images are judged as a share of at least this many.
 _FEWEST_IMAGES = 1000
 # A loss within this share of chance level counts as stuck there.
+# 1 minus the length of the mean unit embedding, below which all are one.
+_COLLAPSED = 1e-3
 _NEAR_CHANCE = 0.98
 
 
@@ -80,18 +82,18 @@ class StuckLoss:
   """Warns once when the loss has not left chance level for long.
 
   Args:
-    chance: the loss when all cosines are 0.
+    chance: the loss when all cosines are 0; None where it is not known.
     patience: steps to wait for.
   """
 
-  def __init__(self, *, chance: float, patience: int):
+  def __init__(self, *, chance: float | None, patience: int):
     self._chance, self._patience = chance, patience
     self._since: int | None = None
     self._done = False
 
   def update(self, step: int, loss: float) -> bool:
     """Takes the mean loss of an interval; True when it warned just now."""
-    if loss < _NEAR_CHANCE * self._chance:
+    if self._chance is None or loss < _NEAR_CHANCE * self._chance:
       self._since = None
     elif self._since is None:
       self._since = step
@@ -106,6 +108,31 @@ class StuckLoss:
       " that the labels are right",
       self._chance,
       step - self._since,
+    )
+    return True
+
+
+class Collapse:
+  """Warns once when all embeddings of a batch have become the same.
+
+  A triplet loss then stays at its margin, or finds nothing to learn from.
+  """
+
+  def __init__(self):
+    self._done = False
+
+  def update(self, step: int, spread: float | None) -> bool:
+    """Takes the embeddings' spread in [0, 1]; True when it warned just now."""
+    if self._done or spread is None or spread >= _COLLAPSED:
+      return False
+    self._done = True
+    logger.warning(
+      "step %d: all embeddings of a batch are the same (spread %.1e): the net"
+      " has collapsed. Try a smaller optim.learning_rate, loss.mining"
+      " semi_hard_hardest instead of hard, or start from a net trained with a"
+      " loss over classes (--init-from)",
+      step,
+      spread,
     )
     return True
 

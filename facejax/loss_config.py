@@ -7,6 +7,8 @@ its loss has. Another loss is another recipe.
 import dataclasses
 from typing import ClassVar, Literal, TypeAlias
 
+from facejax import pair_loss_config
+
 Gradient: TypeAlias = Literal["exact", "detached"]
 
 
@@ -167,7 +169,7 @@ class AdaFace:
   """m, an angle (low quality) to a difference of cosines (high quality)."""
   concentration: float = 0.333
   """h, how far the norm's deviation moves the margin."""
-  decay: float = 0.01
+  rate: float = 0.01
   """Weight of a batch in the running mean and deviation of the norms."""
 
 
@@ -250,7 +252,8 @@ class Circle:
 
 
 LossConfig: TypeAlias = (
-  Softmax
+  pair_loss_config.WithinBatch
+  | Softmax
   | ModifiedSoftmax
   | NSL
   | CosFace

@@ -101,13 +101,52 @@ def sgd(
     weight_decay: wd >= 0.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
   """
+  return optax.chain(
+    *_before(weight_decay, clip_norm),
+    optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+  )
+
+
+def adagrad(
+  schedule: optax.Schedule,
+  *,
+  accumulator: float = 0.1,
+  epsilon: float = 1e-7,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """SGD with AdaGrad's step sizes, as FaceNet was trained.
+
+  g <- clip(g); g <- g + wd w; a <- a + g^2; w <- w - lr g / sqrt(a + eps). The
+  current gradient is in the sum already, so the first step is at most lr. An
+  entry that never had a gradient keeps its weight.
+
+  Args:
+    schedule: learning rate by step.
+    accumulator: a at the start, 0 or more. At 0 all first steps have length lr.
+    epsilon: eps > 0.
+    weight_decay: wd >= 0.
+    clip_norm: bound of the global norm of the gradient; None for no clipping.
+
+  References:
+    Duchi et al., Adaptive Subgradient Methods for Online Learning and
+      Stochastic Optimization, 2011.
+    Schroff et al., FaceNet: A Unified Embedding for Face Recognition and
+      Clustering, 2015, Sec. 3.3.
+  """
+  return optax.chain(
+    *_before(weight_decay, clip_norm),
+    optax.adagrad(schedule, accumulator, epsilon),
+  )
+
+
+def _before(weight_decay, clip_norm) -> list[optax.GradientTransformation]:
   chain = []
   if clip_norm is not None:
     chain.append(optax.clip_by_global_norm(clip_norm))
   if weight_decay:
     chain.append(optax.add_decayed_weights(weight_decay))
-  chain.append(optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
-  return optax.chain(*chain)
+  return chain
 
 
 def _step_schedule(

@@ -5,6 +5,7 @@ Real data is looked for in the folder that the environment variable
 FACEJAX_DATA names (default: `data` in the working folder).
 """
 
+import dataclasses
 import os
 
 from facejax import config
@@ -33,6 +34,22 @@ def scale(preset: str) -> config.Config:
       f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}"
     )
   return globals()[f"_{preset}"]()
+
+
+def identities(
+  base: config.Config, people: int, images: int, *, random_negatives: int = 0
+) -> config.Config:
+  """The same with batches of several images of each of some people."""
+  return dataclasses.replace(
+    base,
+    batch_size=people * images + random_negatives,
+    data=dataclasses.replace(
+      base.data,
+      identities_per_batch=people,
+      images_of_identity=images,
+      random_negatives=random_negatives,
+    ),
+  )
 
 
 def data_folder() -> str:

@@ -13,8 +13,9 @@ import rich.box
 import rich.console
 import rich.table
 
-from facejax import assemble, checkpoint, train_state
+from facejax import checkpoint, train_state
 from facejax import config as config_lib
+from facejax import program as program_lib
 from facejax.data import sources
 from facejax.head import blocks
 from facejax.models import functional
@@ -46,7 +47,7 @@ def use_compilation_cache() -> None:
 
 def table(
   config: config_lib.Config,
-  program: assemble.Program,
+  program: program_lib.Program,
   images: sources.Source,
   total_steps: int,
 ) -> rich.table.Table:
@@ -64,14 +65,11 @@ def table(
     f" ({total_steps * config.batch_size / len(images):.3g} epochs)",
     "net": f"{net.name}, {functional.count(like.params):,} parameters,"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
-    "head": _head(config, images.num_classes, like.prototypes.shape[1:]),
+    "head": _head(config, images.num_classes, like),
     "loss": _loss(config),
     "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
-    f" optimizer {_mib(_bytes(like.trunk_optimizer))};"
-    f" prototypes {_mib(_bytes(like.prototypes))},"
-    f"{_gradient(config, like)}"
-    f" optimizer {_mib(_bytes(like.head_optimizer))},"
-    f" {_mib(_logits(config, program))} for a block of logits",
+    f" optimizer {_mib(_bytes(like.trunk_optimizer))}"
+    f"{_head_memory(config, program)}",
     "checkpoint": f"{_mib(checkpoint.bytes_on_disk(like))}, up to"
     f" {config.checkpoint.keep + config.checkpoint.keep_best} kept in"
     f" {config.workdir}",
@@ -100,10 +98,12 @@ def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
 
 
 def _head(
-  config: config_lib.Config, identities: int, each: tuple[int, ...]
+  config: config_lib.Config, identities: int, like: train_state.TrainState
 ) -> str:
   """Which head, how it counts, and its size."""
-  head = config.head
+  if like.prototypes is None:
+    return "none, embeddings of a batch are compared"
+  head, each = config.head, like.prototypes.shape[1:]
   about = {
     "fused": "exact, updated block by block",
     "chunked": "exact, in blocks",
@@ -131,16 +131,27 @@ def _loss(config: config_lib.Config) -> str:
   return ", ".join([config.loss.name, *settings])
 
 
-def _gradient(config: config_lib.Config, like: train_state.TrainState) -> str:
-  if config.head.implementation not in ("chunked", "dense"):
+def _head_memory(
+  config: config_lib.Config, program: program_lib.Program
+) -> str:
+  like = program.like
+  if like.prototypes is None:
     return ""
-  return f" gradient {_mib(_bytes(like.prototypes))},"
+  gradient = ""
+  if config.head.implementation in ("chunked", "dense"):
+    gradient = f" gradient {_mib(_bytes(like.prototypes))},"
+  return (
+    f"; prototypes {_mib(_bytes(like.prototypes))},{gradient}"
+    f" optimizer {_mib(_bytes(like.head_optimizer))},"
+    f" {_mib(_logits(config, program))} for a block of logits"
+  )
 
 
-def _logits(config: config_lib.Config, program: assemble.Program) -> int:
+def _logits(config: config_lib.Config, program: program_lib.Program) -> int:
   """Bytes of one copy of what a device holds of the logits at a time."""
   shape = program.mesh.shape
-  rows, *each = program.like.prototypes.shape
+  prototypes: Any = program.like.prototypes
+  rows, *each = prototypes.shape
   if config.head.implementation == "dense":
     return 4 * config.batch_size * rows
   batch = config.batch_size // shape["data"]

@@ -1,6 +1,7 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
 import logging
+import os
 import pathlib
 import sys
 import time
@@ -26,6 +27,7 @@ from facejax import (
 )
 from facejax import config as config_lib
 from facejax import mesh as mesh_lib
+from facejax import program as program_lib
 from facejax.evals import report, verification
 
 EXIT_FAILED = 1
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Run(NamedTuple):
-  program: assemble.Program
+  program: program_lib.Program
   data: trainer.Data
   steps: int
 
@@ -70,10 +72,19 @@ class _Run(NamedTuple):
 def _build(config: config_lib.Config) -> _Run:
   """Everything that a run needs; reads and compiles nothing large yet."""
   workdir.check(pathlib.Path(config.workdir), config)
+  if config.init_from and not os.path.isdir(f"{config.init_from}/checkpoints"):
+    raise FileNotFoundError(
+      f"init_from={config.init_from!r} is not the folder of a run: it has no"
+      " checkpoints/"
+    )
   images = assemble.training_images(config)
-  data = trainer.Data(images, *assemble.verification_pairs(config))
+  data = trainer.Data(
+    images,
+    *assemble.verification_pairs(config),
+    assemble.sampler(config, images),
+  )
   steps = assemble.total_steps(config, len(images))
-  program = assemble.program(
+  program = program_lib.build(
     config,
     num_classes=images.num_classes + config.head.extra_classes,
     total_steps=steps,
@@ -130,7 +141,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   return 0
 
 
-def _compile(config: config_lib.Config, program: assemble.Program):
+def _compile(config: config_lib.Config, program: program_lib.Program):
   """The training step, compiled ahead for the run's shapes."""
   where = mesh_lib.sharding(program.mesh, mesh_lib.BATCH)
   shape = (config.batch_size, *config.data.image_size, 3)
@@ -158,7 +169,10 @@ def _restore_or_create(
   )
   if restored is None:
     program = run.program
-    return train_state.create(program.init, program.like, seed=config.seed)
+    state = train_state.create(program.init, program.like, seed=config.seed)
+    if not config.init_from:
+      return state
+    return train_state.with_trunk(state, _trunk(config.init_from, program))
   for name, here in run.data.fingerprint().items():
     there = restored.metadata.get(name)
     if there != here:
@@ -168,6 +182,22 @@ def _restore_or_create(
         " that it was trained on, or another --workdir"
       )
   logger.info("resumed at step %d", restored.step)
+  return restored.state
+
+
+def _trunk(path: str, program: program_lib.Program) -> train_state.Trunk:
+  """The net of a finished run.
+
+  Raises:
+    ValueError: if it is another net.
+    OSError: if there is no checkpoint, or none can be read.
+  """
+  like = train_state.Trunk(program.like.params, program.like.stats)
+  with checkpoint.Checkpoints(pathlib.Path(path) / "checkpoints") as source:
+    restored = source.restore(like, partial=True)
+  if restored is None:
+    raise FileNotFoundError(f"init_from={path}: there is no checkpoint in it")
+  logger.info("took the net of %s, step %d", path, restored.step)
   return restored.state
 
 

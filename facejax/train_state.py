@@ -25,20 +25,29 @@ class TrainState:
     step: int32, updates done.
     params: the trunk's weights.
     stats: the trunk's running BatchNorm statistics.
+    average: a running average of the weights, or None.
     prototypes: [rows, dim], the class weight matrix, float32 or the bits of
-      bfloat16; rows beyond the true class count are zero.
+      bfloat16; rows beyond the true class count are zero. None for a loss
+      without classes.
     trunk_optimizer: optimizer state of the trunk.
-    head_optimizer: optimizer state of the prototypes, split like them.
+    head_optimizer: optimizer state of the prototypes, split like them; or
+      None.
     loss: what the loss carries.
   """
 
   step: typing.Array
   params: typing.Params
   stats: typing.Params
-  prototypes: typing.Array
+  average: typing.Params | None
+  prototypes: typing.Array | None
   trunk_optimizer: optax.OptState
-  head_optimizer: optax.OptState
+  head_optimizer: optax.OptState | None
   loss: goal_lib.State
+
+  @property
+  def verified(self) -> typing.Params:
+    """The weights to embed with: the average, if there is one."""
+    return self.params if self.average is None else self.average
 
 
 def has_class_axis(path: str) -> bool:
@@ -57,8 +66,9 @@ def make_init(
   head_tx: optax.GradientTransformation,
   num_classes: int,
   mesh: jax.sharding.Mesh,
-  goal: goal_lib.Goal,
+  goal: goal_lib.Goal | None,
   center_loss: bool = False,
+  average: bool = False,
   storage: storage_lib.Storage = "float32",
   optimizer_storage: storage_lib.Storage = "float32",
 ) -> Callable[[typing.PRNGKey], TrainState]:
@@ -70,17 +80,16 @@ def make_init(
     head_tx: the optimizer of the prototypes.
     num_classes: the true number of classes.
     mesh: the devices.
-    goal: the loss.
+    goal: the loss over classes; None for a loss within batches.
     center_loss: keep a centre for each class.
+    average: keep an average of the weights.
     storage: how prototypes are kept.
     optimizer_storage: how their optimizer state is kept.
   """
 
-  def init(key):
-    trunk_key, head_key = jax.random.split(key)
-    params, stats = backbone.init(trunk_key)
+  def prototypes_of(goal, key, dtype):
     prototypes = head_api.init_prototypes(
-      head_key,
+      key,
       num_classes=num_classes,
       dim=backbone.embedding_dim,
       mesh=mesh,
@@ -88,25 +97,29 @@ def make_init(
       bias=goal.objective.bias,
       dtype=storage,
     )
+    return prototypes if storage != "float32" else prototypes.astype(dtype)
+
+  def init(key):
+    trunk_key, head_key = jax.random.split(key)
+    params, stats = backbone.init(trunk_key)
     dtype = jax.tree.leaves(params)[0].dtype
-    if storage == "float32":
-      prototypes = prototypes.astype(dtype)
-    rows = prototypes.shape[0]
+    prototypes = head_optimizer = centers = None
+    if goal is not None:
+      prototypes = prototypes_of(goal, head_key, dtype)
+      head_optimizer = head_api.init_optimizer(
+        head_tx, prototypes, dtype=optimizer_storage
+      )
+      if center_loss:
+        centers = (prototypes.shape[0], backbone.embedding_dim)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       stats=stats,
+      average=jax.tree.map(jnp.copy, params) if average else None,
       prototypes=prototypes,
       trunk_optimizer=trunk_tx.init(params),
-      head_optimizer=head_api.init_optimizer(
-        head_tx, prototypes, dtype=optimizer_storage
-      ),
-      loss=goal_lib.init(
-        goal,
-        tx=head_tx,
-        dtype=dtype,
-        centers=(rows, backbone.embedding_dim) if center_loss else None,
-      ),
+      head_optimizer=head_optimizer,
+      loss=goal_lib.init(goal, tx=head_tx, dtype=dtype, centers=centers),
     )
 
   return init
@@ -126,19 +139,22 @@ def abstract(
   shapes: Any = jax.eval_shape(init, jax.random.key(0))
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   by_class = mesh_lib.sharding(mesh, mesh_lib.CLASSES)
-  placement = dataclasses.replace(
-    jax.tree.map(lambda _: replicated, shapes),
-    prototypes=by_class,
-    head_optimizer=optax.tree_map_params(
-      head_tx,
-      lambda _: by_class,
-      shapes.head_optimizer,
-      transform_non_params=lambda _: replicated,
-    ),
-    loss=jax.tree.map(lambda _: replicated, shapes.loss)._replace(
-      centers=None if shapes.loss.centers is None else by_class
-    ),
-  )
+  placement = jax.tree.map(lambda _: replicated, shapes)
+  if shapes.prototypes is not None:
+    placement = dataclasses.replace(
+      placement,
+      prototypes=by_class,
+      head_optimizer=optax.tree_map_params(
+        head_tx,
+        lambda _: by_class,
+        shapes.head_optimizer,
+        transform_non_params=lambda _: replicated,
+      ),
+    )
+  if shapes.loss.centers is not None:
+    placement = dataclasses.replace(
+      placement, loss=placement.loss._replace(centers=by_class)
+    )
   return jax.tree.map(
     lambda leaf, where: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=where
@@ -154,3 +170,22 @@ def create(
   """The state at step 0, each part made on the device where it lives."""
   shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
   return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+  """The net's part of a train state, at the same paths."""
+
+  params: typing.Params
+  stats: typing.Params
+
+
+def with_trunk(state: TrainState, trunk: Trunk) -> TrainState:
+  """The state with another net, and the average starting from it."""
+  average = None
+  if state.average is not None:
+    average = jax.tree.map(jnp.copy, trunk.params)
+  return dataclasses.replace(
+    state, params=trunk.params, stats=trunk.stats, average=average
+  )

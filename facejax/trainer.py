@@ -17,8 +17,9 @@ from facejax import (
 )
 from facejax import config as config_lib
 from facejax import mesh as mesh_lib
+from facejax import program as program_lib
 from facejax.data import pairs as pairs_lib
-from facejax.data import pipeline, sources
+from facejax.data import pipeline, sampling, sources
 from facejax.evals import verification
 from facejax.metrics import verification as metrics_lib
 
@@ -42,11 +43,13 @@ class Data:
     images: the training images.
     pairs: verification pairs, if any.
     threshold_pairs: pairs that a threshold for `pairs` is chosen on, if any.
+    sampler: which images make a batch; None shuffles all.
   """
 
   images: sources.Source
   pairs: pairs_lib.PairSet | None
   threshold_pairs: pairs_lib.PairSet | None
+  sampler: sampling.Sampler | None = None
 
   def fingerprint(self) -> dict[str, int]:
     """What must not change between the parts of a run."""
@@ -64,7 +67,7 @@ class Trainer:
 
   Args:
     config: what to run.
-    program: the compiled side, from `assemble.program`.
+    program: the compiled side, from `program.build`.
     data: what to read.
     total_steps: length of the run.
     checkpoints: of the run's folder.
@@ -75,7 +78,7 @@ class Trainer:
   def __init__(
     self,
     config: config_lib.Config,
-    program: assemble.Program,
+    program: program_lib.Program,
     data: Data,
     *,
     total_steps: int,
@@ -92,6 +95,8 @@ class Trainer:
     self._stuck = guards.StuckLoss(
       chance=program.chance_loss, patience=_PATIENCE
     )
+    self._collapse = guards.Collapse()
+    self._sampler = data.sampler
 
   def train(
     self, state: train_state.TrainState, step_fn: Any
@@ -141,7 +146,7 @@ class Trainer:
         raise Stopped
       placed = mesh_lib.put_batch({"images": images}, self._program.mesh)
       return np.asarray(
-        self._program.embed(state.params, state.stats, placed["images"])
+        self._program.embed(state.verified, state.stats, placed["images"])
       )
 
     devices = self._program.mesh.size
@@ -167,6 +172,7 @@ class Trainer:
       seed=self._config.seed,
       start_step=start_step,
       augment=assemble.augmentation(data),
+      sampler=self._sampler,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=data.threads,
@@ -223,6 +229,7 @@ class Trainer:
       scalars["bad_images"] = self._bad.count
     self._log.train(step, scalars)
     self._stuck.update(step, scalars["loss"])
+    self._collapse.update(step, scalars.get("spread"))
 
   def _explain(self, error: guards.NonFiniteLossError) -> None:
     names = [self._data.images.name(i) for i in error.record_ids]

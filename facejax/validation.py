@@ -1,7 +1,8 @@
 """Ranges of the configuration's fields, checked before any work starts."""
 
 from facejax import config as config_lib
-from facejax import loss_config
+from facejax import loss_config, pair_loss_config
+from facejax.models import functional
 
 # Field -> (lowest, highest, whether the bounds themselves are excluded).
 _INF = float("inf")
@@ -21,6 +22,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "data.brightness": (0, 1, "[]"),
   "data.contrast": (0, 1, "[]"),
   "data.erase": (0, 1, "[]"),
+  "data.identities_per_batch": (0, _INF, "[)"),
+  "data.images_of_identity": (0, _INF, "[)"),
+  "data.random_negatives": (0, _INF, "[)"),
   "data.threads": (1, _INF, "[)"),
   "data.workers": (0, _INF, "[)"),
   "data.max_bad_share": (0, 1, "[]"),
@@ -34,6 +38,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "center.rate": (0, 1, "(]"),
   "optim.learning_rate": (0, _INF, "()"),
   "optim.momentum": (0, 1, "[)"),
+  "optim.accumulator": (0, _INF, "[)"),
+  "optim.epsilon": (0, _INF, "()"),
+  "optim.ema": (0, 1, "[)"),
   "optim.weight_decay": (0, _INF, "[)"),
   "optim.clip_norm": (0, _INF, "[)"),
   "optim.warmup": (0, 1, "[)"),
@@ -74,11 +81,15 @@ _LOSS_RANGES: dict[str, tuple[float, float, str]] = {
   "magface.weight": (0, _INF, "[)"),
   "concentration": (0, _INF, "[)"),
   "decay": (0, 1, "[]"),
+  "rate": (0, 1, "[]"),
   "lower_norm": (0, _INF, "()"),
   "upper_norm": (0, _INF, "()"),
   "lower_margin": (0, _PI, "[)"),
   "upper_margin": (0, _PI, "[)"),
   "std": (0, _INF, "[)"),
+  "triplet.margin": (0, 4, "()"),
+  "contrastive.margin": (0, 2, "()"),
+  "temperature": (0, _INF, "()"),
 }
 
 
@@ -119,12 +130,14 @@ def _validate_together(config: config_lib.Config) -> None:
       f"steps={config.steps} and epochs={config.epochs}: give exactly one"
     )
   _validate_loss(config.loss)
+  _validate_batch(config)
   _validate_head(config)
-  if any(side < 16 or side % 16 for side in config.data.image_size):
+  try:
+    functional.check_image_size(config.model.name, config.data.image_size)
+  except ValueError as error:
     raise ValueError(
-      f"data.image_size={config.data.image_size} is out of range: height and"
-      " width must be multiples of 16 (the nets halve the map four times)"
-    )
+      f"data.image_size={config.data.image_size}: {error}"
+    ) from None
   if config.data.source == "folder" and not config.data.path:
     raise ValueError(
       "data.path is empty: data.source=folder needs the folder that holds one"
@@ -185,4 +198,34 @@ def _validate_head(config: config_lib.Config) -> None:
     raise ValueError(
       "head.implementation=sparse is for softmax losses;"
       f" {config.loss.name} counts every class on its own: use fused"
+    )
+
+
+def _validate_batch(config: config_lib.Config) -> None:
+  data = config.data
+  people, images = data.identities_per_batch, data.images_of_identity
+  within = isinstance(config.loss, pair_loss_config.WithinBatch)
+  if within and not people:
+    raise ValueError(
+      f"{config.loss.name} compares images of a batch: give"
+      " data.identities_per_batch and data.images_of_identity, such as 32 and 4"
+    )
+  if within and config.center.weight:
+    raise ValueError(
+      f"center.weight={config.center.weight:g} goes with a loss over classes,"
+      f" not with {config.loss.name}"
+    )
+  if not people:
+    return
+  if people < 2 or images < 2:
+    raise ValueError(
+      f"data.identities_per_batch={people} and data.images_of_identity={images}:"
+      " both must be 2 or more"
+    )
+  size = people * images + data.random_negatives
+  if size != config.batch_size:
+    raise ValueError(
+      f"batch_size={config.batch_size} is not data.identities_per_batch x"
+      f" data.images_of_identity + data.random_negatives = {people} x {images} +"
+      f" {data.random_negatives} = {size}"
     )

@@ -94,7 +94,9 @@ def main() -> int:
   add = parser.add_argument
   add("--steps", type=int, default=200)
   add("--seed", type=int, default=0)
-  add("--recipes", nargs="+", default=known, choices=known)
+  # Not those that need another run first.
+  alone = [name for name in known if not recipe.load(name).init_from]
+  add("--recipes", nargs="+", default=alone, choices=known)
   add("--out", type=pathlib.Path, default=pathlib.Path("runs/all_losses"))
   add("flags", nargs="*", help="after --, further flags of the trainer")
   arguments = parser.parse_args()

@@ -59,7 +59,7 @@ def adaface(p):
   def parameters(inputs, cosine):
     n = norms(inputs.x)
     mean, std = adaptive.adaface_statistics(
-      n, p["batch_mean_before"], p["batch_std_before"], decay=p["t_alpha"]
+      n, p["batch_mean_before"], p["batch_std_before"], rate=p["t_alpha"]
     )
     k = adaptive.adaface_quality(n, mean, std, concentration=p["h"])
     state = {"new_batch_mean": mean, "new_batch_std": std, "margin_scaler": k}

@@ -18,14 +18,14 @@ LIMITS = {"l_m": 0.45, "u_m": 0.8}
 
 def test_adaface_statistics_of_a_batch_of_one_keep_the_deviation():
   mean, std = adaptive.adaface_statistics(
-    jnp.array([30.0]), 20.0, 100.0, decay=0.5
+    jnp.array([30.0]), 20.0, 100.0, rate=0.5
   )
   assert (mean, std) == (25, 100)
 
 
 def test_adaface_statistics_and_quality_carry_no_gradient():
   def total(norms):
-    mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, decay=1.0)
+    mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, rate=1.0)
     return (adaptive.adaface_quality(norms, mean, std) + mean + std).sum()
 
   assert not jax.grad(total)(jnp.array([5.0, 5.0, 5.0])).any()
@@ -33,11 +33,11 @@ def test_adaface_statistics_and_quality_carry_no_gradient():
 
 def test_adaface_quality_is_bounded_for_any_length():
   norms = jnp.array([0.0, 1e-30, 20.0, 1e30, jnp.inf])
-  mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, decay=1.0)
+  mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, rate=1.0)
   k = adaptive.adaface_quality(norms, mean, std, concentration=100.0)
   assert k[0] == k[1] == -1 and k[3] == k[4] == 1
   equal = jnp.full(4, 7.0)
-  mean, std = adaptive.adaface_statistics(equal, 20.0, 100.0, decay=1.0)
+  mean, std = adaptive.adaface_statistics(equal, 20.0, 100.0, rate=1.0)
   assert (adaptive.adaface_quality(equal, mean, std) == 0).all()
 
 

@@ -9,6 +9,7 @@ import rich.console
 
 from facejax.data import pairs as pair_sets
 from facejax.evals import verification
+from facejax.metrics import validation
 
 _PEOPLE, _IMAGES, _DIM = 12, 3, 8
 
@@ -162,6 +163,35 @@ def test_only_rates_that_the_impostors_resolve_are_reported():
   rates = [key for key in metrics if key.startswith("tar_at_far")]
   assert rates == ["tar_at_far_1e-1"]  # 36 impostor pairs
   assert "given_threshold" not in metrics
+
+
+def test_validation_rates_are_reported_where_resolved():
+  result = verification.evaluate_pairs(_random_embed, _pairs(), batch_size=36)
+  expected = validation.validation_at_far(
+    result.scores, result.same, result.fold, far=0.1
+  )
+  rates = {k: v for k, v in result.metrics.items() if k.startswith("val_at")}
+  assert rates == {  # 27 impostor pairs outside of each fold
+    "val_at_far_1e-1": expected.mean,
+    "val_at_far_1e-1_standard_error": expected.standard_error,
+    "val_at_far_1e-1_far": expected.far,
+  }
+  assert "VAL@FAR = mean ± standard error" in result.convention
+  (row,) = [s for s in _printed([result]).splitlines() if "VAL@1e-1" in s]
+  mean, error = 100 * expected.mean, 100 * expected.standard_error
+  assert row.split() == ["VAL@1e-1", f"{mean:.2f}", "±", f"{error:.2f}"]
+
+
+def test_no_validation_rate_without_both_kinds_in_every_fold():
+  pairs = _pairs()
+  fold = pairs.fold.copy()
+  fold[pairs.same & (fold == 3)] = 0
+  result = verification.evaluate_pairs(
+    _perfect_embed, dataclasses.replace(pairs, fold=fold), batch_size=36
+  )
+  assert result.metrics["accuracy"] == 1
+  assert not any(key.startswith("val_at") for key in result.metrics)
+  assert "VAL@" not in result.convention + _printed([result])
 
 
 def test_given_threshold_is_applied():

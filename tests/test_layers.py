@@ -33,14 +33,18 @@ FLOORS = {
   "checkpoint": 3,
   "telemetry": 3,
   "train_state": 4,
-  "train_step": 5,
+  "loss_step": 5,
+  "train_step": 6,
   "guards": 5,
   "evals": 5,
+  "pair_loss_config": 6,
   "loss_config": 6,
   "config": 6,
   "build_loss": 7,
   "build_adaptive": 7,
+  "build_pair_loss": 7,
   "advice": 7,
+  "program": 8,
   "presets": 7,
   "validation": 7,
   "recipe": 8,
@@ -52,9 +56,10 @@ FLOORS = {
 }
 EXTRA = {
   "mixing": {"typing"},
-  "losses": {"typing"},
+  "losses": {"typing", "mixing"},
   "metrics": {"typing"},
   "config": {"loss_config"},
+  "loss_config": {"pair_loss_config"},
   "build_loss": {"build_adaptive"},
 }
 # Library -> the one part that imports it.

@@ -29,7 +29,7 @@ def lengths(x):
 def of_lengths(x):
   """Parameters of the losses that look at the length of an embedding."""
   norms = lengths(x)
-  mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, decay=0.01)
+  mean, std = adaptive.adaface_statistics(norms, 20.0, 100.0, rate=0.01)
   return {
     "adaface": {"quality": adaptive.adaface_quality(norms, mean, std)},
     "magface": {

@@ -213,7 +213,7 @@ def test_monotone(name, drawn):
 )
 def test_quality_and_lengths(lengths, mean, std, decay):
   norms = jnp.float32(lengths)
-  mean, std = adaptive.adaface_statistics(norms, mean, std, decay=decay)
+  mean, std = adaptive.adaface_statistics(norms, mean, std, rate=decay)
   assert np.isfinite(mean) and np.isfinite(std) and std >= 0
   quality = adaptive.adaface_quality(norms, mean, std)
   assert (np.abs(quality) <= 1).all()

@@ -10,6 +10,7 @@ from facejax import (
   config,
   loss_config,
   presets,
+  program,
   recipe,
   validation,
   workdir,
@@ -25,6 +26,8 @@ LOSS_OF = {
   "am_softmax": "cosface",
   "subcenter_arcface": "arcface",
   "center": "softmax",
+  "facenet": "triplet",
+  "triplet_finetune": "triplet",
 }
 
 
@@ -41,7 +44,7 @@ def test_every_recipe_has_every_preset(name, preset):
   stem = pathlib.Path(name).stem
   assert loaded.loss.name == LOSS_OF.get(stem, stem)
   assert preset in loaded.workdir
-  rate = assemble.schedule(loaded.optim, total_steps=10_000)
+  rate = program.schedule(loaded.optim, total_steps=10_000)
   assert max(float(rate(t)) for t in range(0, 10_000, 100)) == pytest.approx(
     loaded.optim.learning_rate, rel=1e-3
   )
@@ -51,7 +54,7 @@ def test_published_hyper_parameters():
   casia = recipe.load("arcface.py:casia_r50")
   assert (casia.steps, casia.batch_size) == (32_000, 512)
   assert (casia.loss.scale, casia.loss.margin) == (64, 0.5)
-  rate = assemble.schedule(casia.optim, total_steps=32_000)
+  rate = program.schedule(casia.optim, total_steps=32_000)
   marks = (0, 19_999, 20_001, 27_999, 28_001)
   assert [round(float(rate(t)), 6) for t in marks] == [
     0.1, 0.1, 0.01, 0.01, 0.001,
@@ -156,6 +159,13 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
     ("--config sphereface.py --loss.margin 0", r"a_softmax is \[1, 10\]"),
     ("--config magface.py --loss.lower-norm 40", "below loss.upper_norm=30"),
     ("--config uniface.py --head.implementation sparse", "softmax losses"),
+    ("--config supcon.py --batch-size 100", r"32 x 4 \+ 0 = 128"),
+    (
+      "--config facenet.py --data.identities-per-batch 0",
+      "give data.identities_per_batch",
+    ),
+    ("--config facenet.py --center.weight 0.1", "goes with a loss over classes"),
+    ("--model.name nn1", "220"),
     ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
     ("--model.dtype float64 --head.storage bfloat16", "double precision"),
     ("--data.source folder", "data.path is empty"),

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from facejax import assemble, checkpoint, recipe, telemetry, train, train_state
+from facejax import program as program_lib
 from facejax.data import synthetic
 
 # A run of seconds: 40 images of ten people, 32 x 32.
@@ -88,7 +89,7 @@ def build(arguments, devices=1):
     [*map(str, arguments), "--mesh.devices", str(devices)]
   ).to_config()
   images = assemble.training_images(config)
-  return assemble.program(
+  return program_lib.build(
     config,
     num_classes=images.num_classes,
     total_steps=assemble.total_steps(config, len(images)),

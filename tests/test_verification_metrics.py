@@ -1,9 +1,9 @@
-"""facejax.metrics.verification against golden numbers and a slow twin."""
+"""facejax.metrics.verification and validation against golden numbers and a slow twin."""
 
 import numpy as np
 import pytest
 
-from facejax.metrics import verification
+from facejax.metrics import validation, verification
 
 # Forty squared L2 distances, four folds of five same and five different pairs.
 # The expected numbers come from an independent program.
@@ -267,3 +267,94 @@ def test_rare_false_accepts_among_two_million_pairs():
   # One impostor may pass; the next one bars the pairs that score no more.
   allowed = int(1e-6 * impostors.size)
   assert rate == np.mean(scores[same] > impostors[allowed])
+
+
+@pytest.mark.parametrize(
+  "distance, val, far",
+  [
+    (0.9, 0.5, 0.0),
+    (1.0, 0.6, 0.0),
+    (1.1, 0.7, 0.0),
+    (1.242, 0.8, 0.05),
+    (1.25, 0.8, 0.05),
+    (1.5, 0.95, 0.3),
+  ],
+)
+def test_accepts_match_golden(distance, val, far):
+  accepts = validation.accepts_at(_SCORES, _SAME, distance)
+  assert accepts.validation_rate == pytest.approx(val, abs=1e-15)
+  assert accepts.false_accept_rate == pytest.approx(far, abs=1e-15)
+  np.testing.assert_array_equal(
+    accepts.true_accepts, np.flatnonzero(_SAME & (distance >= _DISTANCES))
+  )
+  np.testing.assert_array_equal(
+    accepts.false_accepts, np.flatnonzero(~_SAME & (distance >= _DISTANCES))
+  )
+
+
+def test_a_pair_at_the_threshold_is_accepted():
+  accepts = validation.accepts_at([0.5, 0.25], [True, False], 1.0)
+  assert accepts[2:] == (1.0, 0.0)
+  assert validation.accepts_at([0.5, 0.25], [1, 0], 1.5)[2:] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("far", [0.0, 0.01, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_validation_takes_the_largest_threshold_of_the_others(seed, far):
+  scores, same, fold = _tied_pairs(seed)
+  result = validation.validation_at_far(scores, same, fold, far=far)
+  for k in range(5):
+    out, mine = fold != k, fold == k
+    threshold = result.thresholds[k]
+    chosen = validation.accepts_at(scores[out], same[out], threshold)
+    assert chosen.false_accept_rate <= far
+    if threshold < 4:
+      above = np.nextafter(threshold, np.inf)
+      larger = validation.accepts_at(scores[out], same[out], above)
+      assert larger.false_accept_rate > far
+    accepts = validation.accepts_at(scores[mine], same[mine], threshold)
+    assert result.rates[k] == accepts.validation_rate
+    assert result.false_accept_rates[k] == accepts.false_accept_rate
+  rates = result.rates
+  assert result.mean == pytest.approx(rates.mean())
+  assert result.standard_error == pytest.approx(
+    np.sqrt(((rates - rates.mean()) ** 2).sum() / 4 / 5)
+  )
+  assert result.far == pytest.approx(result.false_accept_rates.mean())
+
+
+def test_validation_at_far_of_golden_distances():
+  # Impostors outside of each fold: at 0.1, one of 15 may pass.
+  result = validation.validation_at_far(_SCORES, _SAME, _FOLD, far=0.1)
+  np.testing.assert_allclose(
+    result.thresholds, [1.25717, 1.28717, 1.25717, 1.28717]
+  )
+  np.testing.assert_allclose(result.rates, [0.8, 0.8, 0.8, 0.8])
+  np.testing.assert_allclose(result.false_accept_rates, [0, 0.2, 0, 0.2])
+  assert result.standard_error == pytest.approx(0, abs=1e-15)
+
+
+def test_a_share_that_rounds_down_is_not_lost():
+  # 0.29 * 100 is 28.999999999999996, and 29 of 100 is a share of 0.29.
+  scores = np.r_[np.linspace(0.9, 0.1, 100), 0.95] * np.ones((2, 1))
+  same = np.tile(np.arange(101) == 100, 2)
+  result = validation.validation_at_far(
+    scores.ravel(), same, np.repeat([0, 1], 101), far=0.29
+  )
+  np.testing.assert_allclose(result.false_accept_rates, 0.29)
+
+
+def test_bad_options_of_validation_are_refused():
+  scores, same, fold = [0.9, 0.8, 0.2, 0.1], [1, 0, 1, 0], [0, 0, 1, 1]
+  with pytest.raises(ValueError, match="far is -1"):
+    validation.validation_at_far(scores, same, fold, far=-1)
+  with pytest.raises(ValueError, match="distance is nan"):
+    validation.accepts_at(scores, same, np.nan)
+  with pytest.raises(ValueError, match="0 same and 4 different"):
+    validation.accepts_at(scores, [0] * 4, 1.0)
+  with pytest.raises(ValueError, match="all pairs are in fold 2"):
+    validation.validation_at_far(scores, same, [2] * 4, far=0.1)
+  with pytest.raises(ValueError, match="fold 7 has pairs of one kind only"):
+    validation.validation_at_far(
+      [*scores, 0.5], [*same, 1], [*fold, 7], far=0.1
+    )

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from facejax.data import images, sources
+from facejax.data import images, sampling, sources
 
 logger = logging.getLogger("facejax.data")
 
@@ -19,6 +19,7 @@ Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 _SMALL = 4096
 _FOREVER = 2**62
 _LAST_RESORT = 1000
+_BATCHES_KEPT = 64  # more than are read ahead at any time
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -41,17 +42,18 @@ def batches(
   seed: int,
   start_step: int = 0,
   augment: Augmentation | None = None,
+  sampler: sampling.Sampler | None = None,
   process_index: int = 0,
   process_count: int = 1,
   threads: int = 1,
   workers: int = 0,
 ) -> Generator[dict[str, np.ndarray]]:
-  """Streams shuffled, augmented batches without end.
+  """Streams shuffled or sampled, augmented batches without end.
 
-  The global batch of a step depends on `seed` and the step alone: not on where
-  the stream was started, nor on processes, threads or workers. Record s *
-  batch_size + i of the shuffled stream is item i // process_count of the batch
-  of process i % process_count at step s.
+  The global batch of a step depends on `seed`, `sampler` and the step alone:
+  not on where the stream was started, nor on processes, threads or workers.
+  Record s * batch_size + i of the stream is item i // process_count of the
+  batch of process i % process_count at step s.
 
   An image that cannot be read is replaced by the next readable one, of the same
   identity if there is one, and a warning names it once.
@@ -63,6 +65,8 @@ def batches(
     start_step: The step of the first batch.
     augment: Called with uint8 [height, width, 3] and a generator keyed by the
       record's place in the stream.
+    sampler: Chooses the images of each step, from the labels of `source` and
+      with a seed of its own; None shuffles all images.
     process_index: Which share of each batch to read.
     process_count: How many processes share a batch.
     threads: Threads that read ahead, a batch each; 0 reads when asked.
@@ -78,8 +82,13 @@ def batches(
     ValueError: An argument is out of range.
   """
   _check(source, batch_size, seed, start_step, process_index, process_count)
-  read = _Read(source, augment)
-  stream = _shuffled(len(source), seed).random_map(read)
+  if sampler is None:
+    stream = _shuffled(len(source), seed)
+  else:
+    _check_sampler(sampler, source, batch_size)
+    order = _SampledOrder(sampler)
+    stream = grain.MapDataset.range(_FOREVER).seed(seed).map(order)
+  stream = stream.random_map(_Read(source, augment))
   stream = stream[process_index::process_count]
   stream = stream.batch(batch_size // process_count)[start_step:]
   options = grain.ReadOptions(
@@ -130,6 +139,37 @@ def _check(
     raise ValueError(f"seed={seed} must lie in [0, 2^32)")
   if start_step < 0:
     raise ValueError(f"start_step={start_step} must not be negative")
+
+
+def _check_sampler(
+  sampler: sampling.Sampler, source: sources.Source, batch_size: int
+) -> None:
+  if sampler.batch_size != batch_size:
+    raise ValueError(
+      f"batch_size={batch_size}, but the sampler's batches hold"
+      f" {sampler.batch_size} images: identities times images plus negatives"
+    )
+  if sampler.num_images != len(source):
+    raise ValueError(
+      f"the sampler was made for {sampler.num_images:,} images, the source has"
+      f" {len(source):,}; give it the labels of this source"
+    )
+
+
+class _SampledOrder:
+  """Record ids in the order of a sampler; sent to workers as it is."""
+
+  def __init__(self, sampler: sampling.Sampler):
+    self._sampler = sampler
+    # Records are asked for one by one: all but the first find their batch here.
+    self._batch = functools.lru_cache(_BATCHES_KEPT)(sampler.batch)
+
+  def __reduce__(self):
+    return _SampledOrder, (self._sampler,)
+
+  def __call__(self, position: int) -> int:
+    step, place = divmod(int(position), self._sampler.batch_size)
+    return int(self._batch(step)[place])
 
 
 def _shuffled(size: int, seed: int) -> grain.MapDataset:

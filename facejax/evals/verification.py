@@ -10,7 +10,7 @@ import rich.table
 import rich.text
 
 from facejax.data import pairs as pair_sets
-from facejax.metrics import verification
+from facejax.metrics import validation, verification
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -21,6 +21,11 @@ _CONVENTION = (
   "cosine; accuracy = mean ± population std over {folds} folds, the threshold "
   "of each chosen on the others (first best of squared L2 0, 0.01 … 3.99, "
   "accept below); TAR@FAR = largest TAR whose FAR is not above the target."
+)
+_FOLD_CONVENTION = (
+  " VAL@FAR = mean ± standard error over the folds, the threshold of each the "
+  "largest squared L2 with FAR not above the target on the others, accept when "
+  "not above."
 )
 _READERS = 8
 _BLOCK = 1 << 16
@@ -98,7 +103,8 @@ def evaluate_pairs(
 def table(results: Sequence[Verification]) -> rich.table.Table:
   """One row a pair set, for the end of a run; the convention is the caption.
 
-  Where a threshold was given, "acc. at given" is the accuracy at it.
+  Where a threshold was given, "acc. at given" is the accuracy at it. A second
+  row has VAL at the lowest FAR that the pairs resolve.
   """
   targets = [
     far
@@ -132,7 +138,18 @@ def table(results: Sequence[Verification]) -> rich.table.Table:
       *(_percent(metrics.get(key)) for key in columns.values()),
       f"{metrics['area_under_curve']:.4f}",
     )
+    _add_validation_row(out, metrics)
   return out
+
+
+def _add_validation_row(
+  out: rich.table.Table, metrics: dict[str, float]
+) -> None:
+  names = [far for far in FAR_TARGETS if f"val_at_far_{far}" in metrics]
+  if names:
+    key = f"val_at_far_{names[-1]}"
+    mean, error = 100 * metrics[key], 100 * metrics[f"{key}_standard_error"]
+    out.add_row(f" VAL@{names[-1]}", "", f"{mean:.2f} ± {error:.2f}")
 
 
 def _percent(rate: float | None) -> str:
@@ -217,6 +234,7 @@ def _verification(
     if far * np.sum(~same) >= 1:
       rate = verification.tar_at_far(scores, same, far)
       metrics[f"tar_at_far_{name}"] = rate
+  metrics |= _validation_rates(scores, same, fold)
   metrics["equal_error_rate"] = verification.equal_error_rate(scores, same)
   metrics["area_under_curve"] = verification.area_under_curve(scores, same)
   if threshold is not None:
@@ -224,4 +242,27 @@ def _verification(
     metrics["accuracy_at_given_threshold"] = accuracy
     metrics["given_threshold"] = float(threshold)
   convention = _CONVENTION.format(folds=folds.accuracies.size)
+  if any(key.startswith("val_at_far") for key in metrics):
+    convention += _FOLD_CONVENTION
   return Verification(pairs.name, scores, same, fold, metrics, convention)
+
+
+def _validation_rates(
+  scores: np.ndarray, same: np.ndarray, fold: np.ndarray
+) -> dict[str, float]:
+  """FaceNet's VAL@FAR where the pairs outside of every fold resolve it.
+
+  Without some kind of pair in some fold there is none.
+  """
+  different, counts = np.unique(fold[~same], return_counts=True)
+  if not np.array_equal(different, np.unique(fold[same])):
+    return {}
+  least = counts.sum() - counts.max()
+  rates = {}
+  for name, far in FAR_TARGETS.items():
+    if far * least >= 1:
+      result = validation.validation_at_far(scores, same, fold, far=far)
+      rates[f"val_at_far_{name}"] = result.mean
+      rates[f"val_at_far_{name}_standard_error"] = result.standard_error
+      rates[f"val_at_far_{name}_far"] = result.far
+  return rates

@@ -21,7 +21,7 @@ def adaface_statistics(
   mean: typing.ArrayLike | float,
   std: typing.ArrayLike | float,
   *,
-  decay: float,
+  rate: float,
 ) -> tuple[typing.Array, typing.Array]:
   """Running mean and deviation of the lengths, this batch included.
 
@@ -32,7 +32,7 @@ def adaface_statistics(
     norms: lengths of the embeddings, [batch].
     mean: mu, 20 before the first step.
     std: sigma, 100 before the first step.
-    decay: a in [0, 1], what this batch counts: 1 forgets all others (the
+    rate: a in [0, 1], what this batch counts: 1 forgets all others (the
       default of the published class), 0.01 that of the published command.
 
   Returns:
@@ -43,7 +43,7 @@ def adaface_statistics(
       Sec. 3.3.
 
   >>> lengths = jnp.array([10.0, 30.0])
-  >>> mean, std = adaface_statistics(lengths, 20.0, 100.0, decay=0.5)
+  >>> mean, std = adaface_statistics(lengths, 20.0, 100.0, rate=0.5)
   >>> float(mean), round(float(std), 4)
   (20.0, 57.0711)
   """
@@ -51,8 +51,8 @@ def adaface_statistics(
   mean, std = angles.as_float(mean), angles.as_float(std)
   new_std = std if norms.size < 2 else norms.std(ddof=1)
   return (
-    decay * norms.mean() + (1 - decay) * mean,
-    decay * new_std + (1 - decay) * std,
+    rate * norms.mean() + (1 - rate) * mean,
+    rate * new_std + (1 - rate) * std,
   )
 
 

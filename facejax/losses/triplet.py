@@ -1,20 +1,27 @@
 """Triplet losses: an anchor nearer to a positive than to a negative.
 
 From a matrix of distances to a selection of triplets (`mine`, without
-gradient) to the hinges of those triplets (`hinge`). `triplet` does all three.
+gradient) to the hinges of those triplets (`hinge`). `triplet` does all three,
+with arrays of up to batch^3 elements: the specification of `mining`, which
+goes without them.
 """
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from facejax import typing
+from facejax import mixing, typing
 from facejax.losses import anchors
 
 Mining: TypeAlias = Literal[
-  "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow"
+  "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow", "random"
 ]
+
+
+# After all numbers of `shuffled`.
+LAST = np.uint32(2**32 - 1)
 
 
 class Triplets(NamedTuple):
@@ -40,6 +47,7 @@ def triplet(
   margin: float = 0.2,
   mining: Mining = "semi_hard_hardest",
   distance: anchors.Distance = "squared",
+  key: typing.PRNGKey | None = None,
 ) -> anchors.AnchorLoss:
   r"""Triplet loss of a batch, on embeddings scaled to unit length.
 
@@ -52,12 +60,13 @@ def triplet(
     margin: alpha, in the units of the distance.
     mining: which triplets; see `mine`.
     distance: "squared" as in FaceNet, "euclidean", or "angle" (radians).
+    key: of the random rule.
 
   Returns:
     The hinges of each anchor, [batch]; `anchors.mean` averages them.
 
   Raises:
-    ValueError: if there is no such mining or distance.
+    ValueError: if there is no such mining or distance, or no key.
 
   References:
     Schroff et al., FaceNet: A Unified Embedding for Face Recognition and
@@ -71,7 +80,7 @@ def triplet(
   ([1.4, 1.8, 0.0], [1, 1, 0])
   """
   matrix = anchors.distances(embeddings, kind=distance)
-  selected = mine(matrix, labels, mining=mining, margin=margin)
+  selected = mine(matrix, labels, mining=mining, margin=margin, key=key)
   return hinge(matrix, selected, margin=margin)
 
 
@@ -131,6 +140,7 @@ def mine(
   *,
   mining: Mining,
   margin: float,
+  key: typing.PRNGKey | None = None,
 ) -> Triplets:
   """Selects triplets of a batch; no gradient passes through the choice.
 
@@ -143,6 +153,8 @@ def mine(
     those negatives; no triplet where there is none, [batch, batch].
   - "tensorflow": for each pair the nearest negative that is farther than the
     positive; where there is none, the farthest negative, [batch, batch].
+  - "random": for each pair one of the negatives with d(a, n) < d(a, p) +
+    margin, all of them equally likely, [batch, batch].
 
   Of equally far examples the first is taken. An anchor without a positive, or
   without a negative, has no triplets.
@@ -151,17 +163,20 @@ def mine(
     distances: [batch, batch].
     labels: int [batch].
     mining: see above.
-    margin: of the semi-hard rules.
+    margin: of the semi-hard rules and the random one.
+    key: of the random rule.
 
   Raises:
-    ValueError: if there is no such mining.
+    ValueError: if there is no such mining, or no key for the random rule.
 
   References:
     Schroff et al., FaceNet, 2015, Sec. 3.2 (semi_hard_hardest).
     Hermans et al., In Defense of the Triplet Loss for Person
       Re-Identification, 2017 (all, hard).
+    Sandberg, facenet (public code), 2016 (random; there of each two positives
+      only the first is an anchor).
   """
-  anchors.check_choice("mining", mining, get_args(Mining))
+  check_rule(mining, key)
   far = jax.lax.stop_gradient(distances)
   positive, negative = anchors.pairs(labels)
   anchor = jnp.arange(len(far))
@@ -174,17 +189,57 @@ def mine(
   # The axes: anchor, positive, negative.
   kept = positive[:, :, None] & negative[:, None, :]
   paired = kept.any(axis=2)
-  if mining != "all":
+  if mining not in ("all", "random"):
     kept &= far[:, :, None] < far[:, None, :]
-  if mining in ("semi_hard", "semi_hard_hardest"):
+  if mining in ("semi_hard", "semi_hard_hardest", "random"):
     kept &= far[:, None, :] < far[:, :, None] + margin
   if mining in ("all", "semi_hard"):
     each = (anchor[:, None, None], anchor[None, :, None], anchor[None, None, :])
     return Triplets(*each, kept)
-  nearest = jnp.where(kept, far[:, None, :], jnp.inf).argmin(axis=2)
   found = kept.any(axis=2)
+  if mining == "random":
+    assert key is not None
+    drawn = shuffled(key, anchor[:, None], anchor[None, :], count=len(far))
+    first = jnp.where(kept, drawn, LAST).argmin(axis=2)
+    return Triplets(anchor[:, None], anchor[None, :], first, found)
+  nearest = jnp.where(kept, far[:, None, :], jnp.inf).argmin(axis=2)
   if mining == "tensorflow":
     farthest = jnp.where(negative, far, -jnp.inf).argmax(axis=1)
     nearest = jnp.where(found, nearest, farthest[:, None])
     found = paired
   return Triplets(anchor[:, None], anchor[None, :], nearest, found)
+
+
+def shuffled(
+  key: typing.PRNGKey,
+  anchor: typing.Array,
+  positive: typing.Array,
+  *,
+  count: int,
+) -> typing.Array:
+  """A random order of the batch for each pair of anchor and positive.
+
+  Args:
+    key: of the batch.
+    anchor: int, number in the batch; broadcasts with `positive`.
+    positive: int, likewise.
+    count: examples in the batch.
+
+  Returns:
+    uint32 [..., count], the lowest first, below 2^31. What (key, anchor,
+    positive) decide, wherever and with whichever others it is computed.
+  """
+  numbers = (x.astype(jnp.uint32) for x in (anchor, positive))
+  pair = jax.random.bits(key, dtype=jnp.uint32)
+  for number in numbers:
+    pair = mixing.mix(pair ^ number)
+  each = mixing.mix(jnp.arange(1, count + 1, dtype=jnp.uint32))
+  each = each.reshape((1,) * pair.ndim + (count,))
+  return mixing.mix(pair[..., None] ^ each) >> 1
+
+
+def check_rule(mining: Mining, key: typing.PRNGKey | None) -> None:
+  """Raises ValueError if there is no such rule, or no key for the random."""
+  anchors.check_choice("mining", mining, get_args(Mining))
+  if mining == "random" and key is None:
+    raise ValueError("mining='random' draws negatives: pass a `key`")

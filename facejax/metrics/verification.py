@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from facejax.metrics import checks
+
 Convention = Literal["facenet", "exact"]
 
 
@@ -75,8 +77,8 @@ def ten_fold_accuracy(
   >>> result.mean, result.std
   (1.0, 0.0)
   """
-  scores, same = _checked(scores, same)
-  fold = _checked_folds(fold, same)
+  scores, same = checks.pairs(scores, same)
+  fold = checks.folds(fold, same)
   if convention == "facenet":
     accuracies, thresholds = _grid_folds(scores, same, fold)
   elif convention == "exact":
@@ -106,7 +108,7 @@ def best_threshold(scores: npt.ArrayLike, same: npt.ArrayLike) -> float:
   >>> best_threshold([0.9, 0.7, 0.3, 0.1], [True, True, False, False])
   0.5
   """
-  return _best_split(*_checked(scores, same))
+  return _best_split(*checks.pairs(scores, same))
 
 
 def accuracy_at(
@@ -119,7 +121,7 @@ def accuracy_at(
   >>> accuracy_at([0.9, 0.5, 0.1], [True, True, True], 0.5) == 2 / 3
   True
   """
-  scores, same = _checked(scores, same, both_kinds=False)
+  scores, same = checks.pairs(scores, same, both_kinds=False)
   if np.isnan(threshold):
     raise ValueError("threshold is nan; it must be a number")
   return float(np.mean((scores >= threshold) == same))
@@ -138,7 +140,7 @@ def roc(scores: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
   >>> roc([0.9, 0.5, 0.5, 0.1], [True, True, False, False]).tar.tolist()
   [0.0, 0.5, 1.0, 1.0]
   """
-  thresholds, accepted, mistaken = _ranked(*_checked(scores, same))
+  thresholds, accepted, mistaken = _ranked(*checks.pairs(scores, same))
   return Roc(
     far=np.r_[0, mistaken] / mistaken[-1],
     tar=np.r_[0, accepted] / accepted[-1],
@@ -253,47 +255,3 @@ def _grid_folds(
   best = np.argmax(correct.sum(axis=0) - correct, axis=1)
   accuracies = correct[np.arange(shape[0]), best] / np.bincount(fold)
   return accuracies, 1 - grid[best] / 2
-
-
-def _checked_folds(fold: npt.ArrayLike, same: np.ndarray) -> np.ndarray:
-  fold = np.asarray(fold)
-  if fold.shape != same.shape:
-    raise ValueError(f"fold has shape {fold.shape}, same has {same.shape}")
-  names, fold = np.unique(fold, return_inverse=True)
-  if len(names) < 2:
-    raise ValueError(f"all pairs are in fold {names[0]}; use 2 folds or more")
-  outside = same.size - np.bincount(fold)
-  positive = same.sum() - np.bincount(fold, weights=same)
-  lopsided = np.flatnonzero((positive == 0) | (positive == outside))
-  if lopsided.size:
-    k = lopsided[0]
-    raise ValueError(
-      f"the {outside[k]} pairs outside of fold {names[k]} are all of one kind; "
-      "spread same and different pairs over the folds"
-    )
-  return fold
-
-
-def _checked(
-  scores: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-  scores, same = np.asarray(scores, np.float64), np.asarray(same)
-  if scores.ndim != 1 or scores.shape != same.shape:
-    raise ValueError(f"scores have shape {scores.shape}, same {same.shape}")
-  if not scores.size:
-    raise ValueError("there are no pairs; give at least one of each kind")
-  bad = np.flatnonzero(~np.isfinite(scores))
-  if bad.size:
-    raise ValueError(
-      f"{bad.size} of {scores.size} scores are not finite; "
-      f"the first is {scores[bad[0]]} of pair {bad[0]}"
-    )
-  if same.dtype != bool and not np.isin(same, (0, 1)).all():
-    raise ValueError(f"same holds {np.unique(same)[:5]}; use true and false")
-  same = same.astype(bool)
-  if both_kinds and (same.all() or not same.any()):
-    raise ValueError(
-      f"there are {same.sum()} same and {(~same).sum()} different pairs; give "
-      "at least one of each kind"
-    )
-  return scores, same

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import iresnet
+from facejax.models import facenet, inception, iresnet, layers, zeiler_fergus
 
-NETS = tuple(iresnet.NETS)
+_SPECS: dict[str, Any] = {**iresnet.NETS, **facenet.NETS}
+
+NETS = tuple(_SPECS)
 
 # Input normalisation of every net here: RGB, (x - 127.5) / 127.5.
 PIXEL_MEAN = 127.5
@@ -46,12 +48,64 @@ class Backbone:
   apply: Callable[..., tuple[typing.Array, typing.Params]]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Family:
+  """What the nets of one architecture share; all take their spec first.
+
+  Attributes:
+    module: (spec, *, embedding_dim, image_size, dropout, norm, dtype, rngs) ->
+      the nnx module.
+    multiply_adds: (spec, *, embedding_dim, image_size) -> their number.
+    check_image_size: (spec, image_size), raises ValueError.
+    norms: the values of `norm` that it has.
+  """
+
+  module: Callable[..., nnx.Module]
+  multiply_adds: Callable[..., int]
+  check_image_size: Callable[[Any, tuple[int, int]], None]
+  norms: tuple[layers.Norm, ...] = ("batch", "lrn")
+
+
+def _iresnet(spec, *, norm, **options) -> nnx.Module:
+  del norm  # it has but one
+  return iresnet.IResNet(spec, **options)
+
+
+_FAMILIES = {
+  iresnet.IResNetSpec: _Family(
+    _iresnet, iresnet.multiply_adds, iresnet.check_image_size, ("batch",)
+  ),
+  inception.InceptionSpec: _Family(
+    inception.Inception, inception.multiply_adds, inception.check_image_size
+  ),
+  zeiler_fergus.ZeilerFergusSpec: _Family(
+    zeiler_fergus.ZeilerFergus,
+    zeiler_fergus.multiply_adds,
+    zeiler_fergus.check_image_size,
+  ),
+}
+
+
+def check_image_size(name: str, image_size: tuple[int, int]) -> None:
+  """Refuses image sizes (height, width) that a net cannot take.
+
+  Raises:
+    ValueError: with the sizes that the net takes, or if the name is unknown.
+  """
+  spec, family = _find(name)
+  try:
+    family.check_image_size(spec, image_size)
+  except ValueError as error:
+    raise ValueError(f"net {name!r}, {error}") from None
+
+
 def build(
   name: str,
   *,
   embedding_dim: int,
   image_size: tuple[int, int],
   dropout: float = 0.0,
+  norm: layers.Norm = "batch",
   dtype: Any = jnp.float32,
 ) -> Backbone:
   """Builds a backbone by its name.
@@ -61,22 +115,29 @@ def build(
     embedding_dim: size of the embedding.
     image_size: (height, width) of the images.
     dropout: rate before the last linear layer, in [0, 1).
+    norm: "batch" for BatchNorm; "lrn" for the local response normalisation
+      that FaceNet's nets were published with, which leaves `stats` empty.
     dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
       float64 (with parameters and embeddings, which are float32 otherwise).
 
   Raises:
-    ValueError: if the name is unknown or the net cannot take that image size.
+    ValueError: if the name is unknown, or the net cannot take that image size
+      or has no such norm.
   """
-  if name not in iresnet.NETS:
-    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
-  spec = iresnet.NETS[name]
+  check_image_size(name, image_size)
+  spec, family = _find(name)
+  if norm not in family.norms:
+    raise ValueError(
+      f"net {name!r} has no norm={norm!r}; choose one of {list(family.norms)}"
+    )
 
-  def create(rngs: nnx.Rngs) -> iresnet.IResNet:
-    return iresnet.IResNet(
+  def create(rngs: nnx.Rngs) -> nnx.Module:
+    return family.module(
       spec,
       embedding_dim=embedding_dim,
       image_size=image_size,
       dropout=dropout,
+      norm=norm,
       dtype=dtype,
       rngs=rngs,
     )
@@ -103,12 +164,19 @@ def build(
     name=name,
     embedding_dim=embedding_dim,
     image_size=image_size,
-    multiply_adds=iresnet.multiply_adds(
+    multiply_adds=family.multiply_adds(
       spec, embedding_dim=embedding_dim, image_size=image_size
     ),
     init=init,
     apply=apply,
   )
+
+
+def _find(name: str) -> tuple[Any, _Family]:
+  if name not in _SPECS:
+    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
+  spec = _SPECS[name]
+  return spec, _FAMILIES[type(spec)]
 
 
 def count(params: typing.Params) -> int:

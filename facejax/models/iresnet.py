@@ -109,11 +109,7 @@ class IResNet(nnx.Module):
     dtype: Any,
     rngs: nnx.Rngs,
   ):
-    if any(side < 16 or side % 16 for side in image_size):
-      raise ValueError(
-        f"image_size {tuple(image_size)}: iResNet halves the map four times,"
-        " so both sides must be multiples of 16 (as in 112x112 or 64x64)"
-      )
+    check_image_size(spec, image_size)
     self.stem = layers.conv(3, spec.widths[0], 3, rngs=rngs, dtype=dtype)
     self.stem_bn = layers.batch_norm(spec.widths[0], rngs=rngs, dtype=dtype)
     self.stem_prelu = layers.PReLU(spec.widths[0], rngs=rngs)
@@ -155,6 +151,20 @@ def _symmetric_uniform(bound: float):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
+
+
+def check_image_size(spec: IResNetSpec, image_size: tuple[int, int]) -> None:
+  """Refuses images that cannot be halved four times.
+
+  Raises:
+    ValueError: if a side is not a positive multiple of 16.
+  """
+  del spec  # the same for all members
+  if any(side < 16 or side % 16 for side in image_size):
+    raise ValueError(
+      f"image_size {tuple(image_size)}: iResNet halves the map four times,"
+      " so both sides must be multiples of 16 (as in 112x112 or 64x64)"
+    )
 
 
 def multiply_adds(

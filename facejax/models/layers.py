@@ -1,11 +1,16 @@
 """Layers that the face nets share and that flax does not have as they are."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
+from facejax.losses import geometry
+
+# How a net keeps its maps in range: BatchNorm after every convolution, or the
+# local response normalisation of the nets that were published before it.
+Norm: TypeAlias = Literal["batch", "lrn"]
 
 # torch's BatchNorm2d defaults, which the published nets were trained with:
 # its momentum 0.1 is the weight of the new value, flax's that of the old one.
@@ -15,6 +20,9 @@ BATCH_NORM = {
   # E[x^2] - E[x]^2 loses the variance where the mean is large.
   "use_fast_variance": False,
 }
+
+# The start of a convolution in the published code of iResNet.
+_IRESNET_KERNEL = nnx.initializers.normal(0.1)
 
 
 class PReLU(nnx.Module):
@@ -59,10 +67,12 @@ def conv(
   kernel: int,
   *,
   stride: int = 1,
+  bias: bool = False,
+  kernel_init: nnx.Initializer = _IRESNET_KERNEL,
   rngs: nnx.Rngs,
   dtype: Any = None,
 ) -> nnx.Conv:
-  """Convolution without bias, padded like torch on both sides.
+  """Convolution padded like torch on both sides.
 
   flax's "SAME" pads an even-sized input of a stride-2 convolution on one side
   only, which shifts every later map by half a pixel against the published
@@ -75,8 +85,78 @@ def conv(
     (kernel, kernel),
     strides=stride,
     padding=((pad, pad), (pad, pad)),
-    use_bias=False,
+    use_bias=bias,
     dtype=dtype,
-    kernel_init=nnx.initializers.normal(0.1),
+    kernel_init=kernel_init,
     rngs=rngs,
   )
+
+
+class ConvUnit(nnx.Module):
+  """Convolution, BatchNorm if asked for, ReLU: the brick of FaceNet's nets.
+
+  The convolution keeps its bias under BatchNorm too, as the public ports of
+  these nets have it.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    norm: Norm,
+    rngs: nnx.Rngs,
+    dtype: Any = None,
+  ):
+    self.conv = conv(
+      in_channels,
+      channels,
+      kernel,
+      stride=stride,
+      bias=True,
+      kernel_init=nnx.initializers.he_normal(),
+      rngs=rngs,
+      dtype=dtype,
+    )
+    batch = norm == "batch"
+    self.bn = batch_norm(channels, rngs=rngs, dtype=dtype) if batch else None
+
+  def __call__(self, x: typing.Array) -> typing.Array:
+    x = self.conv(x)
+    return nnx.relu(x if self.bn is None else self.bn(x))
+
+
+class Maxout(nnx.Module):
+  """The larger of two linear layers, output by output.
+
+  References:
+    Goodfellow et al., Maxout Networks, 2013.
+  """
+
+  def __init__(
+    self, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: Any = None
+  ):
+    self.linear = nnx.Linear(inputs, 2 * outputs, rngs=rngs, dtype=dtype)
+
+  def __call__(self, x: typing.Array) -> typing.Array:
+    y = self.linear(x)
+    return y.reshape(*x.shape[:-1], -1, 2).max(axis=-1)
+
+
+class UnitEmbedding(nnx.Module):
+  """Dropout, linear layer, scaling to unit length; float32 at least."""
+
+  def __init__(
+    self, inputs: int, embedding_dim: int, *, dropout: float, rngs: nnx.Rngs
+  ):
+    self.dropout = nnx.Dropout(dropout)
+    self.linear = nnx.Linear(inputs, embedding_dim, rngs=rngs)
+
+  def __call__(
+    self, x: typing.Array, *, dropout_key: typing.PRNGKey | None
+  ) -> typing.Array:
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = self.dropout(x, deterministic=dropout_key is None, rngs=dropout_key)
+    return geometry.l2_normalize(self.linear(x))

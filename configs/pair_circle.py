@@ -1,0 +1,25 @@
+"""Circle loss between the embeddings of a batch.
+
+Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
+2020.
+
+  python -m facejax.train --config pair_circle.py                 not yet run
+  python -m facejax.train --config pair_circle.py:lfw             not yet run
+  python -m facejax.train --config pair_circle.py:casia_r50       not yet run
+  python -m facejax.train --config pair_circle.py:ms1mv3_r50      not yet run
+  python -m facejax.train --config pair_circle.py:glint360k_r100  not yet run
+  python -m facejax.train --config pair_circle.py:wf42m_r100      not yet run
+"""
+
+import dataclasses
+
+from facejax import config, pair_loss_config, presets
+
+LOSS = pair_loss_config.PairCircle()
+
+
+def get_config(preset: str = "default") -> config.Config:
+  """The configuration of a preset (see facejax/presets.py)."""
+  base = dataclasses.replace(presets.scale(preset), loss=LOSS)
+  people, images = (32, 4) if preset in presets.SMALL else (64, 8)
+  return presets.identities(base, people, images)

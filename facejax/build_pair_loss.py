@@ -1,0 +1,65 @@
+"""From the configuration of a loss within batches to its function."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from facejax import goal as goal_lib
+from facejax import loss_step, pair_loss_config, typing
+from facejax.head import mined
+from facejax.losses import anchors, pairwise
+
+
+def build(
+  loss: pair_loss_config.WithinBatch, *, mesh: jax.sharding.Mesh
+) -> loss_step.PairLoss:
+  """The function (embeddings, labels, *, key) -> (loss, scalars)."""
+  if isinstance(loss, pair_loss_config.Triplet):
+    return functools.partial(_triplet, loss=loss, mesh=mesh)
+  values: Callable[..., anchors.AnchorLoss]
+  if isinstance(loss, pair_loss_config.Contrastive):
+    values = functools.partial(pairwise.contrastive, margin=loss.margin)
+  elif isinstance(loss, pair_loss_config.SupCon):
+    values = functools.partial(pairwise.supcon, temperature=loss.temperature)
+  else:
+    values = functools.partial(
+      pairwise.circle, scale=loss.scale, margin=loss.margin
+    )
+  return functools.partial(_pairwise, values=values)
+
+
+def _triplet(
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  key: typing.PRNGKey,
+  loss: pair_loss_config.Triplet,
+  mesh: jax.sharding.Mesh,
+) -> tuple[typing.Array, goal_lib.Numbers]:
+  values, statistics = mined.triplet(
+    embeddings,
+    labels,
+    mesh=mesh,
+    margin=loss.margin,
+    mining=loss.mining,
+    distance=loss.distance,
+    key=key,
+  )
+  # Of all triplets most are learnt soon: their mean would fade.
+  over: Any = "active" if loss.mining == "all" else "all"
+  return anchors.mean(values, over=over), statistics._asdict()
+
+
+def _pairwise(
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  key: typing.PRNGKey,
+  values: Callable[..., anchors.AnchorLoss],
+) -> tuple[typing.Array, goal_lib.Numbers]:
+  del key
+  found = values(embeddings, labels)
+  share = found.active.sum() / jax.numpy.maximum(found.terms.sum(), 1)
+  return anchors.mean(found), {"active_share": share}

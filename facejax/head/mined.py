@@ -1,0 +1,237 @@
+"""Triplet loss with anchors split over devices and partners from everywhere.
+
+Each device gathers the embeddings of the batch once and mines for its own
+anchors, block by block. The backward pass mines again, which costs less than
+to keep what was found; it ends with two matmuls a block, and the gradient
+of all others goes back to their devices in one exchange.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+from facejax.head import blocks
+from facejax.losses import anchors, geometry
+from facejax.losses import mining as mining_lib
+from facejax.losses import triplet as triplet_lib
+
+P = jax.P
+
+# Bytes of [block, batch] in one array; a handful of them are held.
+_CPU_BLOCK = 2**21
+_BLOCK = 2**25
+
+
+class Statistics(NamedTuple):
+  """What mining found in a batch; scalars.
+
+  Attributes:
+    selected: number of triplets.
+    active_share: share of them with a hinge above 0.
+    without_positive: share of the identities that have a single example.
+    positive_distance: mean d(a, p) over the triplets, 0 without any.
+    negative_distance: mean d(a, n).
+  """
+
+  selected: typing.Array
+  active_share: typing.Array
+  without_positive: typing.Array
+  positive_distance: typing.Array
+  negative_distance: typing.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """What is known before the arrays are."""
+
+  mining: triplet_lib.Mining
+  margin: float
+  distance: anchors.Distance
+  size: int
+
+
+class _Batch(NamedTuple):
+  """What the blocks of a device share beside embeddings.
+
+  Attributes:
+    people: of the whole batch.
+    first: number of this device's first anchor.
+    key: of the random rule.
+  """
+
+  people: mining_lib.Identities
+  first: typing.Array
+  key: Any
+
+
+def block_size(*, batch: int, rows: int, platform: str | None = None) -> int:
+  """Anchors a block: near 2 MiB of distances on a CPU, 32 MiB elsewhere.
+
+  Args:
+    batch: examples on all devices together.
+    rows: anchors of one device.
+    platform: "cpu", "gpu" or "tpu"; None asks JAX.
+
+  >>> block_size(batch=1800, rows=1800, platform="cpu")
+  291
+  """
+  platform = platform or jax.default_backend()
+  room = _CPU_BLOCK if platform == "cpu" else _BLOCK
+  return min(rows, max(8, room // (4 * batch)))
+
+
+def triplet(
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  mesh: jax.sharding.Mesh,
+  margin: float,
+  mining: triplet_lib.Mining,
+  distance: anchors.Distance = "squared",
+  key: typing.PRNGKey | None = None,
+  block_size: int | None = None,
+) -> tuple[anchors.AnchorLoss, Statistics]:
+  """Same values, choices and gradients as `losses.triplet`, in blocks.
+
+  Args:
+    embeddings: [batch, dim], of any length, sharded P(("data", "model")).
+    labels: int [batch].
+    mesh: a mesh with axes "data" and "model", whose size divides the batch.
+    margin: in the units of the distance.
+    mining: the rule; see `losses.triplet.mine`.
+    distance: "squared", "euclidean" or "angle".
+    key: of the random rule, whose choice does not depend on the mesh.
+    block_size: anchors a block; None for the rule of `block_size`.
+
+  Returns:
+    The hinges of each anchor [batch], in the order of the batch; and what was
+    found, without gradient.
+
+  Raises:
+    ValueError: if the batch does not divide, an option is unknown, or the
+      random rule has no key.
+  """
+  triplet_lib.check_rule(mining, key)
+  anchors.check_choice("distance", distance, get_args(anchors.Distance))
+  plan = _Plan(
+    mining=mining,
+    margin=margin,
+    distance=distance,
+    size=_size(embeddings.shape[0], mesh, block_size),
+  )
+  # XLA keeps a collective over an axis of one device.
+  axes = tuple(name for name in ("data", "model") if mesh.shape[name] > 1)
+  units = geometry.l2_normalize(
+    embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
+  )
+  people = mining_lib.identities(labels)
+
+  def on_shard(units, people, key):
+    first, everyone = jnp.int32(0), units
+    if axes:
+      first = jax.lax.axis_index(axes) * jnp.int32(units.shape[0])
+      everyone = jax.lax.all_gather(units, axes, tiled=True)
+    return _mined(plan, units, everyone, _Batch(people, first, key))
+
+  found = jax.shard_map(
+    on_shard, mesh=mesh, in_specs=(P(axes), P(), P()), out_specs=P(axes)
+  )(units, people, key)
+  values = anchors.AnchorLoss(found.loss, found.terms, found.active)
+  return values, jax.lax.stop_gradient(_statistics(found, people))
+
+
+def _size(batch, mesh, size):
+  """Anchors a block."""
+  if batch % mesh.size:
+    raise ValueError(
+      f"batch={batch}: must be a multiple of the number of devices, {mesh.size}"
+    )
+  rows = batch // mesh.size
+  if size is None:
+    platform = mesh.devices.flat[0].platform
+    return block_size(batch=batch, rows=rows, platform=platform)
+  if size < 1:
+    raise ValueError(f"block_size={size}: must be 1 or more")
+  return min(size, rows)
+
+
+def _statistics(found, people):
+  dtype = found.loss.dtype
+  # Added up as floats: there may be more triplets than an int32 holds.
+  selected = found.terms.astype(dtype).sum()
+  each = 1 / jnp.maximum(selected, 1)
+  return Statistics(
+    selected=selected,
+    active_share=found.active.astype(dtype).sum() * each,
+    without_positive=people.without_positive(),
+    positive_distance=found.positive_distance.sum() * each,
+    negative_distance=found.negative_distance.sum() * each,
+  )
+
+
+def _mine(plan, block, units, everyone, batch):
+  """What is selected for the anchors of a block, and d -> its cosines."""
+  cosines = jnp.matmul(units, everyone.T, precision=jax.lax.Precision.HIGHEST)
+  distances, pull = jax.vjp(
+    functools.partial(anchors.distance, kind=plan.distance), cosines
+  )
+  found = mining_lib.weigh(
+    distances,
+    batch.first + block.rows,
+    batch.people,
+    mining=plan.mining,
+    margin=plan.margin,
+    key=batch.key,
+  )
+  return found, pull
+
+
+def _reduce(plan, units, everyone, batch):
+  """`mining.Weights` of all anchors, without the weights."""
+  walk = blocks.Walk(units.shape[0], plan.size)
+
+  def body(block, totals):
+    found, _ = _mine(plan, block, block.take(units), everyone, batch)
+    found = found._replace(weights=None)
+    return jax.tree.map(
+      lambda total, new: blocks.put(total, new, block.place), totals, found
+    )
+
+  zero = jnp.zeros_like(units[:, 0])
+  none = zero.astype(jnp.int32)
+  start = mining_lib.Weights(zero, None, none, none, zero, zero)  # pyright: ignore
+  return walk.loop(body, start)
+
+
+def _forward(plan, units, everyone, batch):
+  return _reduce(plan, units, everyone, batch), (units, everyone, batch)
+
+
+def _backward(plan, residuals, d_output):
+  units, everyone, batch = residuals
+  walk = blocks.Walk(units.shape[0], plan.size)
+  high = jax.lax.Precision.HIGHEST
+
+  def body(block, carry):
+    d_units, d_everyone = carry
+    own = block.take(units)
+    found, pull = _mine(plan, block, own, everyone, batch)
+    d_loss = block.take(d_output.loss)
+    d_loss = block.keep_stale(d_loss, jnp.zeros_like(d_loss))
+    (d_cosines,) = pull(found.weights * d_loss[:, None])
+    d_own = jnp.matmul(d_cosines, everyone, precision=high)
+    d_own = block.keep_stale(d_own, block.take(d_units))
+    d_units = blocks.put(d_units, d_own, block.place)
+    d_everyone += jnp.matmul(d_cosines.T, own, precision=high)
+    return d_units, d_everyone
+
+  start = jnp.zeros_like(units), jnp.zeros_like(everyone)
+  return *walk.loop(body, start), None
+
+
+_mined = jax.custom_vjp(_reduce, nondiff_argnums=(0,))
+_mined.defvjp(_forward, _backward)

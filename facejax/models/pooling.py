@@ -1,0 +1,106 @@
+"""Pooling over 3x3 windows and normalisation across channels.
+
+Windows are padded by half their width on both sides, so that a map of n
+pixels becomes one of ceil(n / stride).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from facejax import typing
+
+# Under the root of L2 pooling: negligible beside any pixel, but it makes the
+# gradient of a window of zeros 0 instead of NaN.
+_EPSILON = 1e-12
+
+
+def max_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
+  """The largest of each 3x3 window.
+
+  Args:
+    x: maps [batch, height, width, channels].
+    stride: of the windows.
+
+  >>> max_pool(jnp.arange(9.0).reshape(1, 3, 3, 1), stride=2)[0, :, :, 0]
+  Array([[4., 5.],
+         [7., 8.]], dtype=float32)
+  """
+  # Slices instead of `reduce_window`, whose gradient is a scatter that takes
+  # eight times as long on CPUs.
+  for axis in (1, 2):
+    neighbours = _neighbours(x, axis=axis, stride=stride, padding=-jnp.inf)
+    x = functools.reduce(jnp.maximum, neighbours)
+  return x
+
+
+def l2_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
+  """The length of each 3x3 window: y = sqrt(sum x^2), a sum and not a mean.
+
+  Args:
+    x: maps [batch, height, width, channels].
+    stride: of the windows.
+
+  References:
+    Schroff, Kalenichenko, Philbin, FaceNet: A Unified Embedding for Face
+      Recognition and Clustering, 2015 ("L2" in its Table 2).
+
+  >>> l2_pool(jnp.ones((1, 3, 3, 1)))[0, :, 1, 0].round(4).tolist()
+  [2.4495, 3.0, 2.4495]
+  """
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  square = wide * wide
+  for axis in (1, 2):
+    square = sum(_neighbours(square, axis=axis, stride=stride, padding=0))
+  return jnp.sqrt(square + _EPSILON).astype(x.dtype)
+
+
+def local_response_norm(
+  x: typing.Array, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75
+) -> typing.Array:
+  """Divides each value by the strength of the channels around it.
+
+  y_c = x_c / (1 + alpha / size * sum of x^2 over `size` channels about c)^beta,
+  as Caffe and torch define it; TensorFlow does not divide alpha by the size.
+
+  Args:
+    x: maps [..., channels].
+    size: channels of a window, an odd number.
+    alpha: see above.
+    beta: see above.
+
+  References:
+    Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep
+      Convolutional Neural Networks, 2012.
+
+  >>> local_response_norm(jnp.array([100.0, 0.0, 0.0]))[0].round(3).item()
+  87.22
+  """
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  ones = (1,) * (x.ndim - 1)
+  strength = jax.lax.reduce_window(
+    wide * wide, 0.0, jax.lax.add, (*ones, size), (*ones, 1), "SAME"
+  )
+  return (wide * (1 + alpha / size * strength) ** -beta).astype(x.dtype)
+
+
+def reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
+  """(height, width) of a map after a layer of this stride, rounded up.
+
+  >>> reduced((55, 28), 2)
+  (28, 14)
+  """
+  return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def _neighbours(x, *, axis: int, stride: int, padding: float) -> list:
+  """The left, own and right pixel of every window along one axis."""
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (1, 1)
+  padded = jnp.pad(x, widths, constant_values=padding)
+  last = (x.shape[axis] - 1) // stride * stride
+  return [
+    jax.lax.slice_in_dim(padded, i, i + last + 1, stride, axis)
+    for i in range(3)
+  ]

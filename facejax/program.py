@@ -1,0 +1,207 @@
+"""From a configuration to the functions of a run. Nothing here computes yet."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from facejax import (
+  build_loss,
+  build_pair_loss,
+  loss_step,
+  optim,
+  pair_loss_config,
+  train_state,
+  train_step,
+  typing,
+)
+from facejax import config as config_lib
+from facejax import goal as goal_lib
+from facejax import mesh as mesh_lib
+from facejax.head import api as head_api
+from facejax.head import sharded
+from facejax.models import functional
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The compiled side of a run.
+
+  Attributes:
+    mesh: the devices.
+    backbone: the net.
+    like: the abstract train state, with shardings.
+    init: key -> train state.
+    step: jitted (state, images, labels) -> (state, metrics).
+    embed: jitted (params, stats, images) -> embeddings.
+    chance_loss: the loss of a net that has learnt nothing; None where that is
+      not known.
+  """
+
+  mesh: jax.sharding.Mesh
+  backbone: functional.Backbone
+  like: train_state.TrainState
+  init: Callable[[typing.PRNGKey], train_state.TrainState]
+  step: Any
+  embed: Any
+  chance_loss: float | None
+
+
+def schedule(
+  optimizer: config_lib.OptimConfig, *, total_steps: int
+) -> optax.Schedule:
+  """The learning-rate schedule of a run of this many steps."""
+  return optim.make_schedule(
+    optimizer.schedule,
+    learning_rate=optimizer.learning_rate,
+    total_steps=total_steps,
+    warmup_steps=round(optimizer.warmup * total_steps),
+    milestones=[round(mark * total_steps) for mark in optimizer.milestones],
+    decay_factor=optimizer.decay_factor,
+    power=optimizer.power,
+  )
+
+
+def build(
+  config: config_lib.Config, *, num_classes: int, total_steps: int
+) -> Program:
+  """Builds net, loss, optimizers and the jitted functions over the mesh.
+
+  Raises:
+    ValueError: if the parts do not fit together.
+  """
+  mesh = mesh_lib.make_mesh(
+    devices=config.mesh.devices, model=config.mesh.model
+  )
+  _check_batch(config.batch_size, mesh.size)
+  backbone = functional.build(
+    config.model.name,
+    embedding_dim=config.model.embedding_dim,
+    image_size=config.data.image_size,
+    dropout=config.model.dropout,
+    norm=config.model.norm,
+    dtype=jnp.dtype(config.model.dtype),
+  )
+  rate = schedule(config.optim, total_steps=total_steps)
+  trunk_tx = _optimizer(config.optim, rate, config.optim.clip_norm or None)
+  head_tx = _optimizer(config.optim, rate)
+  loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh)
+  init = train_state.make_init(
+    backbone,
+    trunk_tx=trunk_tx,
+    head_tx=head_tx,
+    num_classes=num_classes,
+    mesh=mesh,
+    goal=loss.goal,
+    center_loss=bool(config.center.weight),
+    average=bool(config.optim.ema),
+    storage=config.head.storage,
+    optimizer_storage=config.head.optimizer_storage,
+  )
+  like = train_state.abstract(init, head_tx=head_tx, mesh=mesh)
+  step = train_step.make_train_step(
+    backbone,
+    loss.step,
+    trunk_tx=trunk_tx,
+    schedule=rate,
+    like=like,
+    mesh=mesh,
+    seed=config.seed,
+    ema=config.optim.ema,
+  )
+  return Program(
+    mesh=mesh,
+    backbone=backbone,
+    like=like,
+    init=init,
+    step=step,
+    embed=train_step.make_embed(backbone, mesh=mesh),
+    chance_loss=loss.chance,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+  goal: goal_lib.Goal | None
+  step: loss_step.LossStep
+  chance: float | None
+
+
+def _loss(config, num_classes, *, head_tx, mesh) -> _Loss:
+  if isinstance(config.loss, pair_loss_config.WithinBatch):
+    pair_loss = build_pair_loss.build(config.loss, mesh=mesh)
+    step = loss_step.within_batch(pair_loss, seed=config.seed)
+    return _Loss(None, step, None)
+  goal, head = (
+    build_loss.build(config.loss, num_classes=num_classes),
+    config.head,
+  )
+  about: Any = {
+    "objective": goal.objective,
+    "num_classes": num_classes,
+    "mesh": mesh,
+  }
+  center_loss = None
+  if config.center.weight:
+    center_loss = goal_lib.CenterLoss(config.center.weight, config.center.rate)
+  step = loss_step.over_classes(
+    functools.partial(
+      head_api.update,
+      tx=head_tx,
+      implementation=head.implementation,
+      rate=head.rate,
+      block_size=head.block_size,
+      saved_bytes=head.saved_mib * 2**20,
+      precision=head.precision,
+      **about,
+    ),
+    goal=goal,
+    target_cosine=functools.partial(sharded.target_cosine, **about),
+    head_tx=head_tx,
+    mesh=mesh,
+    seed=config.seed,
+    center_loss=center_loss,
+    report_dropped=head.implementation == "sparse",
+  )
+  counted = num_classes
+  if head.implementation == "partial_fc":
+    counted = max(2, round(head.rate * num_classes))
+  return _Loss(goal, step, goal_lib.chance_loss(goal, num_classes=counted))
+
+
+def _optimizer(
+  optimizer: config_lib.OptimConfig,
+  rate: optax.Schedule,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  common: Any = {
+    "weight_decay": optimizer.weight_decay,
+    "clip_norm": clip_norm,
+  }
+  if optimizer.name == "adagrad":
+    return optim.adagrad(
+      rate,
+      accumulator=optimizer.accumulator,
+      epsilon=optimizer.epsilon,
+      **common,
+    )
+  return optim.sgd(
+    rate,
+    momentum=optimizer.momentum,
+    nesterov=optimizer.nesterov,
+    **common,
+  )
+
+
+def _check_batch(batch_size: int, devices: int) -> None:
+  if batch_size % devices:
+    lower = batch_size // devices * devices
+    near = [n for n in (lower, lower + devices) if n]
+    raise ValueError(
+      f"batch_size={batch_size} does not divide by the {devices} devices: use"
+      f" {' or '.join(map(str, near))}"
+    )
