@@ -34,9 +34,9 @@ ADAGRAD = config.OptimConfig(
 )
 # Preset -> net and the size of its images.
 NETS = {
-  "nn1": ("nn1", 220),
-  "nn2": ("nn2", 224),
-  "nns": ("nn4_small2", 96),
+  "nn1": (config.ModelConfig(name="nn1", embedding_dim=128), 220),
+  "nn2": (config.ModelConfig(name="nn2", embedding_dim=128), 224),
+  "nns": (config.ModelConfig(name="nn4_small2", embedding_dim=128), 96),
 }
 
 
@@ -53,10 +53,10 @@ def get_config(preset: str = "default") -> config.Config:
     return presets.identities(base, 32, 4)
   base = dataclasses.replace(base, optim=ADAGRAD)
   if preset in NETS:
-    name, side = NETS[preset]
+    model, side = NETS[preset]
     base = dataclasses.replace(
       base,
-      model=config.ModelConfig(name=name, embedding_dim=128),
+      model=model,
       data=dataclasses.replace(base.data, image_size=(side, side)),
     )
   return presets.identities(base, 45, 40)

@@ -1,7 +1,6 @@
-"""FaceNet's nets: every row of the published tables, pooling, norms, output."""
+"""FaceNet's nets: every row of the published tables, and what they take."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +12,11 @@ from facejax.models import (
   facenet,
   functional,
   inception,
-  layers,
-  pooling,
   zeiler_fergus,
 )
+
+# Of the generator that compiles in half the time.
+KEY = jax.random.key(0, impl="rbg")
 
 # Name -> (published image size, convolution and linear weights, multiply-adds).
 PUBLISHED = {
@@ -93,7 +93,7 @@ def cost(jaxpr):
       yield equation, 0
 
 
-def module(spec, size, norm="lrn", dim=128):
+def module(spec, size, dim=128):
   kind = (
     inception.Inception
     if isinstance(spec, inception.InceptionSpec)
@@ -104,9 +104,9 @@ def module(spec, size, norm="lrn", dim=128):
     embedding_dim=dim,
     image_size=size,
     dropout=0.0,
-    norm=norm,
+    norm="lrn",
     dtype=jnp.float32,
-    rngs=nnx.Rngs(0),
+    rngs=nnx.Rngs(KEY),
   )
 
 
@@ -161,7 +161,7 @@ def check_row(measured, published, row):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
-  side, count, multiply_adds = PUBLISHED[name]
+  _, count, multiply_adds = PUBLISHED[name]
   net, params, stats = abstract(name, norm="lrn")
   assert net.multiply_adds == multiply_adds
   assert weights(params) == count
@@ -172,6 +172,13 @@ def test_published_sizes(name):
 def test_sizes_of_the_public_ports(name):
   _, params, _ = abstract(name, norm="batch")
   assert functional.count(params) == OPENFACE[name]
+
+
+def test_batch_norm_follows_every_convolution():
+  _, params, stats = abstract("nn1", norm="batch")
+  channels = sum(row[1] for name, row in NN1_ROWS.items() if "conv" in name)
+  assert functional.count(stats) == 2 * channels
+  assert functional.count(params) == 140_006_592 + 19_072 + 2 * channels
 
 
 def test_linear_layers_of_table_1():
@@ -219,64 +226,6 @@ def test_other_image_sizes_round_up():
   assert embeddings.shape == (2, 128) and embeddings.dtype == jnp.float32
 
 
-@pytest.fixture(scope="module")
-def slim():
-  """The small net with its weights, its step and its embedding compiled."""
-  net = functional.build(
-    "inception_slim", embedding_dim=16, image_size=(32, 40)
-  )
-  params, stats = jax.jit(net.init)(jax.random.key(0))
-  towards = jax.random.normal(jax.random.key(1), (4, 16))
-
-  def loss(params, stats, images):
-    embeddings, stats = net.apply(params, stats, images, train=True)
-    return jnp.vdot(embeddings, towards), (embeddings, stats)
-
-  step = jax.jit(jax.value_and_grad(loss, has_aux=True))
-  embed = jax.jit(lambda p, s, x: net.apply(p, s, x, train=False))
-  return params, stats, step, embed
-
-
-def random_images(batch=4, size=(32, 40), seed=0):
-  rng = np.random.default_rng(seed)
-  return rng.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["random", "black", "one black"])
-def test_gradients_are_finite_and_reach_every_layer(slim, kind):
-  params, stats, step, _ = slim
-  images = random_images()
-  images[{"random": 4, "black": 0, "one black": 3}[kind] :] = 0
-  (_, (embeddings, _)), gradient = step(params, stats, images)
-  assert np.isfinite(embeddings).all()
-  for path, leaf in jax.tree.leaves_with_path(gradient):
-    where = jax.tree_util.keystr(path)
-    assert np.isfinite(leaf).all(), where
-    if kind != "black" and "kernel" in where:
-      assert np.abs(leaf).max() > 0, where
-
-
-@pytest.mark.slow
-def test_training_and_evaluation(slim):
-  params, stats, step, embed = slim
-  images = random_images()
-  (_, (trained, new)), _ = step(params, stats, images)
-  changed = jax.tree.map(lambda a, b: bool((a != b).any()), stats, new)
-  assert all(jax.tree.leaves(changed))
-  evaluated, same = embed(params, stats, images)
-  jax.tree.map(np.testing.assert_array_equal, same, stats)
-  for embeddings in (trained, evaluated):
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
-  # Evaluated, an image has nothing to do with the others of its batch.
-  mixed = images.copy()
-  mixed[1:] = random_images(seed=1)[1:]
-  np.testing.assert_allclose(
-    embed(params, stats, mixed)[0][0], evaluated[0], atol=1e-5
-  )
-  assert np.abs(evaluated[1] - evaluated[0]).max() > 1e-3
-
-
 SMALL = {
   "inception": inception.InceptionSpec(
     {
@@ -293,81 +242,24 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("norm", ["lrn", "batch"])
 @pytest.mark.parametrize("kind", SMALL)
-def test_published_norm_has_no_statistics_and_finite_gradients(kind, norm):
-  net = module(SMALL[kind], (32, 32), norm, dim=4)
-  graph, params, stats = nnx.split(net, nnx.Param, nnx.BatchStat)
-  assert bool(nnx.to_pure_dict(stats)) == (norm == "batch")
+def test_published_norm_has_finite_gradients(kind):
+  net = nnx.jit(lambda: module(SMALL[kind], (32, 32), dim=4))()
+  graph, params = nnx.split(net)
 
   @jax.jit
   def step(params, images):
     def loss(params):
-      embeddings = nnx.merge(graph, params, stats, copy=True)(images)
+      embeddings = nnx.merge(graph, params)(images)
       return embeddings[:, 0].sum(), embeddings
 
     return jax.value_and_grad(loss, has_aux=True)(params)
 
-  for images in (jnp.zeros((2, 32, 32, 3)), random_images(2, (32, 32)) / 255):
-    (_, embeddings), gradient = step(params, jnp.asarray(images, jnp.float32))
+  pixels = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3))
+  for images in (jnp.zeros((2, 32, 32, 3)), jnp.asarray(pixels, jnp.float32)):
+    (_, embeddings), gradient = step(params, images)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
   np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
-
-
-def test_maxout_takes_the_larger_of_neighbouring_outputs():
-  maxout = layers.Maxout(3, 4, rngs=nnx.Rngs(0))
-  x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
-  both = np.asarray(x) @ np.asarray(maxout.linear.kernel[...])
-  expected = np.maximum(both[:, 0::2], both[:, 1::2])
-  np.testing.assert_allclose(maxout(x), expected, atol=1e-5)
-
-
-def loop_pool(x, stride, kind):
-  """3x3 windows about every stride-th pixel, one by one."""
-  batch, height, width, channels = x.shape
-  out = np.zeros(
-    (batch, math.ceil(height / stride), math.ceil(width / stride), channels)
-  )
-  for b, i, j, c in np.ndindex(out.shape):
-    rows = slice(max(i * stride - 1, 0), i * stride + 2)
-    columns = slice(max(j * stride - 1, 0), j * stride + 2)
-    window = x[b, rows, columns, c]
-    out[b, i, j, c] = (
-      window.max() if kind == "max" else np.sqrt((window**2).sum())
-    )
-  return out
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kind", ["max", "l2"])
-@pytest.mark.parametrize("size", [(4, 4), (5, 6), (1, 3)])
-def test_pooling_against_a_loop(kind, stride, size):
-  x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32) - 1
-  pool = pooling.max_pool if kind == "max" else pooling.l2_pool
-  actual = pool(jnp.asarray(x), stride=stride)
-  np.testing.assert_allclose(actual, loop_pool(x, stride, kind), atol=1e-5)
-
-
-@pytest.mark.parametrize("channels", [2, 5, 9])
-def test_local_response_norm_against_a_loop(channels):
-  x = np.random.default_rng(0).normal(size=(2, 3, channels)) * 100
-  expected = np.zeros_like(x)
-  for b, i, c in np.ndindex(x.shape):
-    window = x[b, i, max(c - 2, 0) : c + 3]
-    expected[b, i, c] = x[b, i, c] / (1 + 1e-4 / 5 * (window**2).sum()) ** 0.75
-  actual = pooling.local_response_norm(jnp.asarray(x, jnp.float32))
-  np.testing.assert_allclose(actual, expected, rtol=1e-5)
-  assert np.abs(expected / x).min() < 0.9  # it did change something
-
-
-def test_gradient_of_l2_pooling_is_zero_at_zero():
-  def total(x):
-    return pooling.l2_pool(x).sum()
-
-  zero = jnp.zeros((1, 4, 4, 2))
-  np.testing.assert_array_equal(jax.grad(total)(zero), 0)
-  tiny = jax.grad(total)(zero.at[0, 1, 1, 0].set(1e-12))
-  assert 0 < tiny.max() < 1
 
 
 @pytest.mark.parametrize(

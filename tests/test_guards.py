@@ -47,6 +47,18 @@ def test_stuck_loss_warns_once_and_only_when_stuck(caplog):
   assert "chance level (10.00) for 100 steps" in caplog.text
 
 
+def test_a_collapse_is_told_once(caplog):
+  guard = guards.Collapse()
+  assert not guard.update(1, None) and not guard.update(2, 0.9)
+  assert guard.update(3, 1e-5) and not guard.update(4, 1e-5)
+  assert "step 3" in caplog.text and "--init-from" in caplog.text
+
+
+def test_a_loss_without_a_known_start_never_counts_as_stuck():
+  guard = guards.StuckLoss(chance=None, patience=1)
+  assert not any(guard.update(step, 1.0) for step in range(9))
+
+
 def test_bad_images_are_tolerated_up_to_their_share():
   bad = guards.BadImages(max_share=0.01)
   for _ in range(10):

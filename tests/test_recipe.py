@@ -164,7 +164,10 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
       "--config facenet.py --data.identities-per-batch 0",
       "give data.identities_per_batch",
     ),
-    ("--config facenet.py --center.weight 0.1", "goes with a loss over classes"),
+    (
+      "--config facenet.py --center.weight 0.1",
+      "goes with a loss over classes",
+    ),
     ("--model.name nn1", "220"),
     ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
     ("--model.dtype float64 --head.storage bfloat16", "double precision"),

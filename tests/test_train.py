@@ -220,6 +220,36 @@ def test_results_do_not_depend_on_the_devices(
     )
 
 
+@pytest.mark.slow
+def test_triplets_go_on_from_the_net_of_another_run(tmp_path, environment):
+  first, second = tmp_path / "first", tmp_path / "second"
+  short = [*SMALL[2:], "--steps", 3]
+  code, output = run(
+    ["--config", "cosface.py", *short, "--workdir", first], environment
+  )
+  assert code == 0, output
+  arguments = [
+    "--config", "triplet_finetune.py", *short, "--workdir", second,
+    "--data.identities-per-batch", 4,
+  ]  # fmt: skip
+  code, output = run([*arguments, "--init-from", tmp_path], environment)
+  assert code == 2 and "init_from" in output, output
+  # A rate of next to nothing: the net stays as it was taken over.
+  arguments += ["--init-from", first, "--optim.learning-rate", 1e-12]
+  code, output = run(arguments, environment)
+  assert code == 0, output
+  assert "took the net of" in output and "step 3" in output
+  _, before = final_state([*SMALL, "--steps", 3], first)
+  _, after = final_state(arguments, second)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    before.params,
+    after.params,
+  )
+  assert after.prototypes is None
+  assert all(np.isfinite(list(losses(second).values())))
+
+
 @pytest.mark.smoke
 @pytest.mark.slow
 def test_a_finished_run_leaves_what_people_read(tmp_path, environment):

@@ -1,9 +1,9 @@
 """Triplet loss with anchors split over devices and partners from everywhere.
 
 Each device gathers the embeddings of the batch once and mines for its own
-anchors, block by block. The backward pass mines again, which costs less than
-to keep what was found; it ends with two matmuls a block, and the gradient
-of all others goes back to their devices in one exchange.
+anchors, block by block. The backward pass mines again, so that no array of all distances
+is kept; it ends with two matmuls a block, and the gradient of all others goes
+back to their devices in one exchange.
 """
 
 import dataclasses
@@ -108,8 +108,8 @@ def triplet(
     block_size: anchors a block; None for the rule of `block_size`.
 
   Returns:
-    The hinges of each anchor [batch], in the order of the batch; and what was
-    found, without gradient.
+    The hinges of each anchor [batch], in the order of the batch, NaN where its
+    embedding is; and what was found, without gradient.
 
   Raises:
     ValueError: if the batch does not divide, an option is unknown, or the
@@ -140,7 +140,11 @@ def triplet(
   found = jax.shard_map(
     on_shard, mesh=mesh, in_specs=(P(axes), P(), P()), out_specs=P(axes)
   )(units, people, key)
-  values = anchors.AnchorLoss(found.loss, found.terms, found.active)
+  # Most rules select nothing there, and the loss of a net that has become NaN
+  # would be 0.
+  invalid = jnp.isnan(units).any(axis=1)
+  loss = jnp.where(invalid, jnp.nan, found.loss)
+  values = anchors.AnchorLoss(loss, found.terms, found.active)
   return values, jax.lax.stop_gradient(_statistics(found, people))
 
 
@@ -201,9 +205,7 @@ def _reduce(plan, units, everyone, batch):
       lambda total, new: blocks.put(total, new, block.place), totals, found
     )
 
-  zero = jnp.zeros_like(units[:, 0])
-  none = zero.astype(jnp.int32)
-  start = mining_lib.Weights(zero, None, none, none, zero, zero)  # pyright: ignore
+  start = mining_lib.nothing(units)._replace(weights=None)
   return walk.loop(body, start)
 
 

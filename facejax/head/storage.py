@@ -42,7 +42,7 @@ def load(leaf: typing.Array) -> typing.Array:
 def row_words(key: typing.PRNGKey, class_ids: typing.Array) -> typing.Array:
   """Random uint32 [rows] that (key, class id) decide."""
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, class_ids)
-  return jax.vmap(jax.random.bits)(keys)
+  return jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys)
 
 
 def store(

@@ -79,6 +79,13 @@ def identities(labels: typing.ArrayLike) -> Identities:
   return Identities(labels, order, first.astype(jnp.int32), size)
 
 
+def nothing(distances: typing.Array) -> Weights:
+  """The sums of no triplets, for distances [block, batch]."""
+  zero = jnp.zeros_like(distances[:, 0])
+  none = zero.astype(jnp.int32)
+  return Weights(zero, jnp.zeros_like(distances), none, none, zero, zero)
+
+
 def weigh(
   distances: typing.Array,
   anchors: typing.Array,
@@ -113,7 +120,7 @@ def weigh(
   triplet.check_rule(mining, key)
   alike = batch.labels[anchors][:, None] == batch.labels[None, :]
   others = jnp.where(alike, jnp.inf, distances)
-  total = _nothing(distances)
+  total = nothing(distances)
   everyone = jnp.arange(distances.shape[1], dtype=jnp.int32)
   if mining == "hard":
     mates = alike & (anchors[:, None] != everyone[None, :])
@@ -159,13 +166,6 @@ def _candidates(distances, others, positive, mining, margin):
   if mining not in ("all", "tensorflow"):
     kept &= others < near + margin
   return kept
-
-
-def _nothing(distances):
-  """Of no triplets."""
-  zero = jnp.zeros_like(distances[:, 0])
-  none = zero.astype(jnp.int32)
-  return Weights(zero, jnp.zeros_like(distances), none, none, zero, zero)
 
 
 def _add_all(total, distances, others, positive, kept, margin):

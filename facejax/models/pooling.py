@@ -46,8 +46,8 @@ def l2_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
     Schroff, Kalenichenko, Philbin, FaceNet: A Unified Embedding for Face
       Recognition and Clustering, 2015 ("L2" in its Table 2).
 
-  >>> l2_pool(jnp.ones((1, 3, 3, 1)))[0, :, 1, 0].round(4).tolist()
-  [2.4495, 3.0, 2.4495]
+  >>> l2_pool(jnp.ones((1, 3, 3, 1)))[0, 1, 1].tolist()
+  [3.0]
   """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   square = wide * wide
@@ -74,8 +74,8 @@ def local_response_norm(
     Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep
       Convolutional Neural Networks, 2012.
 
-  >>> local_response_norm(jnp.array([100.0, 0.0, 0.0]))[0].round(3).item()
-  87.22
+  >>> [round(float(v), 3) for v in local_response_norm(jnp.array([100.0, 0.0]))]
+  [87.22, 0.0]
   """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   ones = (1,) * (x.ndim - 1)
