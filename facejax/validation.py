@@ -129,7 +129,7 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"steps={config.steps} and epochs={config.epochs}: give exactly one"
     )
-  _validate_loss(config.loss)
+  _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)
   try:
@@ -159,7 +159,14 @@ def _validate_together(config: config_lib.Config) -> None:
     )
 
 
-def _validate_loss(loss: loss_config.LossConfig) -> None:
+def _validate_loss(loss: loss_config.LossConfig, net: str) -> None:
+  # FaceNet's nets end in a normalisation.
+  by_length = loss_config.AdaFace | loss_config.MagFace
+  if isinstance(loss, by_length) and not net.startswith("iresnet"):
+    raise ValueError(
+      f"model.name={net}: its embeddings all have length 1, and {loss.name}"
+      " reads image quality off their length: use an iresnet"
+    )
   if not isinstance(loss, loss_config.MagFace):
     return
   for name in ("norm", "margin"):

@@ -169,6 +169,7 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
       "goes with a loss over classes",
     ),
     ("--model.name nn1", "220"),
+    ("--config adaface.py --model.name nn4", "length 1"),
     ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
     ("--model.dtype float64 --head.storage bfloat16", "double precision"),
     ("--data.source folder", "data.path is empty"),

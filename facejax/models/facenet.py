@@ -62,7 +62,7 @@ _NN4_SMALL2 = {name: _NN2[name] for name in ("3a", "3b", "3c", "4a", "4e")} | {
 }
 
 # The paper reports that 5x5 convolutions can be left out "throughout" at
-# little loss; fewer, wider branches also compile in half the time.
+# little loss; fewer, wider branches also compile sooner.
 _SLIM = {
   "3a": _Block(48, (48, 64), None, "max", 16),
   "3b": _Block(64, (48, 96), None, "l2", 32),
