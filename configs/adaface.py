@@ -2,7 +2,9 @@
 
 Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022.
 
-  python -m facejax.train --config adaface.py                   not yet run
+  python -m facejax.train --config adaface.py
+    generated faces; 85.6 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config adaface.py:lfw               not yet run
   python -m facejax.train --config adaface.py:casia_r50         not yet run
   python -m facejax.train --config adaface.py:ms1mv3_r50        not yet run

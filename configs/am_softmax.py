@@ -2,7 +2,9 @@
 
 Wang et al., Additive Margin Softmax for Face Verification, 2018.
 
-  python -m facejax.train --config am_softmax.py                   not yet run
+  python -m facejax.train --config am_softmax.py
+    generated faces; 89.0 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config am_softmax.py:lfw               not yet run
   python -m facejax.train --config am_softmax.py:casia_r50         not yet run
   python -m facejax.train --config am_softmax.py:ms1mv3_r50        not yet run

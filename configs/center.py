@@ -3,7 +3,9 @@
 Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition,
 2016.
 
-  python -m facejax.train --config center.py                   not yet run
+  python -m facejax.train --config center.py
+    generated faces; 91.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config center.py:lfw               not yet run
   python -m facejax.train --config center.py:casia_r50         not yet run
   python -m facejax.train --config center.py:ms1mv3_r50        not yet run

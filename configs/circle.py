@@ -3,7 +3,9 @@
 Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 2020.
 
-  python -m facejax.train --config circle.py                   not yet run
+  python -m facejax.train --config circle.py
+    generated faces; 84.0 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config circle.py:lfw               not yet run
   python -m facejax.train --config circle.py:casia_r50         not yet run
   python -m facejax.train --config circle.py:ms1mv3_r50        not yet run

@@ -2,7 +2,9 @@
 
 Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019.
 
-  python -m facejax.train --config combined.py                   not yet run
+  python -m facejax.train --config combined.py
+    generated faces; 88.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config combined.py:lfw               not yet run
   python -m facejax.train --config combined.py:casia_r50         not yet run
   python -m facejax.train --config combined.py:ms1mv3_r50        not yet run

@@ -3,7 +3,9 @@
 Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep Face
 Recognition, 2020.
 
-  python -m facejax.train --config curricularface.py                   not yet run
+  python -m facejax.train --config curricularface.py
+    generated faces; 89.9 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config curricularface.py:lfw               not yet run
   python -m facejax.train --config curricularface.py:casia_r50         not yet run
   python -m facejax.train --config curricularface.py:ms1mv3_r50        not yet run

@@ -2,7 +2,9 @@
 
 Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition, 2022.
 
-  python -m facejax.train --config elasticface.py                   not yet run
+  python -m facejax.train --config elasticface.py
+    generated faces; 85.4 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config elasticface.py:lfw               not yet run
   python -m facejax.train --config elasticface.py:casia_r50         not yet run
   python -m facejax.train --config elasticface.py:ms1mv3_r50        not yet run

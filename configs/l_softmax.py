@@ -2,7 +2,9 @@
 
 Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, 2016.
 
-  python -m facejax.train --config l_softmax.py                   not yet run
+  python -m facejax.train --config l_softmax.py
+    generated faces; 90.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config l_softmax.py:lfw               not yet run
   python -m facejax.train --config l_softmax.py:casia_r50         not yet run
   python -m facejax.train --config l_softmax.py:ms1mv3_r50        not yet run

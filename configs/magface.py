@@ -3,7 +3,9 @@
 Meng et al., MagFace: A Universal Representation for Face Recognition and Quality
 Assessment, 2021.
 
-  python -m facejax.train --config magface.py                   not yet run
+  python -m facejax.train --config magface.py
+    generated faces; 87.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config magface.py:lfw               not yet run
   python -m facejax.train --config magface.py:casia_r50         not yet run
   python -m facejax.train --config magface.py:ms1mv3_r50        not yet run

@@ -2,7 +2,9 @@
 
 Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, 2017.
 
-  python -m facejax.train --config modified_softmax.py                   not yet run
+  python -m facejax.train --config modified_softmax.py
+    generated faces; 88.8 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config modified_softmax.py:lfw               not yet run
   python -m facejax.train --config modified_softmax.py:casia_r50         not yet run
   python -m facejax.train --config modified_softmax.py:ms1mv3_r50        not yet run

@@ -3,7 +3,9 @@
 Taigman et al., DeepFace: Closing the Gap to Human-Level Performance in Face
 Verification, 2014.
 
-  python -m facejax.train --config softmax.py                   not yet run
+  python -m facejax.train --config softmax.py
+    generated faces; 91.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config softmax.py:lfw               not yet run
   python -m facejax.train --config softmax.py:casia_r50         not yet run
   python -m facejax.train --config softmax.py:ms1mv3_r50        not yet run

@@ -2,7 +2,9 @@
 
 Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, 2017.
 
-  python -m facejax.train --config sphereface.py                   not yet run
+  python -m facejax.train --config sphereface.py
+    generated faces; 90.6 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config sphereface.py:lfw               not yet run
   python -m facejax.train --config sphereface.py:casia_r50         not yet run
   python -m facejax.train --config sphereface.py:ms1mv3_r50        not yet run

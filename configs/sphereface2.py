@@ -3,7 +3,9 @@
 Wen et al., SphereFace2: Binary Classification is All You Need for Deep Face
 Recognition, 2022.
 
-  python -m facejax.train --config sphereface2.py                   not yet run
+  python -m facejax.train --config sphereface2.py
+    generated faces; 86.9 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config sphereface2.py:lfw               not yet run
   python -m facejax.train --config sphereface2.py:casia_r50         not yet run
   python -m facejax.train --config sphereface2.py:ms1mv3_r50        not yet run

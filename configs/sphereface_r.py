@@ -2,7 +2,9 @@
 
 Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition, 2022.
 
-  python -m facejax.train --config sphereface_r.py                   not yet run
+  python -m facejax.train --config sphereface_r.py
+    generated faces; 88.7 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config sphereface_r.py:lfw               not yet run
   python -m facejax.train --config sphereface_r.py:casia_r50         not yet run
   python -m facejax.train --config sphereface_r.py:ms1mv3_r50        not yet run

@@ -3,7 +3,9 @@
 Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy
 Web Faces, 2020.
 
-  python -m facejax.train --config subcenter_arcface.py                   not yet run
+  python -m facejax.train --config subcenter_arcface.py
+    generated faces; 81.5 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config subcenter_arcface.py:lfw               not yet run
   python -m facejax.train --config subcenter_arcface.py:casia_r50         not yet run
   python -m facejax.train --config subcenter_arcface.py:ms1mv3_r50        not yet run

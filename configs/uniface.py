@@ -2,7 +2,9 @@
 
 Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition, 2023.
 
-  python -m facejax.train --config uniface.py                   not yet run
+  python -m facejax.train --config uniface.py
+    generated faces; 86.2 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config uniface.py:lfw               not yet run
   python -m facejax.train --config uniface.py:casia_r50         not yet run
   python -m facejax.train --config uniface.py:ms1mv3_r50        not yet run
