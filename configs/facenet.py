@@ -1,11 +1,16 @@
-"""FaceNet: triplets mined in each batch, AdaGrad, the paper's nets.
+"""FaceNet: triplets mined in each batch, the paper's optimizer and nets.
 
 Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering,
 2015. Batches of 45 people x 40 images, margin 0.2 on squared distances, for each
-pair of one person the nearest negative that is farther than the pair.
+pair of one person the nearest negative that is farther than the pair; AdaGrad.
+default and lfw have a small net, SGD with momentum and 32 people x 4 images.
 
-  python -m facejax.train --config facenet.py                 not yet run
-  python -m facejax.train --config facenet.py:lfw             not yet run
+  python -m facejax.train --config facenet.py
+    generated faces; two cores of an AMD EPYC, 276 s beside other work: 89.5 % and
+    VAL@FAR=1e-3 20.5 % on 4,000 pairs of unseen people
+  FACEJAX_DATA=... python -m facejax.train --config facenet.py:lfw
+    LFW View 1; the same cores, 13 min beside other work: 84.3 % on pairsDevTest,
+    84.2 % at the threshold of pairsDevTrain
   python -m facejax.train --config facenet.py:nn1             not yet run
   python -m facejax.train --config facenet.py:nn2             not yet run
   python -m facejax.train --config facenet.py:nns             not yet run

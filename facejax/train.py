@@ -72,11 +72,7 @@ class _Run(NamedTuple):
 def _build(config: config_lib.Config) -> _Run:
   """Everything that a run needs; reads and compiles nothing large yet."""
   workdir.check(pathlib.Path(config.workdir), config)
-  if config.init_from and not os.path.isdir(f"{config.init_from}/checkpoints"):
-    raise FileNotFoundError(
-      f"init_from={config.init_from!r} is not the folder of a run: it has no"
-      " checkpoints/"
-    )
+  _check_init_from(config)
   images = assemble.training_images(config)
   data = trainer.Data(
     images,
@@ -90,6 +86,18 @@ def _build(config: config_lib.Config) -> _Run:
     total_steps=steps,
   )
   return _Run(program, data, steps)
+
+
+def _check_init_from(config: config_lib.Config) -> None:
+  """Refuses a folder without a net, unless this run has begun already."""
+  begun = os.path.isdir(f"{config.workdir}/checkpoints")
+  if not config.init_from or begun:
+    return
+  if not os.path.isdir(f"{config.init_from}/checkpoints"):
+    raise FileNotFoundError(
+      f"init_from={config.init_from!r} is not the folder of a run: it has no"
+      " checkpoints/. Train it first, or name another with --init-from"
+    )
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
