@@ -127,6 +127,8 @@ def test_centres_move_as_in_the_paper(shape):
 
 def arguments(recipe):
   more = []
+  if recipe == "cosface.py":
+    more = ["--center.weight", 0.003]
   if recipe == "facenet.py":
     more = [
       "--data.identities-per-batch", 4, "--optim.ema", 0.5,
@@ -153,7 +155,7 @@ def advance(program, state, steps):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "recipe",
-  ["sphereface.py", "adaface.py", "sphereface2.py", "center.py", "facenet.py"],
+  ["sphereface.py", "adaface.py", "sphereface2.py", "cosface.py", "facenet.py"],
 )
 def test_what_a_loss_carries_survives_a_restart(recipe, tmp_path):
   program = test_train.build(arguments(recipe))
@@ -183,6 +185,8 @@ def test_what_a_loss_carries_survives_a_restart(recipe, tmp_path):
   if recipe == "sphereface.py":
     assert float(whole.loss.stats["step"]) == 4
     assert metrics["lambda"] == pytest.approx(1000 / (1 + 0.12 * 4))
+  if recipe == "cosface.py":
+    assert np.asarray(whole.loss.centers).any()
   if recipe == "adaface.py":
     assert 0 < float(whole.loss.stats["mean"]) < 20
 
