@@ -8,14 +8,14 @@ back to their devices in one exchange.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from facejax import typing
 from facejax.head import blocks
-from facejax.losses import anchors, geometry
+from facejax.losses import anchors, choices, geometry
 from facejax.losses import mining as mining_lib
 from facejax.losses import triplet as triplet_lib
 
@@ -116,7 +116,7 @@ def triplet(
       random rule has no key.
   """
   triplet_lib.check_rule(mining, key)
-  anchors.check_choice("distance", distance, get_args(anchors.Distance))
+  choices.check("distance", distance, anchors.Distance)
   plan = _Plan(
     mining=mining,
     margin=margin,

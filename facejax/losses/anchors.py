@@ -5,15 +5,16 @@ one identity, and what they return. Embeddings are scaled to unit length in
 here; a zero vector has the cosine 0 with everything.
 """
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.losses import geometry
+from facejax.losses import choices, geometry
 
 Distance: TypeAlias = Literal["squared", "euclidean", "angle"]
+Over: TypeAlias = Literal["all", "active"]
 
 
 class AnchorLoss(NamedTuple):
@@ -32,9 +33,7 @@ class AnchorLoss(NamedTuple):
   active: typing.Array
 
 
-def mean(
-  values: AnchorLoss, *, over: Literal["all", "active"] = "all"
-) -> typing.Array:
+def mean(values: AnchorLoss, *, over: Over = "all") -> typing.Array:
   """The mean over all terms of a batch, [], or 0 if there are none.
 
   Args:
@@ -49,7 +48,7 @@ def mean(
   >>> float(mean(AnchorLoss(jnp.array([3.0, 0.0]), *two)))
   1.5
   """
-  check_choice("over", over, ("all", "active"))
+  choices.check("over", over, Over)
   terms = values.terms if over == "all" else values.active
   # Added up as floats: there are batch^3 triplets, more than an int32 holds.
   total = terms.astype(values.loss.dtype).sum()
@@ -98,7 +97,7 @@ def distance(cosine: typing.Array, *, kind: Distance) -> typing.Array:
   >>> float(distance(jnp.array(-1.0), kind="euclidean"))
   2.0
   """
-  check_choice("distance", kind, get_args(Distance))
+  choices.check("distance", kind, Distance)
   if kind == "squared":
     return jnp.maximum(2 - 2 * cosine, 0)
   # Equal vectors of 1024 dimensions come out up to 8 eps off.
@@ -139,9 +138,3 @@ def pairs(labels: typing.ArrayLike) -> tuple[typing.Array, typing.Array]:
   labels = jnp.asarray(labels)
   same = labels[:, None] == labels[None, :]
   return same & ~jnp.eye(len(labels), dtype=bool), ~same
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-  """Raises ValueError, listing the choices, if the value is not one."""
-  if value not in choices:
-    raise ValueError(f"{name}={value!r}: choose one of {choices}")

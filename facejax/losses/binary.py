@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.losses import angles, margins
+from facejax.losses import angles, choices, margins
 
 Kind: TypeAlias = Literal["C", "A", "M"]
 
@@ -62,7 +62,7 @@ def sphereface2(
   >>> round(float(sphereface2(0.0, bias=0.0, margin=0.4, scale=40.0)), 6)
   -1.15
   """
-  margins.check_choice("kind", kind, Kind)
+  choices.check("kind", kind, Kind)
   cosine = angles.as_float(cosine)
   if kind == "C":
     lifted = _lift_safely(cosine, power) - margin
@@ -110,7 +110,7 @@ def sphereface2_negative(
   1.75
   """
   del target_cosine
-  margins.check_choice("kind", kind, Kind)
+  choices.check("kind", kind, Kind)
   cosine = angles.as_float(cosine)
   lifted = _lift_safely(cosine, power) + (margin if kind == "C" else 0.0)
   return margins.with_gradient(lifted, cosine, gradient) + bias / scale
@@ -149,7 +149,7 @@ def sphereface2_bias(
   >>> round(sphereface2_bias(6, scale=40.0, margin=0.4), 6)
   13.866469
   """
-  margins.check_choice("kind", kind, Kind)
+  choices.check("kind", kind, Kind)
   if num_classes < 2 or not 0 < alpha < 1:
     raise ValueError(
       f"num_classes={num_classes}, alpha={alpha}: needs 2 classes or more and"

@@ -4,13 +4,13 @@ The centres are state, not parameters: no optimizer and no weight decay moves
 them, `update_centers` does.
 """
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.losses import anchors
+from facejax.losses import choices
 
 Rule: TypeAlias = Literal["paper", "facenet"]
 
@@ -104,7 +104,7 @@ def update_centers(
   >>> update_centers(jnp.zeros((2, 1)), x, jnp.array([1, 1])).ravel().tolist()
   [0.0, 1.5]
   """
-  anchors.check_choice("rule", rule, get_args(Rule))
+  choices.check("rule", rule, Rule)
   centers, x, labels = map(jnp.asarray, (centers, embeddings, labels))
   centers, x = jax.lax.stop_gradient((centers, x))
   dtype = jnp.promote_types(centers.dtype, jnp.float32)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.losses import angles, margins
+from facejax.losses import angles, choices
 
 Order: TypeAlias = Literal["code", "rank"]
 
@@ -65,7 +65,7 @@ def elastic_order(
   >>> [round(float(m), 1) for m in elastic_order(drawn, cosine, mode="rank")]
   [0.3, 0.2, 0.1]
   """
-  margins.check_choice("mode", mode, Order)
+  choices.check("mode", mode, Order)
   ascending = jnp.sort(angles.as_float(margins_drawn))
   nearest_first = jnp.argsort(-jax.lax.stop_gradient(target_cosine))
   which = nearest_first if mode == "code" else jnp.argsort(nearest_first)

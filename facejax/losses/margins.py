@@ -6,13 +6,13 @@ all others. The classification head applies it once to a vector of the batch's
 size and never looks inside.
 """
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from facejax import typing
-from facejax.losses import angles
+from facejax.losses import angles, choices
 
 Gradient: TypeAlias = Literal["exact", "detached"]
 Guard: TypeAlias = Literal["fallback", "easy", "none", "clip"]
@@ -101,7 +101,7 @@ def arcface(
   >>> round(float(arcface(0.5, margin=0.5)), 6)
   0.023597
   """
-  check_choice("guard", guard, Guard)
+  choices.check("guard", guard, Guard)
   cosine = angles.as_float(target_cosine)
   # One unit in the last place inside the interval, so that sin theta > 0 and
   # its derivative -c / sin theta is finite; the clip stops the gradient at
@@ -171,7 +171,7 @@ def with_gradient(
   Raises:
     ValueError: if gradient is neither "exact" nor "detached".
   """
-  check_choice("gradient", gradient, Gradient)
+  choices.check("gradient", gradient, Gradient)
   return detach(phi, cosine) if gradient == "detached" else phi
 
 
@@ -182,9 +182,3 @@ def detach(phi: typing.Array, cosine: typing.Array) -> typing.Array:
   1.0
   """
   return cosine + jax.lax.stop_gradient(phi - cosine)
-
-
-def check_choice(name: str, value: str, choices) -> None:
-  """Raises ValueError unless value is one of a Literal's."""
-  if value not in get_args(choices):
-    raise ValueError(f"{name}={value!r}: choose one of {get_args(choices)}")

@@ -6,14 +6,14 @@ with arrays of up to batch^3 elements: the specification of `mining`, which
 goes without them.
 """
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from facejax import mixing, typing
-from facejax.losses import anchors
+from facejax.losses import anchors, choices
 
 Mining: TypeAlias = Literal[
   "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow", "random"
@@ -240,6 +240,6 @@ def shuffled(
 
 def check_rule(mining: Mining, key: typing.PRNGKey | None) -> None:
   """Raises ValueError if there is no such rule, or no key for the random."""
-  anchors.check_choice("mining", mining, get_args(Mining))
+  choices.check("mining", mining, Mining)
   if mining == "random" and key is None:
     raise ValueError("mining='random' draws negatives: pass a `key`")
