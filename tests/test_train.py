@@ -189,9 +189,9 @@ def double_precision():
 def test_results_do_not_depend_on_the_devices(
   tmp_path, environment, double_precision
 ):
-  # In double precision, at the recipe's own learning rate. In float32 an
-  # activation within rounding of PReLU's kink falls on the other side of it on
-  # other devices, and from then on the runs part.
+  # In double precision, at the recipe's own learning rate. In float32 the
+  # gradient of one kernel jumps at some step, as where an activation within
+  # rounding of PReLU's kink falls on its other side; from then on runs part.
   arguments = [
     *SMALL, "--steps", 20, "--data.num-identities", 1183,
     "--model.dtype", "float64",
