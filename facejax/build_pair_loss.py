@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from facejax import goal as goal_lib
 from facejax import loss_step, pair_loss_config, typing
@@ -61,5 +62,5 @@ def _pairwise(
 ) -> tuple[typing.Array, goal_lib.Numbers]:
   del key
   found = values(embeddings, labels)
-  share = found.active.sum() / jax.numpy.maximum(found.terms.sum(), 1)
+  share = found.active.sum() / jnp.maximum(found.terms.sum(), 1)
   return anchors.mean(found), {"active_share": share}

@@ -22,13 +22,11 @@ class Batch(NamedTuple):
     embeddings: [batch, dim], not normalised.
     target_cosine: [batch], cos theta_y without margin; no gradient. None
       unless `Goal.needs_target`.
-    step: int32, updates done before this one.
     key: of this step.
   """
 
   embeddings: typing.Array
   target_cosine: typing.Array | None
-  step: typing.Array
   key: typing.PRNGKey
 
 
@@ -144,7 +142,7 @@ def chance_loss(goal: Goal, *, num_classes: int) -> float:
   prepared = Prepared(objective_lib.Parameters())
   if goal.prepare is not None:
     state = init(goal, tx=optax.identity(), dtype=jnp.float32)
-    batch = Batch(units, nothing, jnp.zeros((), jnp.int32), jax.random.key(0))
+    batch = Batch(units, nothing, jax.random.key(0))
     prepared = goal.prepare(state.weights, state.stats, batch)
   _, lengths = dataclasses.replace(objective, bias=False).queries(units)
   other = objective.others(

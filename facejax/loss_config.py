@@ -8,8 +8,7 @@ import dataclasses
 from typing import ClassVar, Literal, TypeAlias
 
 from facejax import pair_loss_config
-
-Gradient: TypeAlias = Literal["exact", "detached"]
+from facejax.losses import binary, margins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +56,9 @@ class ArcFace:
   """s, the length that embeddings are given."""
   margin: float = 0.5
   """m, an angle in radians."""
-  guard: Literal["fallback", "easy", "none", "clip"] = "fallback"
+  guard: margins.Guard = "fallback"
   """What is done where theta + m exceeds pi."""
-  gradient: Gradient = "exact"
+  gradient: margins.Gradient = "exact"
   """detached: the same value with the gradient of the plain cosine."""
   centers: int = 1
   """Sub-centres a class; the nearest one counts (3 in sub-center ArcFace)."""
@@ -81,7 +80,7 @@ class Combined:
   """Added to the angle, radians."""
   m3: float = 0.2
   """Subtracted from the cosine."""
-  gradient: Gradient = "exact"
+  gradient: margins.Gradient = "exact"
   """detached: the same value with the gradient of the plain cosine."""
 
 
@@ -133,7 +132,7 @@ class SphereFaceR:
   """m, the factor of the angle."""
   weight: float = 50 / 60
   """Factor of the whole loss."""
-  gradient: Gradient = "detached"
+  gradient: margins.Gradient = "detached"
   """detached: the same value with the gradient of the plain cosine, as
   published."""
 
@@ -143,7 +142,7 @@ class SphereFace2:
   """SphereFace2: one-vs-all, a binary loss for every class."""
 
   name: ClassVar[str] = "sphereface2"
-  kind: Literal["C", "A", "M"] = "C"
+  kind: binary.Kind = "C"
   """Where the margin acts: on the cosine, added to the angle, or as a factor
   of it."""
   scale: float = 40.0
@@ -190,7 +189,7 @@ class MagFace:
   """u_m: the margin at norm u_a, radians."""
   weight: float = 35.0
   """lambda_g, of the term that rewards large norms."""
-  guard: Literal["fallback", "easy", "none", "clip"] = "easy"
+  guard: margins.Guard = "easy"
   """What is done where theta + m exceeds pi."""
 
 

@@ -166,7 +166,7 @@ def _prepare(
         state.prototypes, jax.lax.stop_gradient(embeddings), labels
       )
     batch = goal_lib.Batch(
-      embeddings, cosine, state.step, jax.random.fold_in(key, state.step)
+      embeddings, cosine, jax.random.fold_in(key, state.step)
     )
     prepared = goal.prepare(weights, state.loss.stats, batch)
   if prepared.penalty is not None:

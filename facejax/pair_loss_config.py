@@ -1,7 +1,9 @@
 """The typed configurations of the losses within a batch; see `loss_config`."""
 
 import dataclasses
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, TypeAlias
+
+from facejax.losses import anchors, triplet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,15 +13,13 @@ class Triplet:
   name: ClassVar[str] = "triplet"
   margin: float = 0.2
   """alpha, a difference of squared distances."""
-  mining: Literal[
-    "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow", "random"
-  ] = "semi_hard_hardest"
+  mining: triplet.Mining = "semi_hard_hardest"
   """Which triplets: all; hard: the farthest positive and nearest negative of
   each anchor; semi_hard: all whose negative is farther than the positive, by
   less than the margin; semi_hard_hardest: for each pair the nearest such
   (FaceNet); tensorflow: or the farthest one, if there is none; random: for
   each pair one that violates the margin."""
-  distance: Literal["squared", "euclidean", "angle"] = "squared"
+  distance: anchors.Distance = "squared"
   """What is compared."""
 
 

@@ -96,7 +96,6 @@ class Trainer:
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
-    self._sampler = data.sampler
 
   def train(
     self, state: train_state.TrainState, step_fn: Any
@@ -172,7 +171,7 @@ class Trainer:
       seed=self._config.seed,
       start_step=start_step,
       augment=assemble.augmentation(data),
-      sampler=self._sampler,
+      sampler=self._data.sampler,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=data.threads,

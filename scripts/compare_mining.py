@@ -18,9 +18,10 @@ from typing import get_args
 
 import train_all_losses
 
-from facejax import pair_loss_config, telemetry
+from facejax import telemetry
+from facejax.losses import triplet
 
-RULES = get_args(pair_loss_config.Triplet.__dataclass_fields__["mining"].type)
+RULES = get_args(triplet.Mining)
 # 32 x 32 pixels, 300 people with 8 images; batches of 16 people with 4.
 SIZE = (
   *("--data.num-identities", "300", "--data.images-per-identity", "8"),

@@ -69,7 +69,7 @@ def prepared(wanted, problem):
   out = jax.jit(
     lambda x, c: wanted.prepare(
       *goal.init(wanted, tx=optax.identity(), dtype=jnp.float32)[:3:2],
-      goal.Batch(x, c, jnp.int32(0), jax.random.key(5)),
+      goal.Batch(x, c, jax.random.key(5)),
     )
   )(problem.embeddings, np.linspace(-0.4, 0.9, len(problem.labels)))
   return problem._replace(parameters=jax.device_get(out.parameters))
