@@ -1,4 +1,4 @@
-"""Checks of what the verification metrics are given."""
+"""Checks of what the metrics are given."""
 
 import numpy as np
 import numpy.typing as npt
@@ -58,3 +58,80 @@ def folds(fold: npt.ArrayLike, same: np.ndarray) -> np.ndarray:
       "spread same and different pairs over the folds"
     )
   return fold
+
+
+def share(value: float, name: str) -> float:
+  """Returns a rate or share that lies in [0, 1].
+
+  Raises:
+    ValueError: if it does not, or is nan.
+  """
+  if not 0 <= value <= 1:
+    raise ValueError(f"{name} is {value}; a rate lies in [0, 1]")
+  return float(value)
+
+
+def allowed(rate: float, count: int) -> int:
+  """The largest number whose share of `count` is at most `rate`.
+
+  `int(rate * count)` would lose one to rounding: 0.29 * 100 lies below 29.
+  """
+  number = min(int(rate * count) + 1, count)
+  while number / count > rate:  # at most once or, after rounding, twice
+    number -= 1
+  return number
+
+
+def labels(values: npt.ArrayLike, count: int, name: str) -> np.ndarray:
+  """Returns the labels of `count` things, ints or strings, [count].
+
+  Raises:
+    ValueError: if their number differs, there is none, or one is a float.
+  """
+  values = np.asarray(values)
+  if values.shape != (count,) or not count:
+    raise ValueError(
+      f"{name} has shape {values.shape}; give one label for each of {count}"
+      + ("" if count else ", and at least one")
+    )
+  if values.dtype.kind == "f":
+    raise ValueError(f"{name} holds floats; labels are ints or strings")
+  return values
+
+
+def vectors(values: npt.ArrayLike, name: str) -> np.ndarray:
+  """Returns vectors [rows, dim], float32 of half or single, else float64.
+
+  Raises:
+    ValueError: if they have another rank, there is none, or one is not finite.
+  """
+  x = np.asarray(values)
+  half = x.dtype.itemsize == 2 and x.dtype.kind in "fV"  # V: bfloat16
+  x = x.astype(np.float32) if half else x
+  x = x if x.dtype == np.float32 else x.astype(np.float64)
+  if x.ndim != 2 or not x.size:
+    raise ValueError(f"{name} has shape {x.shape}; must be [rows, dim], not 0")
+  # nan and infinity both show in the least and the largest entry.
+  if not np.isfinite([x.min(), x.max()]).all():
+    row = int(np.argmin(np.isfinite(x).all(axis=1)))
+    raise ValueError(f"{name} holds a value that is not finite, in row {row}")
+  return x
+
+
+def units(values: npt.ArrayLike, name: str) -> np.ndarray:
+  """Returns `vectors` divided by their lengths, [rows, dim].
+
+  Raises:
+    ValueError: as `vectors`, and if one is a zero vector.
+  """
+  x = vectors(values, name)
+  # By the largest entry first: squares of 1e200 would be infinite.
+  largest = np.abs(x).max(axis=1, keepdims=True)
+  if not largest.all():
+    raise ValueError(
+      f"{name} holds a zero vector, row {int(np.argmin(largest))}: it has no "
+      "direction, so no cosine"
+    )
+  x = x / largest
+  x /= np.sqrt(np.einsum("rd,rd->r", x, x))[:, None]
+  return x

@@ -136,11 +136,8 @@ def _lacking_folds(same: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 def _largest_distance(different: np.ndarray, far: float) -> float:
   """The largest d that a share of at most `far` of different pairs lie within."""
-  count = different.size
-  allowed = min(int(far * count) + 1, count)
-  while allowed / count > far:  # at most once or, after rounding, twice
-    allowed -= 1
-  if allowed == count:
+  allowed = checks.allowed(far, different.size)
+  if allowed == different.size:
     return 4.0
   barred = np.partition(different, allowed)[allowed]
   return float(np.nextafter(barred, -np.inf))
