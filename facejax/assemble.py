@@ -6,15 +6,17 @@ import os
 from facejax import config as config_lib
 from facejax import presets
 from facejax.data import (
-  folder,
+  encoded,
+  formats,
   lfw,
   pairs,
   pipeline,
   sampling,
+  select,
   sources,
   synthetic,
-  transforms,
 )
+from facejax.data.augment import augment, policies
 
 # Identities from here on are never trained on.
 UNSEEN_IDENTITY = 1_000_000
@@ -29,7 +31,7 @@ def training_images(config: config_lib.Config) -> sources.Source:
     ValueError, FileNotFoundError: if there is nothing to train on.
   """
   data = config.data
-  _check_presence(data.path, data.identities, config.eval.pairs)
+  _check_presence(data.path, data.identities, data.exclude, config.eval.pairs)
   if data.source == "synthetic":
     source = synthetic.SyntheticFaces(
       num_identities=data.num_identities,
@@ -38,17 +40,39 @@ def training_images(config: config_lib.Config) -> sources.Source:
       image_size=data.image_size,
     )
   else:
-    source = folder.ImageFolder(
-      data.path,
-      image_size=data.image_size,
-      identities=lfw.read_identities(data.identities)
-      if data.identities
-      else None,
-      min_images=data.min_images,
-      crop=data.crop,
-      max_bad_share=data.max_bad_share,
+    source = encoded.Decoded(
+      _files(data), image_size=data.image_size, crop=data.crop
     )
   return sources.CachedSource(source) if data.cache else source
+
+
+def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
+  """The encoded images of all sets, without those that are not wanted."""
+
+  def chosen(file: str) -> list[str] | None:
+    return lfw.read_identities(file) if file else None
+
+  places = [(data.source, data.path)]
+  places += [tuple(place.split(":", 1)) for place in data.join]
+  opened = [
+    formats.open_images(
+      path,
+      form,
+      split=data.split,
+      only=chosen(data.identities) if k == 0 else None,
+      without=chosen(data.exclude) or (),
+      min_images=data.min_images,
+      max_bad_share=data.max_bad_share,
+    )
+    for k, (form, path) in enumerate(places)
+  ]
+  files = opened[0] if len(opened) == 1 else select.Joined(opened)
+  if files.num_classes < 2:
+    raise ValueError(
+      f"{data.path!r} has {files.num_classes} identities with"
+      f" {data.min_images} or more images; a classifier needs at least two"
+    )
+  return files
 
 
 def verification_pairs(
@@ -58,7 +82,7 @@ def verification_pairs(
   data, evaluation = config.data, config.eval
   if evaluation.pairs:
     read = functools.partial(
-      pairs.lfw_pairs,
+      pairs.open_pairs,
       root=evaluation.path or data.path,
       image_size=data.image_size,
       crop=data.crop,
@@ -103,17 +127,9 @@ def sampler(
   )
 
 
-def augmentation(data: config_lib.DataConfig) -> transforms.Augment:
+def augmentation(config: config_lib.Config) -> augment.Augment:
   """The random changes that every training image goes through."""
-  return transforms.Augment(
-    flip=data.flip,
-    shift=data.shift,
-    zoom=data.zoom,
-    rotate=data.rotate,
-    brightness=data.brightness,
-    contrast=data.contrast,
-    erase=data.erase,
-  )
+  return policies.combined(config.data.policy, config.augment)
 
 
 def total_steps(config: config_lib.Config, num_images: int) -> int:

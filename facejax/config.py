@@ -10,19 +10,33 @@ from typing import Literal
 import tyro
 
 from facejax import loss_config
+from facejax.data.augment import augment as augment_lib
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
   """Training images and how they are varied."""
 
-  source: Literal["synthetic", "folder"] = "synthetic"
-  """synthetic: generated faces; folder: PATH/identity/image.jpg."""
+  source: Literal[
+    "synthetic", "folder", "record_io", "array_record", "tfds"
+  ] = "synthetic"
+  """synthetic: generated faces; folder: PATH/identity/image.jpg; record_io:
+  InsightFace's train.rec and train.idx; array_record: what
+  facejax.data.convert writes; tfds: a data set of TensorFlow Datasets. With
+  --data.path alone, what lies there decides."""
   path: str = ""
-  """Folder of identity folders (source folder only)."""
+  """Folder of the training images."""
+  split: str = "train"
+  """Split of a data set of TFDS, such as train[:90%%]."""
+  join: tuple[str, ...] = ()
+  """Further sets as SOURCE:PATH. Their people count as others, even under the
+  same name."""
   identities: str = ""
-  """File that picks identities of the folder: one name a line, or an LFW
-  people file. Empty takes all."""
+  """File that picks identities: one name a line, or an LFW people file. Empty
+  takes all."""
+  exclude: str = ""
+  """File of the same kind that leaves identities out, such as the people of a
+  test set."""
   min_images: int = 1
   """Identities with fewer images are left out."""
   image_size: tuple[int, int] = (112, 112)
@@ -33,20 +47,9 @@ class DataConfig:
   """Identities of the synthetic set."""
   images_per_identity: int = 20
   """Images of each identity of the synthetic set."""
-  flip: bool = True
-  """Mirror every other image at random."""
-  shift: int = 0
-  """Random shift by up to this many pixels, up, down, left and right."""
-  zoom: float = 0.0
-  """Random zoom by a factor between 1 - zoom and 1 + zoom."""
-  rotate: float = 0.0
-  """Random rotation by up to this many degrees."""
-  brightness: float = 0.0
-  """Random brightness, as a share of the full range."""
-  contrast: float = 0.0
-  """Random contrast factor between 1 - contrast and 1 + contrast."""
-  erase: float = 0.0
-  """Probability of a random grey rectangle over the image."""
+  policy: Literal["none", "light", "adaface", "insightface"] = "none"
+  """Named set of random changes; fields of augment win where they differ from
+  their defaults. No set mirrors: that is augment.flip."""
   identities_per_batch: int = 0
   """Identities of which each batch holds several images, for losses within a
   batch; 0 shuffles all images."""
@@ -61,6 +64,9 @@ class DataConfig:
   """Threads that read and decode."""
   workers: int = 0
   """Processes that read and decode; 0 uses threads alone."""
+  on_error: Literal["skip", "raise"] = "skip"
+  """An image that cannot be read: skip takes another of the same identity and
+  counts it, raise stops the run."""
   max_bad_share: float = 0.01
   """The run stops when more than this share of the images is unreadable."""
 
@@ -242,6 +248,7 @@ class Config:
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()
+  augment: augment_lib.Augment = augment_lib.Augment(flip=True)  # noqa: RUF009, frozen
   model: ModelConfig = ModelConfig()
   loss: tyro.conf.AvoidSubcommands[loss_config.LossConfig] = (
     loss_config.CosFace()  # noqa: RUF009, frozen

@@ -9,6 +9,7 @@ import dataclasses
 import os
 
 from facejax import config
+from facejax.data.augment import augment
 
 # Few people and a small net: published scales and margins are too hard a start.
 SMALL = ("default", "lfw")
@@ -71,9 +72,9 @@ def _default() -> config.Config:
       image_size=(48, 48),
       num_identities=500,
       images_per_identity=25,
-      shift=2,
       cache=True,
     ),
+    augment=augment.Augment(flip=True, shift=2),
     model=config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
     eval=config.EvalConfig(num_pairs=2000, every=100),
@@ -93,13 +94,16 @@ def _lfw() -> config.Config:
       min_images=2,
       image_size=(48, 48),
       crop=100 / 112,
+      cache=True,
+    ),
+    augment=augment.Augment(
+      flip=True,
       shift=3,
       zoom=0.1,
       rotate=8,
       brightness=0.1,
       contrast=0.2,
       erase=0.3,
-      cache=True,
     ),
     model=config.ModelConfig(
       name="iresnet10_slim", embedding_dim=256, dropout=0.2

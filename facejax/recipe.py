@@ -16,6 +16,7 @@ import tyro
 
 from facejax import config as config_lib
 from facejax import validation
+from facejax.data import formats
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -91,8 +92,10 @@ def _reconcile(command: Command, recipe: config_lib.Config) -> Command:
   elif command.epochs != recipe.epochs and command.steps == recipe.steps:
     command = dataclasses.replace(command, steps=None)
   if command.data.path and not recipe.data.path:
-    folder = dataclasses.replace(command.data, source="folder")
-    command = dataclasses.replace(command, data=folder)
+    if command.data.source == recipe.data.source:
+      source = formats.guess(command.data.path)
+      data = dataclasses.replace(command.data, source=source)
+      command = dataclasses.replace(command, data=data)
     if command.workdir == recipe.workdir:
       # Not the folder of the run on generated faces.
       name = f"{recipe.name}-{pathlib.Path(command.data.path).name}"

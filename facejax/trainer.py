@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import zlib
 from collections.abc import Generator
 from typing import Any
 
@@ -56,6 +57,7 @@ class Data:
     return {
       "num_images": len(self.images),
       "num_classes": self.images.num_classes,
+      "labels_crc32": zlib.crc32(np.ascontiguousarray(self.images.labels)),
     }
 
 
@@ -170,8 +172,9 @@ class Trainer:
       batch_size=self._config.batch_size,
       seed=self._config.seed,
       start_step=start_step,
-      augment=assemble.augmentation(data),
+      augment=assemble.augmentation(self._config),
       sampler=self._data.sampler,
+      on_error=data.on_error,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=data.threads,

@@ -2,6 +2,7 @@
 
 from facejax import config as config_lib
 from facejax import loss_config, pair_loss_config
+from facejax.data import formats
 from facejax.models import functional
 
 # Field -> (lowest, highest, whether the bounds themselves are excluded).
@@ -16,12 +17,6 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "data.crop": (0, 1, "(]"),
   "data.num_identities": (2, _INF, "[)"),
   "data.images_per_identity": (2, _INF, "[)"),
-  "data.shift": (0, _INF, "[)"),
-  "data.zoom": (0, 1, "[)"),
-  "data.rotate": (0, 180, "[]"),
-  "data.brightness": (0, 1, "[]"),
-  "data.contrast": (0, 1, "[]"),
-  "data.erase": (0, 1, "[]"),
   "data.identities_per_batch": (0, _INF, "[)"),
   "data.images_of_identity": (0, _INF, "[)"),
   "data.random_negatives": (0, _INF, "[)"),
@@ -138,11 +133,7 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"data.image_size={config.data.image_size}: {error}"
     ) from None
-  if config.data.source == "folder" and not config.data.path:
-    raise ValueError(
-      "data.path is empty: data.source=folder needs the folder that holds one"
-      " folder of images for each identity"
-    )
+  _validate_data(config.data)
   marks = config.optim.milestones
   inside = all(config.optim.warmup < mark < 1 for mark in marks)
   if config.optim.schedule == "step" and not (
@@ -156,6 +147,25 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
       " the pairs to which the threshold is applied"
+    )
+
+
+def _validate_data(data: config_lib.DataConfig) -> None:
+  if data.source != "synthetic" and not data.path:
+    raise ValueError(
+      f"data.path is empty: data.source={data.source} needs the place of the"
+      " images"
+    )
+  for place in data.join:
+    form, _, path = place.partition(":")
+    if form not in formats.FORMATS or not path:
+      raise ValueError(
+        f"data.join={place!r}: give SOURCE:PATH, where SOURCE is one of"
+        f" {', '.join(formats.FORMATS)}"
+      )
+  if data.source == "synthetic" and (data.join or data.exclude):
+    raise ValueError(
+      "data.join and data.exclude go with images in files: give data.path"
     )
 
 

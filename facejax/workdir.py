@@ -2,6 +2,7 @@
 
 config.json   the resolved configuration (data, never code)
 env.json      versions, devices, command
+model.json    the card of the net: how images are to be given to it
 metrics.jsonl train.log tensorboard/ checkpoints/ report/
 """
 
@@ -21,8 +22,13 @@ import facejax
 from facejax import config as config_lib
 
 # May differ on resume: where things are, how often to look, on what devices.
-_FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.", "data.path")
-_FREE_DATA = ("data.threads", "data.workers", "data.cache", "data.identities")
+_FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
+# The images themselves are compared by their fingerprint.
+_FREE_DATA = (
+  *("data.source", "data.path", "data.split", "data.join"),
+  *("data.identities", "data.exclude", "data.on_error"),
+  *("data.threads", "data.workers", "data.cache"),
+)
 _PACKAGES = (
   "jax",
   "jaxlib",

@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from PIL import Image
 
-from facejax.data import folder, sources, synthetic
+from facejax.data import encoded, folder, sources, synthetic
 
 
 def sheet(source: sources.Source, identities: int, images: int) -> np.ndarray:
@@ -55,7 +55,8 @@ def main() -> None:
   args = parse()
   size = (args.size, args.size)
   if args.source == "folder":
-    source = folder.ImageFolder(args.path, image_size=size)
+    files = folder.ImageFolder(args.path)
+    source = encoded.Decoded(files, image_size=size)
   else:
     source = synthetic.SyntheticFaces(
       num_identities=args.identities,

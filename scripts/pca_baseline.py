@@ -26,7 +26,7 @@ import os
 import numpy as np
 
 from facejax import assemble, recipe
-from facejax.data import folder, lfw, pairs, sources
+from facejax.data import encoded, folder, lfw, pairs, sources
 from facejax.metrics import verification
 
 
@@ -88,7 +88,9 @@ def run_lfw(args: argparse.Namespace) -> None:
   def protocol(name: str) -> str:
     return os.path.join(args.path, "lfw_protocol", name)
 
-  everyone = folder.ImageFolder(root, image_size=(args.size, args.size))
+  everyone = encoded.Decoded(
+    folder.ImageFolder(root), image_size=(args.size, args.size)
+  )
   images = grey(everyone)
   owner = np.array(everyone.class_names)[everyone.labels]
 
@@ -97,7 +99,7 @@ def run_lfw(args: argparse.Namespace) -> None:
 
   def load(name: str) -> tuple[pairs.PairSet, np.ndarray]:
     size = (args.size, args.size)
-    test = pairs.lfw_pairs(protocol(name), root, image_size=size)
+    test = pairs.open_pairs(protocol(name), root=root, image_size=size)
     return test, grey(test.source)
 
   name = f"whitened PCA-{args.components}"

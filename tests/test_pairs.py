@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import folder, images, lfw, pairs
+from facejax.data import folder, images, lfw, pairs, select
 
 PEOPLE = ("Ann", "Bob", "Cyd")
 
@@ -141,7 +141,7 @@ def test_identity_lists_that_are_missing_or_empty(tmp_path):
 
 def test_pairs_find_their_images(tmp_path, faces):
   file = write(tmp_path / "view2.txt", VIEW_2)
-  found = pairs.lfw_pairs(file, faces, image_size=(6, 6))
+  found = pairs.open_pairs(file, root=faces, image_size=(6, 6))
   assert (found.name, len(found), len(found.source)) == ("view2", 4, 7)
   values = [
     [int(found.source[i][0, 0, 0]) for i in side]
@@ -159,12 +159,12 @@ def test_missing_and_damaged_images_stop(tmp_path, faces):
   file = write(tmp_path / "pairs.txt", VIEW_2)
   (faces / "Bob" / "Bob_0002.png").write_bytes(b"\x89PNG\r\n\x1a\n")
   with pytest.raises(images.BadImageError, match=r"Bob_0002\.png"):
-    pairs.lfw_pairs(file, faces, image_size=(6, 6))
+    pairs.open_pairs(file, root=faces, image_size=(6, 6))
   (faces / "Bob" / "Bob_0002.png").unlink()
   with pytest.raises(FileNotFoundError, match=r"line 5: .*Bob_0002\.jpg"):
-    pairs.lfw_pairs(file, faces, image_size=(6, 6))
+    pairs.open_pairs(file, root=faces, image_size=(6, 6))
   with pytest.raises(FileNotFoundError, match="no image folder"):
-    pairs.lfw_pairs(file, faces / "nowhere", image_size=(6, 6))
+    pairs.open_pairs(file, root=faces / "nowhere", image_size=(6, 6))
 
 
 def assert_sound(drawn, num_pairs):
@@ -235,12 +235,8 @@ def test_lfw_people_and_their_images(data_folder):
   assert (len(train), len(test)) == (4038, 1711)
   assert not {*train} & {*test}
   for min_images, people, count in ((1, 4038, 9525), (2, 1184, 6671)):
-    source = folder.ImageFolder(
-      data_folder / "lfw_112",
-      image_size=(32, 32),
-      identities=train,
-      min_images=min_images,
-    )
+    files = folder.ImageFolder(data_folder / "lfw_112", identities=train)
+    source = select.Subset(files, min_images=min_images)
     assert (source.num_classes, len(source)) == (people, count)
 
 
@@ -253,9 +249,9 @@ def test_lfw_people_and_their_images(data_folder):
   ],
 )
 def test_lfw_pairs_resolve_to_files(data_folder, name, size, fold):
-  found = pairs.lfw_pairs(
+  found = pairs.open_pairs(
     data_folder / "lfw_protocol" / f"{name}.txt",
-    data_folder / "lfw_112",
+    root=data_folder / "lfw_112",
     image_size=(112, 112),
   )
   assert (len(found), found.same.sum()) == (size, size // 2)

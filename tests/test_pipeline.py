@@ -7,7 +7,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from facejax.data import images, pipeline, transforms
+from facejax.data import images, pipeline
+from facejax.data.augment import augment as augment_lib
 
 
 class Tiny:
@@ -108,7 +109,7 @@ def test_processes_share_the_same_global_batch(count):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_the_stream(workers):
-  augment = transforms.Augment(shift=1, erase=0.5)
+  augment = augment_lib.Augment(shift=1, erase=0.5)
   options = {"augment": augment, "start_step": 3}
   expected = take(6, Tiny(10, bad=[3]), **options)
   assert_same(take(6, Tiny(10, bad=[3]), workers=workers, **options), expected)

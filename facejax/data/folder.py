@@ -1,15 +1,13 @@
 """Images in files: a list of them, or a folder of `identity/image.jpg`."""
 
 import collections
-import difflib
-import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from facejax.data import images
+from facejax.data import encoded, images, select
 
 logger = logging.getLogger("facejax.data")
 
@@ -19,7 +17,7 @@ _LAYOUT = "expected one folder per identity: ROOT/IDENTITY/IMAGE.jpg"
 
 
 class ImageFiles:
-  """Images in files, decoded when asked for; a `sources.Source`.
+  """Images in files, read when asked for; an `encoded.EncodedImages`.
 
   The names take one byte a character (16 bytes where Python would take 80), so
   that millions of files fit in memory and travel fast to worker processes.
@@ -29,27 +27,14 @@ class ImageFiles:
     self,
     root: str | os.PathLike[str],
     groups: Iterable[tuple[str, Sequence[str]]],
-    *,
-    image_size: tuple[int, int],
-    crop: float = 1.0,
   ):
     """Lists the files.
 
     Args:
       root: The folder that holds the folders of the identities.
       groups: For each identity its folder's name and the names of its files.
-      image_size: Height and width that the images are brought to.
-      crop: Share of the centre of each image that is kept, in (0, 1].
     """
-    if not 0.0 < crop <= 1.0:
-      raise ValueError(f"crop must lie in (0, 1], got {crop}")
-    if len(image_size) != 2 or min(image_size) < 1:
-      raise ValueError(
-        f"image_size must be (height, width) in pixels, got {image_size}"
-      )
     self.root = os.fspath(root)
-    self.image_size = (int(image_size[0]), int(image_size[1]))
-    self.crop = crop
     self._folders: list[str] = []
     blob, ends, counts = bytearray(), [], []
     for folder, files in groups:
@@ -83,9 +68,8 @@ class ImageFiles:
   def name(self, index: int) -> str:
     return images.printable("/".join(self._parts(index)))
 
-  def __getitem__(self, index: int) -> np.ndarray:
-    image = images.read(self.path(index))
-    return images.fit(image, image_size=self.image_size, crop=self.crop)
+  def encoded(self, index: int) -> bytes:
+    return encoded.read_file(self.path(index))
 
 
 class ImageFolder(ImageFiles):
@@ -105,42 +89,32 @@ class ImageFolder(ImageFiles):
     self,
     path: str | os.PathLike[str],
     *,
-    image_size: tuple[int, int],
     identities: Sequence[str] | None = None,
-    min_images: int = 1,
-    crop: float = 1.0,
     max_bad_share: float = 0.01,
   ):
     """Scans the folder.
 
     Args:
       path: The folder.
-      image_size: Height and width that the images are brought to.
-      identities: Only these; default all.
-      min_images: Identities with fewer usable images are left out.
-      crop: Share of the centre of each image that is kept, in (0, 1].
+      identities: Only these, which spares the scan of the others; default
+        all.
       max_bad_share: The largest share of damaged files that is accepted.
 
     Raises:
       FileNotFoundError: There is no such folder.
       ValueError: The layout is not as expected, an identity has no usable
-        image or does not exist, fewer than two identities are left, or too
-        many files are damaged.
+        image or does not exist, or too many files are damaged.
     """
     self.skipped = self.ignored = self._seen = 0
     self._bad: list[str] = []
     root = os.fspath(path)
     folders = self._identity_folders(root)
     if identities is not None:
-      folders = _select(folders, identities, root)
-    groups = self._groups(root, folders, min_images)
-    super().__init__(root, groups, image_size=image_size, crop=crop)
+      by_name = {images.printable(folder): folder for folder in folders}
+      chosen = select.listed(identities, by_name, where=root)
+      folders = [by_name[name] for name in chosen]
+    super().__init__(root, self._groups(root, folders))
     self._check_bad_share(max_bad_share)
-    if self.num_classes < 2:
-      raise ValueError(
-        f"{root!r} has {self.num_classes} identities with {min_images} or more"
-        f" images, of {len(folders)} in all; a classifier needs at least two"
-      )
 
   def _identity_folders(self, root: str) -> list[str]:
     if not os.path.exists(root):
@@ -167,12 +141,10 @@ class ImageFolder(ImageFiles):
     return sorted(folders)
 
   def _groups(
-    self, root: str, folders: Iterable[str], min_images: int
+    self, root: str, folders: Iterable[str]
   ) -> Iterator[tuple[str, list[str]]]:
     for folder in folders:
-      usable = self._usable_files(os.path.join(root, folder))
-      if len(usable) >= min_images:
-        yield folder, usable
+      yield folder, self._usable_files(os.path.join(root, folder))
 
   def _usable_files(self, folder: str) -> list[str]:
     """Returns the sorted names of the images in one identity's folder."""
@@ -234,22 +206,3 @@ def _no_image(
     f" {' and '.join(held) or 'nothing'}; {_LAYOUT}; remove the folder, or name"
     " the folder that holds the identities"
   )
-
-
-def _select(
-  folders: Sequence[str], identities: Sequence[str], root: str
-) -> list[str]:
-  """Returns the folders of the given identities, or explains what is missing."""
-  by_name = {images.printable(folder): folder for folder in folders}
-  wanted = {images.printable(identity) for identity in identities}
-  missing = sorted(wanted - by_name.keys())
-  if missing:
-    hints = []
-    for name in itertools.islice(missing, _NAMED_IN_ERROR):
-      close = difflib.get_close_matches(name, by_name, n=1)
-      hints.append(f"{name!r}" + (f" (is it {close[0]!r}?)" if close else ""))
-    raise ValueError(
-      f"{len(missing)} of {len(wanted)} listed identities have no folder in"
-      f" {root!r}: {', '.join(hints)}{', …' * (len(missing) > len(hints))}"
-    )
-  return sorted(by_name[name] for name in wanted)

@@ -90,28 +90,6 @@ def _complaint(head: bytes) -> str | None:
   return None if image_format(head) else "is not an image"
 
 
-def read(path: str) -> np.ndarray:
-  """Reads and decodes one file.
-
-  Args:
-    path: The file.
-
-  Returns:
-    uint8 RGB [height, width, 3].
-
-  Raises:
-    BadImageError: The file cannot be opened or decoded.
-  """
-  try:
-    with open(path, "rb") as file:
-      data = file.read()
-  except OSError as error:
-    raise BadImageError(
-      f"{path!r} cannot be opened: {error.strerror}"
-    ) from None
-  return decode(data, name=path)
-
-
 def decode(data: bytes, *, name: str) -> np.ndarray:
   """Decodes one image; grey becomes RGB, EXIF orientation is ignored.
 

@@ -185,47 +185,6 @@ def _looks_like_people(lines: Sequence[str]) -> bool:
   )
 
 
-class ImageFinder:
-  """Finds `NAME/NAME_0001.*` under a folder; looks at each person once."""
-
-  def __init__(
-    self, file: str | os.PathLike[str], root: str | os.PathLike[str]
-  ):
-    self._file = file
-    self._root = os.fspath(root)
-    if not os.path.isdir(self._root):
-      raise FileNotFoundError(f"there is no image folder {self._root!r}")
-    self._people: dict[str, dict[str, str]] = {}
-
-  def __call__(self, line: int, person: str, number: int) -> tuple[str, str]:
-    """Returns the names of the folder and of the file.
-
-    Raises:
-      FileNotFoundError: There is no such image; names the pair's line.
-    """
-    if person not in self._people:
-      self._people[person] = self._list(person)
-    stem = f"{person}_{number:04d}"
-    if stem not in self._people[person]:
-      path = os.path.join(self._root, person, stem)
-      raise FileNotFoundError(
-        f"{os.fspath(self._file)!r} line {line}: there is no image"
-        f" {path + '.jpg'!r}, nor one with another suffix"
-      )
-    return person, self._people[person][stem]
-
-  def _list(self, person: str) -> dict[str, str]:
-    try:
-      names = sorted(os.listdir(os.path.join(self._root, person)))
-    except (FileNotFoundError, NotADirectoryError):
-      return {}
-    return {
-      os.path.splitext(name)[0]: name
-      for name in names
-      if images.is_image_name(name)
-    }
-
-
 def _lines(file: str | os.PathLike[str]) -> list[tuple[int, str]]:
   """Returns the number and the text of each line that is not blank."""
   if not os.path.isfile(file):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facejax.data import folder, images, lfw, sources
+from facejax.data import encoded, images, listed, packs, protocols, sources
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,23 +33,25 @@ class PairSet:
     return len(self.same)
 
 
-def lfw_pairs(
-  file: str | os.PathLike[str],
-  root: str | os.PathLike[str],
+def open_pairs(
+  path: str | os.PathLike[str],
   *,
   image_size: tuple[int, int],
+  root: str | os.PathLike[str] = "",
   crop: float = 1.0,
+  protocol: protocols.Protocol | None = None,
   name: str | None = None,
 ) -> PairSet:
-  """Reads the pairs of an LFW protocol file and the images that occur in them.
+  """Opens verification pairs: a pack, or a list of pairs and its images.
 
   Every image is decoded once, because an evaluation set must be whole.
 
   Args:
-    file: `pairs.txt`, `pairsDevTrain.txt` or `pairsDevTest.txt`.
-    root: The folder with the images, `NAME/NAME_0001.jpg` or another suffix.
+    path: A pack (`packs`), or a list of pairs (`protocols`), by its content.
     image_size: Height and width that the images are brought to.
+    root: The folder of the images of a list; a pack has its own.
     crop: Share of the centre of each image that is kept, in (0, 1].
+    protocol: Whose list it is; None guesses.
     name: What reports call the set; default the file's name without suffix.
 
   Returns:
@@ -57,31 +59,29 @@ def lfw_pairs(
 
   Raises:
     FileNotFoundError: The file, the folder or an image does not exist.
-    ValueError: A line is malformed, or an image cannot be decoded.
+    ValueError: The pack is damaged or asks for code, a line is malformed, or
+      an image cannot be decoded.
   """
-  protocol = lfw.read_lfw_pairs(file)
-  finder = lfw.ImageFinder(file, root)
-  found = [
-    (finder(pair.line, *pair.first), finder(pair.line, *pair.second))
-    for pair in protocol
-  ]
-  people: dict[str, set[str]] = {}
-  for person, image in (place for pair in found for place in pair):
-    people.setdefault(person, set()).add(image)
-  groups = [(person, sorted(people[person])) for person in sorted(people)]
-  source = folder.ImageFiles(root, groups, image_size=image_size, crop=crop)
+  if packs.is_pack(path):
+    pairs = packs.read_pack(path)
+  elif os.path.exists(path) and not root:
+    raise ValueError(
+      f"{os.fspath(path)!r} is no pack; for a list of pairs name the folder of"
+      " its images"
+    )
+  else:
+    pairs = listed.listed_pairs(path, root, protocol)
+  source = encoded.Decoded(pairs.files, image_size=image_size, crop=crop)
   for index in range(len(source)):
-    images.read(source.path(index))
-  places = ((person, image) for person, files in groups for image in files)
-  index_of = {place: index for index, place in enumerate(places)}
-  stem = os.path.splitext(os.path.basename(os.fspath(file)))[0]
+    source[index]
+  stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]
   return PairSet(
     name=name or images.printable(stem),
     source=source,
-    first=np.asarray([index_of[first] for first, _ in found], np.int32),
-    second=np.asarray([index_of[second] for _, second in found], np.int32),
-    same=np.asarray([pair.same for pair in protocol], bool),
-    fold=np.asarray([pair.fold for pair in protocol], np.int32),
+    first=pairs.first,
+    second=pairs.second,
+    same=pairs.same,
+    fold=pairs.fold,
   )
 
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Generator
+from typing import Literal
 
 import grain
 import numpy as np
@@ -43,6 +44,7 @@ def batches(
   start_step: int = 0,
   augment: Augmentation | None = None,
   sampler: sampling.Sampler | None = None,
+  on_error: Literal["skip", "raise"] = "skip",
   process_index: int = 0,
   process_count: int = 1,
   threads: int = 1,
@@ -56,7 +58,7 @@ def batches(
   batch of process i % process_count at step s.
 
   An image that cannot be read is replaced by the next readable one, of the same
-  identity if there is one, and a warning names it once.
+  identity if there is one, and a warning names it once; or it ends the stream.
 
   Args:
     source: The images.
@@ -67,6 +69,8 @@ def batches(
       record's place in the stream.
     sampler: Chooses the images of each step, from the labels of `source` and
       with a seed of its own; None shuffles all images.
+    on_error: Whether an image that cannot be read is replaced (`skip`) or
+      ends the stream (`raise`).
     process_index: Which share of each batch to read.
     process_count: How many processes share a batch.
     threads: Threads that read ahead, a batch each; 0 reads when asked.
@@ -80,6 +84,7 @@ def batches(
 
   Raises:
     ValueError: An argument is out of range.
+    images.BadImageError: From the iterator, by `on_error`.
   """
   _check(source, batch_size, seed, start_step, process_index, process_count)
   if sampler is None:
@@ -88,7 +93,7 @@ def batches(
     _check_sampler(sampler, source, batch_size)
     order = _SampledOrder(sampler)
     stream = grain.MapDataset.range(_FOREVER).seed(seed).map(order)
-  stream = stream.random_map(_Read(source, augment))
+  stream = stream.random_map(_Read(source, augment, on_error))
   stream = stream[process_index::process_count]
   stream = stream.batch(batch_size // process_count)[start_step:]
   options = grain.ReadOptions(
@@ -193,9 +198,15 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 class _Read:
   """Reads and augments one record; sent to worker processes as it is."""
 
-  def __init__(self, source: sources.Source, augment: Augmentation | None):
+  def __init__(
+    self,
+    source: sources.Source,
+    augment: Augmentation | None,
+    on_error: Literal["skip", "raise"],
+  ):
     self._source = source
     self._augment = augment
+    self._on_error = on_error
     self._warned: set[int] = set()
 
   def __call__(
@@ -206,6 +217,8 @@ class _Read:
     try:
       image = self._source[record]
     except images.BadImageError as error:
+      if self._on_error == "raise":
+        raise
       index, image = self._replacement(record, error)
     if self._augment is not None:
       image = self._augment(image, rng)

@@ -1,0 +1,173 @@
+"""What to align: a table of landmarks, or all images of a folder."""
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from facejax.data import align, images
+
+_NUMBERS = 10
+_LOOK_BACK = 200_000
+
+
+class Face(NamedTuple):
+  """One image to align.
+
+  Attributes:
+    path: Where it lies in the source folder.
+    landmarks: float64 [5, 2]; None leaves them to a detector.
+    complaint: Why it cannot be aligned, and after a colon the details; empty
+      when nothing is known against it.
+  """
+
+  path: str
+  landmarks: np.ndarray | None = None
+  complaint: str = ""
+
+
+def read_table(file: str | os.PathLike[str]) -> Iterator[Face]:
+  """Reads a table of landmarks, line by line.
+
+  Each line holds the path of an image, relative to the source folder, and ten
+  numbers x1,y1,…,x5,y5; what follows is ignored, and so is a header. Lines that
+  make no sense come out with a complaint.
+
+  Args:
+    file: The CSV file, in UTF-8.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It is no CSV file.
+  """
+  name = images.printable(os.fspath(file))
+  if not os.path.isfile(file):
+    raise FileNotFoundError(f"there is no table of landmarks {name!r}")
+  with open(
+    file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+  ) as lines:
+    rows = csv.reader(lines)
+    try:
+      for row in rows:
+        if not row or (rows.line_num == 1 and _is_header(row)):
+          continue
+        yield _face(row, f"{name} line {rows.line_num}")
+    except csv.Error as error:
+      raise ValueError(
+        f"{name!r} line {rows.line_num} is no CSV: {error}"
+      ) from None
+
+
+def _is_header(row: list[str]) -> bool:
+  return not any(map(_is_number, row))
+
+
+def _is_number(text: str) -> bool:
+  try:
+    return math.isfinite(float(text))
+  except ValueError:
+    return False
+
+
+def _face(row: list[str], where: str) -> Face:
+  path, numbers = row[0], row[1 : 1 + _NUMBERS]
+  complaint = path_complaint(path)
+  if complaint:
+    return Face(path, complaint=f"{complaint}: {where}")
+  try:
+    values = [float(number) for number in numbers]
+  except ValueError:
+    values = []
+  if len(values) < _NUMBERS:
+    return Face(
+      path,
+      complaint=f"malformed line: {where} has no path and ten numbers",
+    )
+  return Face(path, np.asarray(values).reshape(5, 2))
+
+
+def path_complaint(path: str) -> str:
+  """Returns what is wrong with a relative path; empty when nothing is.
+
+  >>> path_complaint("Ann/1.jpg"), path_complaint("../Ann/1.jpg")
+  ('', 'path that leads out of the folder')
+  """
+  if os.path.isabs(path) or os.pardir in path.replace("\\", "/").split("/"):
+    return "path that leads out of the folder"
+  if not path.strip() or "\0" in path or path.endswith("/"):
+    return "path that is no file's"
+  return ""
+
+
+def walk(root: str | os.PathLike[str]) -> Iterator[Face]:
+  """Lists all images under a folder, in the order of their paths.
+
+  Raises:
+    FileNotFoundError: There is no such folder.
+  """
+  root = os.fspath(root)
+  if not os.path.isdir(root):
+    raise FileNotFoundError(f"there is no folder {images.printable(root)!r}")
+  for folder, folders, files in os.walk(root):
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for file in sorted(filter(images.is_image_name, files)):
+      yield Face(os.path.relpath(os.path.join(folder, file), root))
+
+
+def once(faces: Iterable[Face]) -> Iterator[Face]:
+  """Lets each result be made once: a second face, or a.png after a.jpg, is not.
+
+  Looks back over the last 200,000 images, so that memory stays bounded.
+  """
+  seen: set[str] = set()
+  for face in faces:
+    stem = os.path.splitext(face.path)[0]
+    if face.complaint:
+      yield face
+    elif stem in seen:
+      yield Face(
+        face.path, complaint=f"listed twice: {stem}.jpg was made of another"
+      )
+    else:
+      seen.add(stem)
+      yield face
+    if len(seen) > _LOOK_BACK:
+      seen.clear()
+
+
+def main_face(faces: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+  """Returns the face that a picture shows, of those found in it.
+
+  Of the largest, down to half of their size, that nearest to the middle.
+
+  Args:
+    faces: float [n, 5, 2], the landmarks of each.
+    image_shape: Height and width of the image, and what may follow.
+
+  Returns:
+    float64 [5, 2].
+
+  Raises:
+    align.LandmarkError: There is none.
+    ValueError: The array is of another shape.
+  """
+  faces = np.asarray(faces, float)
+  if faces.size == 0:
+    raise align.LandmarkError("no face was found in it")
+  if faces.ndim != 3 or faces.shape[1:] != (5, 2):
+    raise ValueError(
+      "a detector must return the landmarks of n faces as an array [n, 5, 2],"
+      f" got {faces.shape}"
+    )
+  faces = faces[np.isfinite(faces).all((1, 2))]
+  if not len(faces):
+    raise align.LandmarkError("no face with finite landmarks was found in it")
+  middles = faces.mean(1)
+  sizes = np.sqrt(np.square(faces - middles[:, None]).sum(-1).mean(-1))
+  centre = np.asarray([image_shape[1] - 1, image_shape[0] - 1]) / 2
+  distances = np.hypot(*(middles - centre).T)
+  distances[sizes < 0.5 * sizes.max()] = np.inf
+  return faces[int(np.argmin(distances))]

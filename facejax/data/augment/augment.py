@@ -1,0 +1,168 @@
+"""All augmentations in one object, in the order of nature."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from facejax.data.augment import colour, geometry, occlusion, quality
+
+# Of fields other than shares and probabilities, which lie in [0, 1].
+_LIMITS = {
+  "shift": (0, math.inf),
+  "zoom": (0, math.inf),
+  "rotate": (0, 180),
+  "crop_area": (0.01, 1),
+  "jitter_hue": (0, 180),
+  "blur_sigma": (0, quality.WIDEST_BLUR),
+  "downscale_side": (0.01, 1),
+  "jpeg_quality": (1, quality.BEST_JPEG),
+  "cutout_count": (1, 100),
+}
+_WHOLE = ("shift", "jpeg_quality", "cutout_count")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """A random change of an image; everything is off by default.
+
+  Changes happen in the order in which they happen to photographs, which is that
+  of the attributes: on the face, before the camera, in the camera, in the file;
+  holes for the net come last. A change that is off takes no draws.
+
+  Attributes:
+    mask: The probability that a face mask covers nose, mouth and chin.
+    sunglasses: The probability that sunglasses cover the eyes.
+    flip: Mirror left and right in one case of two.
+    shift: The largest move along each axis, in pixels. Border pixels fill the
+      gap, unless zoom or rotate is on: then grey does.
+    zoom: The largest enlargement or reduction, as a share: 0.1 draws a factor
+      between 1 / 1.1 and 1.1.
+    rotate: The largest rotation about the centre, in degrees.
+    random_crop: The probability that all but a rectangle turns black.
+    resized_crop: The probability that a rectangle is enlarged to the
+      whole image.
+    crop_area: The smallest share of the image that either crop keeps.
+    brightness: The largest change of all pixels, as a share of 255.
+    contrast: The largest change of the distance from mid-grey, as a share.
+    jitter: The probability that all colours are changed by random factors.
+    jitter_light: The largest change of the factors of brightness and contrast.
+    jitter_saturation: The largest change of the factor of saturation.
+    jitter_hue: The largest turn of the hue, in degrees.
+    grey: The probability that all colour goes.
+    blur: The probability of a Gaussian blur.
+    blur_sigma: Its largest standard deviation, in pixels.
+    motion_blur: The probability that the image is smeared along a line.
+    motion_length: The longest line, as a share of the longer side.
+    downscale: The probability that the image is shrunk and enlarged again.
+    downscale_side: The smallest share of each side in between.
+    jpeg: The probability that the image is written as JPEG and read again.
+    jpeg_quality: The lowest quality; the highest is 95.
+    cutout: The probability that rectangles turn grey or to noise.
+    cutout_count: The largest number of these.
+    cutout_size: Their longest side, as a share of the image's.
+    erase: The probability that a rectangle turns grey; its sides measure
+      between an eighth and a half of the image's.
+  """
+
+  mask: float = 0.0
+  sunglasses: float = 0.0
+  flip: bool = False
+  shift: int = 0
+  zoom: float = 0.0
+  rotate: float = 0.0
+  random_crop: float = 0.0
+  resized_crop: float = 0.0
+  crop_area: float = 0.2
+  brightness: float = 0.0
+  contrast: float = 0.0
+  jitter: float = 0.0
+  jitter_light: float = 0.5
+  jitter_saturation: float = 0.5
+  jitter_hue: float = 0.0
+  grey: float = 0.0
+  blur: float = 0.0
+  blur_sigma: float = 2.0
+  motion_blur: float = 0.0
+  motion_length: float = 0.1
+  downscale: float = 0.0
+  downscale_side: float = 0.2
+  jpeg: float = 0.0
+  jpeg_quality: int = 30
+  cutout: float = 0.0
+  cutout_count: int = 3
+  cutout_size: float = 0.4
+  erase: float = 0.0
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      low, high = _LIMITS.get(field.name, (0, 1))
+      if not (low <= value <= high and math.isfinite(value)):
+        allowed = "at least 0" if high == math.inf else f"in [{low}, {high}]"
+        raise ValueError(f"augment.{field.name} must be {allowed}, got {value}")
+      if field.name in _WHOLE and value != int(value):
+        raise ValueError(
+          f"augment.{field.name} must be a whole number, got {value}"
+        )
+
+  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns a changed image, or the image itself; never writes into it.
+
+    Args:
+      image: uint8 [height, width, 3].
+      rng: Where the draws come from.
+    """
+    image = occlusion.random_mask(image, rng, probability=self.mask)
+    image = occlusion.random_sunglasses(image, rng, probability=self.sunglasses)
+    image = self._move(image, rng)
+    image = self._colour(image, rng)
+    image = self._spoil(image, rng)
+    image = occlusion.random_cutout(
+      image,
+      rng,
+      probability=self.cutout,
+      count=self.cutout_count,
+      size=self.cutout_size,
+    )
+    return occlusion.random_erase(image, rng, probability=self.erase)
+
+  def _move(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = geometry.random_flip(image, rng, probability=0.5 * self.flip)
+    image = geometry.random_warp(
+      image, rng, zoom=self.zoom, rotate=self.rotate, shift=self.shift
+    )
+    image = geometry.random_crop(
+      image, rng, probability=self.random_crop, area=self.crop_area
+    )
+    return geometry.random_resized_crop(
+      image, rng, probability=self.resized_crop, area=self.crop_area
+    )
+
+  def _colour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = colour.random_relight(
+      image, rng, brightness=self.brightness, contrast=self.contrast
+    )
+    image = colour.random_jitter(
+      image,
+      rng,
+      probability=self.jitter,
+      light=self.jitter_light,
+      saturation=self.jitter_saturation,
+      hue=self.jitter_hue,
+    )
+    return colour.random_grey(image, rng, probability=self.grey)
+
+  def _spoil(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = quality.random_blur(
+      image, rng, probability=self.blur, sigma=self.blur_sigma
+    )
+    image = quality.random_motion_blur(
+      image, rng, probability=self.motion_blur, length=self.motion_length
+    )
+    image = quality.random_downscale(
+      image, rng, probability=self.downscale, side=self.downscale_side
+    )
+    return quality.random_jpeg(
+      image, rng, probability=self.jpeg, quality=self.jpeg_quality
+    )

@@ -1,0 +1,190 @@
+"""Converts sets of images: python -m facejax.data.convert SRC DST."""
+
+import argparse
+import logging
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from facejax.data import (
+  conversion,
+  conversion_verify,
+  formats,
+  images,
+  lfw,
+  set_header,
+)
+
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 130  # as shells report Ctrl-C
+
+_DESCRIPTION = """Converts sets of images from one format to another.
+
+  folder        SRC/IDENTITY/IMAGE.jpg
+  record_io     train.rec, train.idx, property (InsightFace)
+  array_record  sharded, checksummed records (grain)
+  tfds          a data set of TFDS; to read only
+
+Images are copied byte for byte, with their names, and in order: to train on the
+converted set is to train on the source. DST appears when it is finished, with
+checksums of all its files; until then the work is in DST.partial. The same
+command again goes on after an interruption, with the finished shards kept.
+
+Examples:
+  python -m facejax.data.convert faces faces_records
+      a folder of identities to array_record
+  python -m facejax.data.convert ms1mv3 ms1mv3_records --workers 16 --verify
+      InsightFace's records, with 16 processes; then reads all of it again
+  python -m facejax.data.convert faces faces_rec --to record_io --shuffle 0
+      in a random order, for trainers that read one record after another
+  python -m facejax.data.convert faces_records faces --to folder
+      back to files
+  python -m facejax.data.convert faces_records --verify
+      compares a set with its checksums
+
+Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
+command again goes on)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """The command line; returns the exit code."""
+  parser = _parser()
+  args = parser.parse_args(arguments)
+  if args.destination is None and not args.verify:
+    parser.error("give DST, or --verify to compare SRC with its checksums")
+  logging.basicConfig(format="%(levelname)s: %(message)s")
+  try:
+    if args.destination is not None:
+      _convert(args)
+    if args.verify:
+      path = args.destination or args.source
+      count = conversion_verify.verify(path, workers=args.workers)
+      print(f"{_shown(path)}: {count:,} images, as they were written")
+  except (ValueError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+  except KeyboardInterrupt:
+    print("stopped; the same command again goes on", file=sys.stderr)
+    return EXIT_STOPPED
+  return 0
+
+
+def _convert(args: argparse.Namespace) -> None:
+  started = time.monotonic()
+  _check_apart(args.source, args.destination)
+  form = args.form or formats.guess(args.source)
+  to = args.to or ("folder" if form == "array_record" else "array_record")
+  listed = args.identities and lfw.read_identities(args.identities)
+  only = listed and [images.printable(name) for name in listed]
+  files = formats.open_images(args.source, form, split=args.split, only=only)
+  plan = conversion.plan(
+    files,
+    to=to,
+    source_kind=form,
+    shards=args.shards,
+    shuffle=args.shuffle,
+  )
+  print(
+    f"{form} {_shown(args.source)}: {plan.images:,} images of"
+    f" {plan.identities:,} identities, to {to} in {plan.shard_count:,} shards",
+    flush=True,
+  )
+  written = conversion.convert(
+    files, args.destination, plan, workers=args.workers
+  )
+  seconds = time.monotonic() - started
+  done = f"written in {seconds:,.1f} s" if written else "was there already"
+  print(f"{to} {_shown(args.destination)} {done}")
+
+
+def _check_apart(source: str, destination: str) -> None:
+  """Refuses to write a set into itself."""
+  here, there = os.path.realpath(source), os.path.realpath(destination)
+  inner = os.path.commonpath([here, there])
+  if inner in (here, there):
+    raise ValueError(
+      f"{_shown(destination)} and {_shown(source)} lie in one another; give a"
+      " DST beside SRC"
+    )
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+  return images.printable(os.fspath(path))
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+  """A parser of whole numbers in [low, high]; underscores are allowed."""
+
+  def parse(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      value = low - 1
+    if not low <= value <= high:
+      raise argparse.ArgumentTypeError(
+        f"{text!r}: must be a whole number from {low:,} to {high:,}"
+      )
+    return value
+
+  return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="python -m facejax.data.convert",
+    description=_DESCRIPTION,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add("source", metavar="SRC", help="the set to read")
+  add("destination", metavar="DST", nargs="?", help="the folder to write")
+  add(
+    "--to",
+    choices=set_header.KINDS,
+    help="(array_record; folder if SRC is array_record)",
+  )
+  add(
+    "--from",
+    dest="form",
+    choices=get_args(formats.Format),
+    help="format of SRC (guessed from the files that lie there)",
+  )
+  add("--split", default="train", help="of a tfds SRC (train)")
+  add(
+    "--identities",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="only these: one name a line, or an LFW people file",
+  )
+  add(
+    "--shards",
+    type=_whole(1, set_header.MAX_SHARDS),
+    metavar="N",
+    help="parts of the work (one for 2,048 images, up to 64; more above 8"
+    " million images)",
+  )
+  add(
+    "--shuffle",
+    type=_whole(0, 2**32 - 1),
+    metavar="SEED",
+    help="write in a random order; not to a folder (in the order of SRC)",
+  )
+  add(
+    "--workers",
+    type=_whole(1, 1024),
+    default=max(1, os.cpu_count() or 1),
+    metavar="N",
+    help="processes (%(default)s)",
+  )
+  add("--verify", action="store_true", help="read what was written again")
+  return parser
+
+
+if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  sys.exit(main())

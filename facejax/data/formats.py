@@ -1,0 +1,82 @@
+"""The formats that sets of images come in: which one it is, and opening it."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from facejax.data import (
+  array_records,
+  encoded,
+  folder,
+  record_io,
+  select,
+  tfds_images,
+)
+
+Format = Literal["folder", "record_io", "array_record", "tfds"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+def guess(path: str | os.PathLike[str]) -> Format:
+  """Returns the format of the set at a path, by the files that lie there.
+
+  Args:
+    path: A folder, or a `.rec` file.
+
+  Returns:
+    The format; `folder` when nothing speaks for another.
+  """
+  path = os.fspath(path)
+  if path.endswith(".rec"):
+    return "record_io"
+  marks: dict[str, Format] = {
+    "train.rec": "record_io",
+    "facejax.json": "array_record",
+    "dataset_info.json": "tfds",
+  }
+  for file, form in marks.items():
+    if os.path.exists(os.path.join(path, file)):
+      return form
+  return "folder"
+
+
+def open_images(
+  path: str | os.PathLike[str],
+  form: Format | None = None,
+  *,
+  split: str = "train",
+  only: Sequence[str] | None = None,
+  without: Sequence[str] = (),
+  min_images: int = 1,
+  max_bad_share: float = 0.01,
+) -> encoded.EncodedImages:
+  """Opens a set of images, or a part of it.
+
+  Args:
+    path: Where it lies.
+    form: Its format; None guesses.
+    split: The split of a data set of TFDS.
+    only: Names of the identities to keep; None keeps all.
+    without: Names of identities to leave out.
+    min_images: Identities with fewer images are left out.
+    max_bad_share: The largest share of damaged files in a folder.
+
+  Raises:
+    FileNotFoundError: There is nothing at the path.
+    ValueError: It is not of this format, or damaged, or nothing is left of it.
+  """
+  form = form or guess(path)
+  if form == "folder":
+    # Only folders can be spared: the others know all their labels at once.
+    files = folder.ImageFolder(
+      path, identities=only, max_bad_share=max_bad_share
+    )
+  elif form == "record_io":
+    files = record_io.RecordIO(path)
+  elif form == "array_record":
+    files = array_records.ArrayRecords(path)
+  else:
+    files = tfds_images.TfdsImages(path, split=split)
+  if only is None and not without and min_images == 1:
+    return files
+  return select.Subset(files, only=only, without=without, min_images=min_images)

@@ -1,0 +1,85 @@
+"""How far a long job is: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import rich
+import rich.progress
+
+_LINES_EVERY = 10.0
+
+
+@contextlib.contextmanager
+def counting(
+  what: str,
+  total: int,
+  *,
+  unit: str = "images",
+  patience: float = 2.0,
+  terminal: bool | None = None,
+) -> Iterator[Callable[[int], None]]:
+  """Tells how many of many are done, how fast, and when all will be.
+
+  Args:
+    what: Such as "aligned"; comes before the numbers.
+    total: How many there are.
+    unit: What is counted.
+    patience: Seconds that pass before anything is told: a short job is silent.
+    terminal: Whether the console can show a bar; None finds out.
+
+  Yields:
+    A function that is told how many more are done.
+  """
+  console = rich.get_console()
+  terminal = console.is_terminal if terminal is None else terminal
+  bar = rich.progress.Progress(
+    rich.progress.TextColumn("{task.description}", markup=False),
+    rich.progress.BarColumn(),
+    rich.progress.TextColumn("{task.fields[text]}", markup=False),
+    console=console,
+    refresh_per_second=4,
+  )
+  task = bar.add_task(what, total=total, text="")
+  done, started = 0, time.monotonic()
+  next_at = started + patience
+
+  def advance(count: int) -> None:
+    nonlocal done, next_at
+    done += count
+    now = time.monotonic()
+    if now < next_at:
+      return
+    text = _text(done, total, unit, now - started)
+    if terminal:
+      next_at = now
+      bar.start()
+      bar.update(task, completed=done, text=text)
+    else:
+      next_at = now + _LINES_EVERY
+      # Not through rich, which would fold the line at 80 columns.
+      print(f"{what} {text}", flush=True)
+
+  try:
+    yield advance
+  finally:
+    # One that was never started prints an empty line.
+    if bar.live.is_started:
+      bar.stop()
+
+
+def _text(done: int, total: int, unit: str, seconds: float) -> str:
+  """As in 1,200/13,233 images  240 images/s  eta 0:50.
+
+  >>> _text(1200, 13233, "images", 5.0)
+  '1,200/13,233 images  240 images/s  eta 0:50'
+  """
+  rate = done / max(seconds, 1e-9)
+  speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+  text = f"{done:,}/{total:,} {unit}  {speed} {unit}/s"
+  if not rate:
+    return text
+  minutes, seconds = divmod(round(max(0, total - done) / rate), 60)
+  hours, minutes = divmod(minutes, 60)
+  clock = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+  return f"{text}  eta {clock}:{seconds:02}"

@@ -1,0 +1,158 @@
+"""The list file of MXNet, `train.lst`: which file each record came from."""
+
+import logging
+import os
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from facejax.data import images
+
+logger = logging.getLogger("facejax.data")
+
+_CHUNK = 2**24
+_MAX_LINE = 8192
+_MAX_DIGITS = 18
+
+
+class ListFile:
+  """Lines `key<tab>label<tab>identity/file` by their key.
+
+  Sixteen bytes a line are kept; the text stays on the disk.
+  """
+
+  def __init__(self, path: str):
+    """Notes where each line begins, about 100 ns a line.
+
+    Args:
+      path: The file.
+
+    Raises:
+      ValueError: A line does not begin with a key, or a key occurs twice.
+    """
+    self.path = path
+    self._descriptor = os.open(path, os.O_RDONLY)
+    weakref.finalize(self, os.close, self._descriptor)
+    keys, begins = self._lines()
+    order = np.argsort(keys, kind="stable")
+    self._keys, self._begins = keys[order], begins[order]
+    twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
+    if len(twice):
+      raise ValueError(f"{path!r} has key {self._keys[twice[0]]} twice")
+
+  def _lines(self) -> tuple[np.ndarray, np.ndarray]:
+    keys = [np.zeros(0, np.int64)]
+    begins = [np.zeros(0, np.int64)]
+    at = 0
+    while text := os.pread(self._descriptor, _CHUNK, at):
+      end = text.rfind(b"\n") + 1 if len(text) == _CHUNK else len(text)
+      if not end:
+        raise ValueError(
+          f"{self.path!r} is no list: it has a line of megabytes"
+        )
+      begin, key = self._keys_in(text[:end], at)
+      keys.append(key)
+      begins.append(at + begin)
+      at += end
+    return np.concatenate(keys), np.concatenate(begins)
+
+  def _keys_in(self, text: bytes, at: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the lines of a text begin, and their first numbers."""
+    chars = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(chars == ord("\n"))
+    begin = np.concatenate([[0], ends + 1])
+    begin = begin[begin < len(text)]
+    tabs = np.append(np.flatnonzero(chars == ord("\t")), len(text))
+    digits = tabs[np.searchsorted(tabs, begin)] - begin
+    key = np.zeros(len(begin), np.int64)
+    good = (digits > 0) & (digits <= _MAX_DIGITS)
+    for place in range(_MAX_DIGITS):
+      inside = good & (place < digits)
+      char = chars[np.minimum(begin + place, len(text) - 1)].astype(np.int64)
+      good &= ~inside | ((char >= ord("0")) & (char <= ord("9")))
+      key = np.where(inside, 10 * key + char - ord("0"), key)
+    if not good.all():
+      first = int(begin[np.flatnonzero(~good)[0]])
+      line = text[first : first + 60].split(b"\n")[0]
+      raise ValueError(
+        f"{self.path!r}, at byte {at + first:,}: expected"
+        f" 'KEY<tab>LABEL<tab>IDENTITY/FILE', got {line!r}"
+      )
+    return begin, key
+
+  def has(self, keys: np.ndarray) -> np.ndarray:
+    """Returns whether each of the keys occurs."""
+    return np.isin(keys, self._keys, assume_unique=True)
+
+  def entry(self, key: int) -> tuple[float, str, str]:
+    """Returns the label, the identity and the file of a line.
+
+    The identity is "" when the file lies in no folder.
+
+    Raises:
+      ValueError: The line is malformed, or its path is no name; names it.
+    """
+    place = int(np.searchsorted(self._keys, key))
+    begin = int(self._begins[place])
+    text = os.pread(self._descriptor, _MAX_LINE, begin).split(b"\n")[0]
+    fields = os.fsdecode(text.rstrip(b"\r")).split("\t")
+    shown = f"{self.path!r}, line of key {key}"
+    if len(text) == _MAX_LINE or len(fields) < 3 or fields[0] != str(key):
+      raise ValueError(
+        f"{shown}: expected 'KEY<tab>LABEL<tab>IDENTITY/FILE', got"
+        f" {images.printable(fields[0][:60])!r} and {len(fields) - 1} more"
+      )
+    names = fields[-1].replace("\\", "/").split("/")
+    if any(name in ("", ".", "..") or "\0" in name for name in names[-2:]):
+      raise ValueError(f"{shown}: {images.printable(fields[-1])!r} is no name")
+    try:
+      label = float(fields[1])
+    except ValueError:
+      raise ValueError(f"{shown}: {fields[1][:60]!r} is no label") from None
+    identity = images.printable(names[-2]) if len(names) > 1 else ""
+    return label, identity, images.printable(names[-1])
+
+  def identities(
+    self, keys: Sequence[int], labels: Sequence[int]
+  ) -> list[str] | None:
+    """Returns the identity of each key; None where they tell none apart.
+
+    Raises:
+      ValueError: A line is malformed, or has another label; names it.
+    """
+    names = []
+    for key, label in zip(keys, labels, strict=True):
+      found, identity, _ = self.entry(key)
+      if found != label:
+        raise ValueError(
+          f"{self.path!r}, line of key {key}: label {found}, the record has"
+          f" {label}; the list belongs to other records"
+        )
+      names.append(identity)
+    return names if all(names) and len(set(names)) == len(names) else None
+
+
+def beside(path: str, keys: np.ndarray) -> ListFile | None:
+  """Opens the `.lst` file beside a `.rec` file.
+
+  Args:
+    path: The `.rec` file.
+    keys: int64 [n], the keys that the list must have.
+
+  Returns:
+    The list; None when there is none, or, with a warning, when it has another
+    layout (InsightFace's own lists have one without keys).
+  """
+  path = os.path.splitext(path)[0] + ".lst"
+  if not os.path.isfile(path):
+    return None
+  try:
+    found = ListFile(path)
+    missing = keys[~found.has(keys)]
+    if len(missing):
+      raise ValueError(f"{path!r} lacks key {missing[0]}")
+  except ValueError as error:
+    logger.warning("no names are taken from a list file: %s", error)
+    return None
+  return found
