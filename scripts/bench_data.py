@@ -9,7 +9,8 @@ does the work, in one process, except where workers are named.
   decoder       simplejpeg alone on bytes in memory: the limit
   read          the bytes of an image, by format
   source        read, decoded and brought to size
-  pipeline      batches: shuffled, mirrored, stacked; by format
+  pipeline      batches: shuffled and stacked; by format and workers
+  mirrored      the same, with every other image mirrored
   pil           a plain loop: open, convert, mirror, stack, with Pillow
   torch         PyTorch's DataLoader with the same loop as its transform, which
                 leaves float32 normalised tensors, as its users have it
@@ -36,6 +37,7 @@ from PIL import Image
 from facejax.data import convert, encoded, formats, pipeline, tfds_builder
 from facejax.data.augment import augment
 
+CHANGES = {"pipeline": None, "mirrored": augment.Augment(flip=True)}
 SKIPPED = 4  # batches before the clock starts: workers have filled their queues
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -92,12 +94,14 @@ def stream(batches: Iterator[Any], count: int, batch: int) -> float:
   return clock(lambda: sum(len(next(batches)) and batch for _ in range(count)))
 
 
-def pipeline_rate(source, *, workers: int, count: int, batch: int) -> float:
+def pipeline_rate(
+  source, change, *, workers: int, count: int, batch: int
+) -> float:
   batches = pipeline.batches(
     source,
     batch_size=batch,
     seed=0,
-    augment=augment.Augment(flip=True),
+    augment=change,
     threads=0,
     workers=workers,
   )
@@ -184,8 +188,10 @@ def ways(places: dict[str, str], args: argparse.Namespace):
     count = max(1, len(files) // args.batch)
     shared = {"count": count, "batch": args.batch}
     for workers in args.workers:
-      rate = functools.partial(pipeline_rate, source, workers=workers, **shared)
-      found[f"pipeline {form} {workers}"] = rate
+      for name, change in CHANGES.items():
+        found[f"{name} {form} {workers}"] = functools.partial(
+          pipeline_rate, source, change, workers=workers, **shared
+        )
   for workers in args.workers if args.torch else ():
     found[f"torch {workers}"] = functools.partial(
       torch_rate, paths, workers=workers, **shared
@@ -202,7 +208,7 @@ def report(rates: dict[str, list[float]]) -> list[str]:
     )
     line = f"{name:26}{statistics.median(values):10,.0f}  {over:17.2f}"
     twin = rates.get(f"torch {name.split()[-1]}")
-    if name.startswith("pipeline") and twin:
+    if name.startswith("mirrored") and twin:
       gain = statistics.median(v / t for v, t in zip(values, twin, strict=True))
       line += f"  {gain:16.1f}"
     lines.append(line)

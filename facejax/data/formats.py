@@ -66,6 +66,7 @@ def open_images(
     ValueError: It is not of this format, or damaged, or nothing is left of it.
   """
   form = form or guess(path)
+  files: encoded.EncodedImages
   if form == "folder":
     # Only folders can be spared: the others know all their labels at once.
     files = folder.ImageFolder(

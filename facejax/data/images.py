@@ -7,6 +7,7 @@ one kilobyte can claim 65000 x 65000 pixels.
 
 import io
 import os
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -90,12 +91,12 @@ def _complaint(head: bytes) -> str | None:
   return None if image_format(head) else "is not an image"
 
 
-def decode(data: bytes, *, name: str) -> np.ndarray:
+def decode(data: bytes, *, name: str | Callable[[], str]) -> np.ndarray:
   """Decodes one image; grey becomes RGB, EXIF orientation is ignored.
 
   Args:
     data: An encoded image: JPEG, PNG, PGM/PPM, BMP, WebP, GIF or TIFF.
-    name: What error messages call it.
+    name: What error messages call it; a function is called for errors alone.
 
   Returns:
     uint8 RGB [height, width, 3].
@@ -104,19 +105,27 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
     BadImageError: It is empty, damaged, not an image, larger than 4096 x 4096
       pixels, or has more than 8 bits a channel.
   """
+  try:
+    return _decode(data)
+  except BadImageError as error:
+    called = name if isinstance(name, str) else name()
+    raise BadImageError(f"{called!r} {error}") from error.__cause__
+
+
+def _decode(data: bytes) -> np.ndarray:
   complaint = _complaint(data[:_HEAD])
   if complaint is not None:
-    raise BadImageError(f"{name!r} {complaint}")
+    raise BadImageError(complaint)
   form = image_format(data[:_HEAD])
   try:
     return _decode_jpeg(data) if form == "JPEG" else _decode_other(data, form)
-  except BadImageError as error:
-    raise BadImageError(f"{name!r} {error}") from None
+  except BadImageError:
+    raise
   # Pillow's readers raise anything, from SyntaxError to struct.error, on
   # damaged bytes, and its warning of decompression bombs may be an error.
   except Exception as error:
     raise BadImageError(
-      f"{name!r} is a damaged {form} image ({type(error).__name__}: {error})"
+      f"is a damaged {form} image ({type(error).__name__}: {error})"
     ) from error
 
 

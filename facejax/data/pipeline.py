@@ -1,6 +1,5 @@
 """The stream of training batches, a function of the seed and the step alone."""
 
-import functools
 import logging
 from collections.abc import Callable, Generator
 from typing import Literal
@@ -9,18 +8,15 @@ import grain
 import numpy as np
 from absl import flags
 
-from facejax.data import images, sampling, sources
+from facejax.data import images, orders, sampling, sources
 
 logger = logging.getLogger("facejax.data")
 
+
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-# Below this size grain's shuffle takes 0.07 to 6 ms an element, and a whole
-# permutation costs next to nothing; above, grain's needs no memory.
-_SMALL = 4096
 _FOREVER = 2**62
 _LAST_RESORT = 1000
-_BATCHES_KEPT = 64  # more than are read ahead at any time
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -87,15 +83,18 @@ def batches(
     images.BadImageError: From the iterator, by `on_error`.
   """
   _check(source, batch_size, seed, start_step, process_index, process_count)
-  if sampler is None:
-    stream = _shuffled(len(source), seed)
-  else:
+  if sampler is not None:
     _check_sampler(sampler, source, batch_size)
-    order = _SampledOrder(sampler)
-    stream = grain.MapDataset.range(_FOREVER).seed(seed).map(order)
-  stream = stream.random_map(_Read(source, augment, on_error))
-  stream = stream[process_index::process_count]
-  stream = stream.batch(batch_size // process_count)[start_step:]
+  read = _ReadBatch(
+    source,
+    order=orders.order(len(source), seed=seed, sampler=sampler),
+    augment=augment,
+    on_error=on_error,
+    seed=seed,
+    places=range(process_index, batch_size, process_count),
+    batch_size=batch_size,
+  )
+  stream = grain.MapDataset.range(_FOREVER).map(read)[start_step:]
   options = grain.ReadOptions(
     num_threads=0 if workers else threads,
     prefetch_buffer_size=0 if workers else 2 * threads,
@@ -161,73 +160,58 @@ def _check_sampler(
     )
 
 
-class _SampledOrder:
-  """Record ids in the order of a sampler; sent to workers as it is."""
+class _ReadBatch:
+  """Reads and augments one batch; sent to worker processes as it is.
 
-  def __init__(self, sampler: sampling.Sampler):
-    self._sampler = sampler
-    # Records are asked for one by one: all but the first find their batch here.
-    self._batch = functools.lru_cache(_BATCHES_KEPT)(sampler.batch)
-
-  def __reduce__(self):
-    return _SampledOrder, (self._sampler,)
-
-  def __call__(self, position: int) -> int:
-    step, place = divmod(int(position), self._sampler.batch_size)
-    return int(self._batch(step)[place])
-
-
-def _shuffled(size: int, seed: int) -> grain.MapDataset:
-  """Returns record ids without end, every epoch in an order of its own."""
-  if size >= _SMALL:
-    return grain.MapDataset.range(size).seed(seed).shuffle().repeat()
-  order = functools.partial(_small_shuffle, size, seed)
-  return grain.MapDataset.range(_FOREVER).seed(seed).map(order)
-
-
-def _small_shuffle(size: int, seed: int, position: int) -> int:
-  epoch, place = divmod(position, size)
-  return int(_permutation(size, seed, epoch)[place])
-
-
-@functools.lru_cache(maxsize=8)
-def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-  return np.random.default_rng([seed, epoch]).permutation(size)
-
-
-class _Read:
-  """Reads and augments one record; sent to worker processes as it is."""
+  A batch at a time, and straight into its place: record by record, grain would
+  take as long again as the decoder needs for a quarter of the image.
+  """
 
   def __init__(
     self,
     source: sources.Source,
+    *,
+    order: orders.Order,
     augment: Augmentation | None,
     on_error: Literal["skip", "raise"],
+    seed: int,
+    places: range,
+    batch_size: int,
   ):
-    self._source = source
-    self._augment = augment
+    self._source, self._order, self._augment = source, order, augment
     self._on_error = on_error
+    self._draws = orders.Draws(seed, order)
+    self._places, self._batch_size = places, batch_size
     self._warned: set[int] = set()
 
-  def __call__(
-    self, record: int, rng: np.random.Generator
-  ) -> dict[str, np.ndarray | np.generic]:
-    record = int(record)
-    index = record
+  def __call__(self, step: int) -> dict[str, np.ndarray]:
+    size = len(self._places)
+    records, indices = np.empty(size, np.int64), np.empty(size, np.int64)
+    batch = None
+    for place, offset in enumerate(self._places):
+      position = int(step) * self._batch_size + offset
+      records[place] = record = self._order[position]
+      indices[place], image = self._read(record)
+      if self._augment is not None:
+        image = self._augment(image, self._draws(position))
+      if batch is None:
+        batch = np.empty((size, *image.shape), image.dtype)
+      batch[place] = image
+    assert batch is not None  # a batch holds an image
+    return {
+      "image": batch,
+      "label": self._source.labels[indices].astype(np.int32),
+      "record_id": records,
+      "replaced": indices != records,
+    }
+
+  def _read(self, record: int) -> tuple[int, np.ndarray]:
     try:
-      image = self._source[record]
+      return record, self._source[record]
     except images.BadImageError as error:
       if self._on_error == "raise":
         raise
-      index, image = self._replacement(record, error)
-    if self._augment is not None:
-      image = self._augment(image, rng)
-    return {
-      "image": image,
-      "label": np.int32(self._source.labels[index]),
-      "record_id": np.int64(record),
-      "replaced": np.bool_(index != record),
-    }
+      return self._replacement(record, error)
 
   def _replacement(
     self, record: int, error: images.BadImageError

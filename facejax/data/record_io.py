@@ -189,8 +189,12 @@ class RecordIO:
   def _list(self) -> record_io_list.ListFile | None:
     return record_io_list.beside(self.path, np.asarray(self._keys))
 
-  @functools.cached_property
+  @property
   def class_names(self) -> Sequence[str]:
+    return self._class_names
+
+  @functools.cached_property
+  def _class_names(self) -> Sequence[str]:
     numbers = [str(value) for value in self._values.tolist()]
     if self._list is None:
       return numbers

@@ -1,7 +1,9 @@
 """All augmentations in one object, in the order of nature."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -113,56 +115,45 @@ class Augment:
       image: uint8 [height, width, 3].
       rng: Where the draws come from.
     """
-    image = occlusion.random_mask(image, rng, probability=self.mask)
-    image = occlusion.random_sunglasses(image, rng, probability=self.sunglasses)
-    image = self._move(image, rng)
-    image = self._colour(image, rng)
-    image = self._spoil(image, rng)
-    image = occlusion.random_cutout(
-      image,
-      rng,
-      probability=self.cutout,
-      count=self.cutout_count,
-      size=self.cutout_size,
-    )
-    return occlusion.random_erase(image, rng, probability=self.erase)
+    for change in self._changes:
+      image = change(image, rng)
+    return image
 
-  def _move(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = geometry.random_flip(image, rng, probability=0.5 * self.flip)
-    image = geometry.random_warp(
-      image, rng, zoom=self.zoom, rotate=self.rotate, shift=self.shift
-    )
-    image = geometry.random_crop(
-      image, rng, probability=self.random_crop, area=self.crop_area
-    )
-    return geometry.random_resized_crop(
-      image, rng, probability=self.resized_crop, area=self.crop_area
-    )
+  @functools.cached_property
+  def _changes(self) -> list[Callable[..., np.ndarray]]:
+    """Those that are on, so that the others cost nothing an image."""
+    warp = {"zoom": self.zoom, "rotate": self.rotate, "shift": self.shift}
+    light = {"brightness": self.brightness, "contrast": self.contrast}
+    jitter = {
+      "light": self.jitter_light,
+      "saturation": self.jitter_saturation,
+      "hue": self.jitter_hue,
+    }
+    cutout = {"count": self.cutout_count, "size": self.cutout_size}
+    area = {"area": self.crop_area}
+    table = [
+      _change(occlusion.random_mask, self.mask),
+      _change(occlusion.random_sunglasses, self.sunglasses),
+      _change(geometry.random_flip, 0.5 * self.flip),
+      (any(warp.values()), geometry.random_warp, warp),
+      _change(geometry.random_crop, self.random_crop, **area),
+      _change(geometry.random_resized_crop, self.resized_crop, **area),
+      (any(light.values()), colour.random_relight, light),
+      _change(colour.random_jitter, self.jitter, **jitter),
+      _change(colour.random_grey, self.grey),
+      _change(quality.random_blur, self.blur, sigma=self.blur_sigma),
+      _change(
+        quality.random_motion_blur, self.motion_blur, length=self.motion_length
+      ),
+      _change(
+        quality.random_downscale, self.downscale, side=self.downscale_side
+      ),
+      _change(quality.random_jpeg, self.jpeg, quality=self.jpeg_quality),
+      _change(occlusion.random_cutout, self.cutout, **cutout),
+      _change(occlusion.random_erase, self.erase),
+    ]
+    return [functools.partial(f, **amounts) for on, f, amounts in table if on]
 
-  def _colour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = colour.random_relight(
-      image, rng, brightness=self.brightness, contrast=self.contrast
-    )
-    image = colour.random_jitter(
-      image,
-      rng,
-      probability=self.jitter,
-      light=self.jitter_light,
-      saturation=self.jitter_saturation,
-      hue=self.jitter_hue,
-    )
-    return colour.random_grey(image, rng, probability=self.grey)
 
-  def _spoil(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = quality.random_blur(
-      image, rng, probability=self.blur, sigma=self.blur_sigma
-    )
-    image = quality.random_motion_blur(
-      image, rng, probability=self.motion_blur, length=self.motion_length
-    )
-    image = quality.random_downscale(
-      image, rng, probability=self.downscale, side=self.downscale_side
-    )
-    return quality.random_jpeg(
-      image, rng, probability=self.jpeg, quality=self.jpeg_quality
-    )
+def _change(function, probability, **amounts):
+  return probability, function, {"probability": probability, **amounts}
