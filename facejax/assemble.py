@@ -52,8 +52,8 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
   def chosen(file: str) -> list[str] | None:
     return lfw.read_identities(file) if file else None
 
-  places = [(data.source, data.path)]
-  places += [tuple(place.split(":", 1)) for place in data.join]
+  assert data.source != "synthetic"
+  places = [(data.source, data.path), *map(formats.parse_place, data.join)]
   opened = [
     formats.open_images(
       path,

@@ -1,5 +1,6 @@
 """One training run: restore, train, verify, save, report."""
 
+import collections
 import dataclasses
 import logging
 import zlib
@@ -28,6 +29,7 @@ logger = logging.getLogger("facejax")
 
 # Steps at chance level after which the run warns.
 _PATIENCE = 500
+_LEAD = 2  # steps that are dispatched before their turn
 # Files named when the loss is not finite.
 _NAMED_IMAGES = 5
 
@@ -93,6 +95,7 @@ class Trainer:
     self._checkpoints, self._log, self._stop = checkpoints, log, stop
     self.results: list[verification.Verification] | None = None
     self._metrics = guards.MetricBuffer()
+    self._in_flight: collections.deque[Any] = collections.deque()
     self._bad = guards.BadImages(max_share=config.data.max_bad_share)
     self._stuck = guards.StuckLoss(
       chance=program.chance_loss, patience=_PATIENCE
@@ -121,6 +124,7 @@ class Trainer:
           self._program.mesh,
         )
         state, metrics = step_fn(state, placed["images"], placed["labels"])
+        self._wait_for_device(metrics)
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
         self._after(step, state)
@@ -164,6 +168,16 @@ class Trainer:
       embed, self._data.pairs, batch_size=size, threshold=threshold
     )
     return [result, chosen_on]
+
+  def _wait_for_device(self, metrics: Any) -> None:
+    """Keeps the host from running far ahead of the device.
+
+    Some steps of lead hide the host's work. More would fill the device with
+    batches, and the host would wait for input that nobody needs yet.
+    """
+    self._in_flight.append(metrics)
+    if len(self._in_flight) > _LEAD:
+      jax.block_until_ready(self._in_flight.popleft())
 
   def _batches(self, start_step: int) -> Generator[dict[str, np.ndarray]]:
     data = self._config.data

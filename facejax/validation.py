@@ -157,12 +157,10 @@ def _validate_data(data: config_lib.DataConfig) -> None:
       " images"
     )
   for place in data.join:
-    form, _, path = place.partition(":")
-    if form not in formats.FORMATS or not path:
-      raise ValueError(
-        f"data.join={place!r}: give SOURCE:PATH, where SOURCE is one of"
-        f" {', '.join(formats.FORMATS)}"
-      )
+    try:
+      formats.parse_place(place)
+    except ValueError as error:
+      raise ValueError(f"data.join={error}") from None
   if data.source == "synthetic" and (data.join or data.exclude):
     raise ValueError(
       "data.join and data.exclude go with images in files: give data.path"

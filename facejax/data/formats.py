@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from facejax.data import (
   array_records,
@@ -38,6 +38,23 @@ def guess(path: str | os.PathLike[str]) -> Format:
     if os.path.exists(os.path.join(path, file)):
       return form
   return "folder"
+
+
+def parse_place(text: str) -> tuple[Format, str]:
+  """Splits `FORMAT:PATH`.
+
+  Raises:
+    ValueError: It is not of that form.
+
+  >>> parse_place("record_io:sets/ms1mv3")
+  ('record_io', 'sets/ms1mv3')
+  """
+  form, _, path = text.partition(":")
+  if form not in FORMATS or not path:
+    raise ValueError(
+      f"{text!r}: give SOURCE:PATH, where SOURCE is one of {', '.join(FORMATS)}"
+    )
+  return cast(Format, form), path
 
 
 def open_images(
