@@ -493,5 +493,6 @@ def test_run_as_a_module(tmp_path):
     text=True,
     check=True,
   )
-  assert done.stdout == f"{tmp_path / 'dst'}: 2 aligned\n"
+  # A slow machine prints its progress before.
+  assert done.stdout.splitlines()[-1] == f"{tmp_path / 'dst'}: 2 aligned"
   assert done.stderr == ""
