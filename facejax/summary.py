@@ -1,11 +1,6 @@
 """What a run says about itself before it starts."""
 
-import hashlib
-import importlib.metadata
 import math
-import os
-import pathlib
-import platform
 from typing import Any
 
 import jax
@@ -21,28 +16,6 @@ from facejax.head import blocks
 from facejax.models import functional
 
 _MIB = 2**20
-
-
-def use_compilation_cache() -> None:
-  """Keeps compiled programs between runs, unless JAX was told where itself.
-
-  The folder is named after what a compiled program depends on: jaxlib and the
-  kind of machine (a program of another CPU may crash).
-  """
-  if jax.config.values["jax_compilation_cache_dir"]:
-    return
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  machine = platform.machine() + _cpu_features()
-  kind = "-".join(
-    (
-      importlib.metadata.version("jaxlib"),
-      jax.default_backend(),
-      hashlib.sha256(machine.encode()).hexdigest()[:8],
-    )
-  )
-  folder = pathlib.Path(base) / "facejax" / "xla" / kind
-  jax.config.update("jax_compilation_cache_dir", str(folder))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def table(
@@ -175,11 +148,3 @@ def _bytes(tree) -> int:
 
 def _mib(size: int) -> str:
   return f"{size / _MIB:,.1f} MiB"
-
-
-def _cpu_features() -> str:
-  info = pathlib.Path("/proc/cpuinfo")
-  if not info.exists():
-    return platform.processor()
-  lines = info.read_text().splitlines()
-  return next((line for line in lines if line.startswith("flags")), "")

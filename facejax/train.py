@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import rich
 
+import facejax
 from facejax import (
   advice,
   assemble,
   checkpoint,
+  compile_cache,
+  finished,
   guards,
   host_memory,
   recipe,
@@ -25,14 +28,18 @@ from facejax import (
   trainer,
   workdir,
 )
+from facejax import card as card_lib
 from facejax import config as config_lib
 from facejax import mesh as mesh_lib
 from facejax import program as program_lib
-from facejax.evals import report, verification
+from facejax.evals import pair_results, verification
+from facejax.report import build
 
 EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_STOPPED = 75
+# Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
+_SAMPLES = 200
 
 logger = logging.getLogger("facejax")
 
@@ -56,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   classes = run.data.images.num_classes + config.head.extra_classes
   for text in advice.advice(config, num_classes=classes):
     rich.print(f"[yellow]warning:[/yellow] {text}")
-  summary.use_compilation_cache()
+  compile_cache.use()
   if command.dry_run:
     rich.print(summary.compiled_table(_compile(config, run.program)))
     return 0
@@ -93,11 +100,12 @@ def _check_init_from(config: config_lib.Config) -> None:
   begun = os.path.isdir(f"{config.workdir}/checkpoints")
   if not config.init_from or begun:
     return
-  if not os.path.isdir(f"{config.init_from}/checkpoints"):
+  try:
+    finished.check(config.init_from)
+  except FileNotFoundError as error:
     raise FileNotFoundError(
-      f"init_from={config.init_from!r} is not the folder of a run: it has no"
-      " checkpoints/. Train it first, or name another with --init-from"
-    )
+      f"init_from: {error}. Train it first, or name another with --init-from"
+    ) from None
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
@@ -105,6 +113,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   started = time.monotonic()
   folder = pathlib.Path(config.workdir)
   workdir.write(folder, config)
+  _write_card(folder, config, run.data)
   telemetry.setup_logging(folder)
   with (
     guards.StopRequest() as stop,
@@ -145,8 +154,21 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         return EXIT_FAILED
       except guards.TooManyBadImagesError as error:
         return recipe.fail(error)
-  _report(folder, config, results, seconds=time.monotonic() - started)
+  _report(folder, config, run, results, seconds=time.monotonic() - started)
   return 0
+
+
+def _write_card(
+  folder: pathlib.Path, config: config_lib.Config, data: trainer.Data
+) -> None:
+  """Says beside the weights how images are to be given to the net."""
+  card = card_lib.from_config(
+    config_lib.flatten(config),
+    images=len(data.images),
+    identities=data.images.num_classes,
+    versions={"facejax": facejax.__version__, "jax": jax.__version__},
+  )
+  card_lib.write(folder, card)
 
 
 def _compile(config: config_lib.Config, program: program_lib.Program):
@@ -180,7 +202,10 @@ def _restore_or_create(
     state = train_state.create(program.init, program.like, seed=config.seed)
     if not config.init_from:
       return state
-    return train_state.with_trunk(state, _trunk(config.init_from, program))
+    like = train_state.Trunk(program.like.params, program.like.stats)
+    step, trunk = finished.read_trunk(config.init_from, like)
+    logger.info("took the net of %s, step %d", config.init_from, step)
+    return train_state.with_trunk(state, trunk)
   for name, here in run.data.fingerprint().items():
     there = restored.metadata.get(name)
     if there != here:
@@ -193,45 +218,35 @@ def _restore_or_create(
   return restored.state
 
 
-def _trunk(path: str, program: program_lib.Program) -> train_state.Trunk:
-  """The net of a finished run.
-
-  Raises:
-    ValueError: if it is another net.
-    OSError: if there is no checkpoint, or none can be read.
-  """
-  like = train_state.Trunk(program.like.params, program.like.stats)
-  with checkpoint.Checkpoints(pathlib.Path(path) / "checkpoints") as source:
-    restored = source.restore(like, partial=True)
-  if restored is None:
-    raise FileNotFoundError(f"init_from={path}: there is no checkpoint in it")
-  logger.info("took the net of %s, step %d", path, restored.step)
-  return restored.state
-
-
 def _report(
   folder: pathlib.Path,
   config: config_lib.Config,
+  run: _Run,
   results: Sequence[verification.Verification],
   *,
   seconds: float,
 ) -> None:
   """Writes the report's files and prints its table."""
-  report.write_report(
-    folder / "report",
-    results=results,
-    history=telemetry.read_history(folder),
+  pair_sets = run.data.pairs, run.data.threshold_pairs
+  page = build.write_training(
+    folder,
+    [
+      (one, pair_results.result(one, pairs, samples=_SAMPLES, step=run.steps))
+      for one, pairs in zip(results, pair_sets, strict=False)
+      if pairs is not None
+    ],
     summary={
       "name": config.name,
       "config": config_lib.flatten(config),
       "seconds_of_this_process": round(seconds, 1),
+      "data": run.data.fingerprint(),
     },
   )
   if results:
     rich.print(verification.table(results))
   else:
     logger.info("nothing was verified: name pairs of images with --eval.pairs")
-  logger.info("finished in %.0f s; report in %s", seconds, folder / "report")
+  logger.info("finished in %.0f s; report in %s", seconds, page)
 
 
 if __name__ == "__main__":

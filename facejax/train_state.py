@@ -175,10 +175,16 @@ def create(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Trunk:
-  """The net's part of a train state, at the same paths."""
+  """The net's part of a train state, at the same paths; or part of that."""
 
-  params: typing.Params
+  params: typing.Params | None
   stats: typing.Params
+  average: typing.Params | None = None
+
+  @property
+  def verified(self) -> typing.Params:
+    """The weights to embed with: the average, if there is one."""
+    return self.params if self.average is None else self.average
 
 
 def with_trunk(state: TrainState, trunk: Trunk) -> TrainState:

@@ -96,12 +96,13 @@ def make_train_step(
 
 
 def make_embed(
-  backbone: functional.Backbone, *, mesh: jax.sharding.Mesh
+  backbone: functional.Backbone, *, mesh: jax.sharding.Mesh, flip: bool = True
 ) -> Callable[[typing.Params, typing.Params, typing.Array], typing.Array]:
   """The jitted (params, stats, images) -> embeddings, mirror image included.
 
   Embeddings of the image and of its mirror image are summed, as the field
-  reports verification; they are not normalised.
+  reports verification; they are not normalised. Without `flip` they are those
+  of the image alone.
 
   References:
     Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
@@ -109,8 +110,9 @@ def make_embed(
   """
 
   def embed(params, stats, images):
+    views = (images, images[:, :, ::-1]) if flip else (images,)
     total = 0.0
-    for view in (images, images[:, :, ::-1]):
+    for view in views:
       embeddings, _ = backbone.apply(params, stats, view, train=False)
       total = total + embeddings
     return total

@@ -18,3 +18,27 @@ def data_folder() -> pathlib.Path:
   if not folder.is_dir():
     pytest.skip(f"no data at {folder} (set FACEJAX_DATA)")
   return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> pathlib.Path:
+  """The folder of a run with a small net; its weights are random."""
+  import tiny_run as tiny
+
+  return tiny.write_run(tmp_path_factory.mktemp("tiny") / "run")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_run):
+  """The net of `tiny_run`, on two devices, compiled once for all tests."""
+  from facejax import embedder
+
+  return embedder.load(tiny_run, devices=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_faces(tmp_path_factory) -> pathlib.Path:
+  """A folder of four people, three generated images each."""
+  import tiny_run as tiny
+
+  return tiny.write_faces(tmp_path_factory.mktemp("tiny") / "faces")

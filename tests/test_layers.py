@@ -17,6 +17,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
   "typing": 0,
   "mixing": 0,
+  "read_ahead": 0,
+  "command": 0,
   "losses": 0,
   "metrics": 0,
   "models": 1,
@@ -27,16 +29,44 @@ FLOORS = {
   "retention": 2,
   "stopwatch": 2,
   "host_memory": 2,
+  "compile_cache": 2,
+  "card": 2,
+  "npz": 1,
+  "image_sets": 2,
+  "embeddings": 2,
   "mesh": 2,
   "goal": 2,
   "optim": 2,
   "checkpoint": 3,
   "telemetry": 3,
+  "top_k": 1,
+  "nearest": 3,
+  "approximate": 4,
+  "clustering": 4,
   "train_state": 4,
   "loss_step": 5,
   "train_step": 6,
+  "embedder": 7,
+  "embed_job": 8,
+  "evaluations": 8,
+  "gallery": 8,
+  "embed": 9,
+  "verify": 9,
+  "evaluate": 9,
+  "search": 9,
+  "cluster": 9,
   "guards": 5,
+  "finished": 5,
+  "exports": 1,
+  "imports": 2,
+  "stored_net": 6,
+  "export_formats": 7,
+  "exporting": 8,
+  "export": 9,
+  "importing": 7,
+  "convert": 8,
   "evals": 5,
+  "report": 6,
   "pair_loss_config": 6,
   "loss_config": 6,
   "config": 6,
@@ -87,7 +117,7 @@ def imports(path):
 def test_imports_go_down(path):
   here = part(path)
   if here == "__init__":
-    assert not list(imports(path))
+    assert set(imports(path)) <= {"importlib"}
     return
   for name in imports(path):
     root, *rest = name.split(".")

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 
 import numpy as np
 import rich.box
 import rich.table
 import rich.text
 
+from facejax import read_ahead
 from facejax.data import pairs as pair_sets
 from facejax.metrics import validation, verification
 
@@ -27,7 +27,6 @@ _FOLD_CONVENTION = (
   "largest squared L2 with FAR not above the target on the others, accept when "
   "not above."
 )
-_READERS = 8
 _BLOCK = 1 << 16
 
 
@@ -161,23 +160,20 @@ def _batches(
 ) -> Iterator[np.ndarray]:
   """Reads images on a few threads, one batch ahead of the one handed out."""
 
-  def read(index: np.integer) -> np.ndarray:
-    return np.asarray(pairs.source[int(index)])
+  def read(index: int) -> tuple[int, np.ndarray]:
+    return index, np.asarray(pairs.source[index])
 
-  blocks = np.split(indices, range(batch_size, len(indices), batch_size))
-  with futures.ThreadPoolExecutor(_READERS) as pool:
-    reading = pool.map(read, blocks[0])
-    for block, ahead in zip(blocks, [*blocks[1:], []], strict=True):
-      images = list(reading)
-      reading = pool.map(read, ahead)
-      for index, image in zip(block, images, strict=True):
-        if image.shape != images[0].shape or image.dtype != np.uint8:
-          raise ValueError(
-            f"pair set {pairs.name}: {pairs.source.name(int(index))} is "
-            f"{image.dtype} {image.shape}; every image must be uint8 and have "
-            f"the shape of the first, {images[0].shape}"
-          )
-      yield np.stack(images)
+  shape = None
+  for block in read_ahead.blocks(read, indices.tolist(), batch_size):
+    shape = shape or block[0][1].shape
+    for index, image in block:
+      if image.shape != shape or image.dtype != np.uint8:
+        raise ValueError(
+          f"pair set {pairs.name}: {pairs.source.name(index)} is "
+          f"{image.dtype} {image.shape}; every image must be uint8 and have "
+          f"the shape of the first, {shape}"
+        )
+    yield np.stack([image for _, image in block])
 
 
 def _embed_batch(

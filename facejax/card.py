@@ -1,0 +1,183 @@
+"""The card of a net: all that must be known to embed an image as it was meant.
+
+It lies as model.json beside the weights. A training run writes its own; so does
+whoever brings weights from elsewhere. The weights are the checkpoint in the
+same folder, `checkpoints/STEP`, with leaves `.params[…]` and `.stats[…]`.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from facejax.data import durable
+
+FILE = "model.json"
+_CONFIG = "config.json"
+# Apart from these, what a card says is free text.
+_CHOICES = {
+  "norm": ("batch", "lrn"),
+  "dtype": ("float32", "bfloat16", "float64"),
+  "colors": ("RGB", "BGR"),
+}
+_PIXELS = 127.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What is stored with the weights.
+
+  Attributes:
+    net: name of the net, of `facejax.models.functional.NETS`.
+    embedding_dim: size of the embeddings.
+    image_size: height and width of the images that it takes.
+    crop: share of each side of an image, about its centre, that is used.
+    norm: "batch", or "lrn" for nets of FaceNet with response normalisation.
+    se: whether the net has squeeze-and-excitation in its blocks.
+    dtype: arithmetic of the trunk: "float32", "bfloat16" or "float64".
+    averaged: whether an average of the weights is kept, and to be used.
+    colors: order of the channels, "RGB" or "BGR".
+    pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale.
+    pixel_scale: see there.
+    trained_on: what data, in words.
+    images: how many images it was trained on, if known.
+    identities: of how many people.
+    loss: the loss and its settings, in words.
+    source: where the weights come from, if not trained here.
+    versions: of facejax and what else had a part in it.
+  """
+
+  net: str
+  embedding_dim: int
+  image_size: tuple[int, int]
+  crop: float = 1.0
+  norm: str = "batch"
+  se: bool = False
+  dtype: str = "float32"
+  averaged: bool = False
+  colors: str = "RGB"
+  pixel_mean: float = _PIXELS
+  pixel_scale: float = _PIXELS
+  trained_on: str = ""
+  images: int | None = None
+  identities: int | None = None
+  loss: str = ""
+  source: str = ""
+  versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    for name, choices in _CHOICES.items():
+      value = getattr(self, name)
+      if value not in choices:
+        raise ValueError(
+          f"{name}={value!r}: choose one of {', '.join(choices)}"
+        )
+    size = tuple(self.image_size)
+    if len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
+      raise ValueError(
+        f"image_size={self.image_size!r} must be (height, width) in pixels"
+      )
+    object.__setattr__(self, "image_size", size)
+    if type(self.embedding_dim) is not int or self.embedding_dim < 1:
+      raise ValueError(
+        f"embedding_dim={self.embedding_dim!r} must be a positive integer"
+      )
+    if not (isinstance(self.crop, int | float) and 0 < self.crop <= 1):
+      raise ValueError(f"crop={self.crop!r} must lie in (0, 1]")
+    if (self.pixel_mean, self.pixel_scale) != (_PIXELS, _PIXELS):
+      raise ValueError(
+        f"pixels as (x - {self.pixel_mean}) / {self.pixel_scale}: the nets here"
+        " take (x - 127.5) / 127.5; fold the difference into the weights of the"
+        " first convolution"
+      )
+
+
+def read(folder: str | os.PathLike[str]) -> Card:
+  """The card of a run's folder; of older runs it follows from config.json.
+
+  Raises:
+    FileNotFoundError: if it is no folder of a run.
+    ValueError: if the card is damaged or says what no net here can do.
+  """
+  path = pathlib.Path(folder) / FILE
+  config = pathlib.Path(folder) / _CONFIG
+  if path.exists():
+    return _explained(path, lambda stored: Card(**stored))
+  if config.exists():
+    return _explained(config, from_config)
+  raise FileNotFoundError(
+    f"{os.fspath(folder)!r} is not the folder of a trained net: it has neither"
+    f" {FILE} nor {_CONFIG}"
+  )
+
+
+def write(folder: str | os.PathLike[str], card: Card) -> pathlib.Path:
+  """Writes model.json, whole or not at all; the folder must exist."""
+  path = pathlib.Path(folder) / FILE
+  text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+  durable.write(path, text.encode())
+  return path
+
+
+def from_config(
+  config: Mapping[str, Any],
+  *,
+  images: int | None = None,
+  identities: int | None = None,
+  versions: Mapping[str, str] | None = None,
+) -> Card:
+  """The card of a training run.
+
+  Args:
+    config: the configuration by dotted names, as in config.json.
+    images: how many images the run trains on.
+    identities: of how many people.
+    versions: of the software.
+  """
+  return Card(
+    net=config["model.name"],
+    embedding_dim=config["model.embedding_dim"],
+    image_size=tuple(config["data.image_size"]),
+    crop=config["data.crop"],
+    norm=config.get("model.norm", "batch"),
+    se=config.get("model.se", False),
+    dtype=config["model.dtype"],
+    averaged=bool(config.get("optim.ema")),
+    trained_on=_data(config),
+    images=images,
+    identities=identities,
+    loss=_loss(config["loss.name"], config),
+    versions=dict(versions or {}),
+  )
+
+
+def _data(config: Mapping[str, Any]) -> str:
+  source = config["data.source"]
+  if source == "synthetic":
+    return "generated faces"
+  places = [config["data.path"], *config.get("data.join", ())]
+  words = " and ".join(places) + f" ({source})"
+  if config.get("data.identities"):
+    words += f", people of {config['data.identities']}"
+  if config.get("data.exclude"):
+    words += f", without those of {config['data.exclude']}"
+  return words
+
+
+def _loss(name: str, config: Mapping[str, Any]) -> str:
+  settings = [
+    f"{key.removeprefix('loss.')}={value}"
+    for key, value in config.items()
+    if key.startswith("loss.") and key != "loss.name"
+  ]
+  return f"{name}({', '.join(settings)})"
+
+
+def _explained(path: pathlib.Path, make) -> Card:
+  try:
+    return make(json.loads(path.read_text()))
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+    raise ValueError(f"{path} cannot be used: {reason}") from None

@@ -1,0 +1,141 @@
+"""Grouping embeddings of length 1 by person, without knowing any."""
+
+import warnings
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from facejax import command, nearest
+
+Linkage = Literal["average", "complete", "single"]
+
+# All distances of this many take 3.2 GB.
+_MOST_AT_ONCE = 20_000
+
+
+def components(
+  vectors: np.ndarray,
+  *,
+  threshold: float,
+  neighbours: int = 20,
+  mesh: jax.sharding.Mesh | None = None,
+) -> np.ndarray:
+  """Connected components of the graph of near neighbours.
+
+  Two images are joined when one is among the nearest neighbours of the other
+  and their cosine is at least the threshold; whoever hangs together is one
+  person. Takes millions of images; a threshold that is too low makes one person
+  of many.
+
+  Args:
+    vectors: float32 [n, dim], of length 1.
+    threshold: cosine in [-1, 1].
+    neighbours: how many of each image's nearest are looked at.
+    mesh: the devices; all of them if not given.
+
+  Returns:
+    int [n], the cluster of each image, the largest first; see `ordered`.
+
+  >>> a = np.float32([[1, 0], [0, 1], [0.8, 0.6], [0.6, 0.8]])
+  >>> components(a, threshold=0.9).tolist()
+  [1, 2, 0, 0]
+  """
+  count = len(vectors)
+  search = nearest.Nearest(vectors, mesh=mesh)
+  found = search(vectors, min(neighbours + 1, count))
+  own = np.arange(count)[:, None]
+  one, other = np.nonzero((found.rows != own) & (found.scores >= threshold))
+  edges = (np.ones(len(one), bool), (one, found.rows[one, other]))
+  graph = sparse.coo_array(edges, shape=(count, count))
+  return ordered(csgraph.connected_components(graph, directed=False)[1])
+
+
+def agglomerative(
+  vectors: np.ndarray, *, threshold: float, linkage: Linkage = "average"
+) -> np.ndarray:
+  """Merges the two nearest clusters until none are near, by scikit-learn.
+
+  Args:
+    vectors: [n, dim], of length 1; n up to 20,000, as all distances are held.
+    threshold: cosine below which clusters stay apart.
+    linkage: how near two clusters are: the mean of the cosines of their images
+      ("average"), the least ("complete") or the greatest ("single").
+
+  Returns:
+    int [n], the cluster of each image, the largest first.
+
+  Raises:
+    ImportError: without scikit-learn.
+    ValueError: for more images.
+  """
+  if len(vectors) > _MOST_AT_ONCE:
+    raise ValueError(
+      f"{len(vectors):,} images are more than the {_MOST_AT_ONCE:,} that"
+      " agglomerative clustering can hold all distances of: use components"
+    )
+  if len(vectors) < 2:
+    return np.zeros(len(vectors), int)
+  method = _cluster_of_sklearn().AgglomerativeClustering(
+    n_clusters=None,
+    metric="cosine",
+    linkage=linkage,
+    # Merged up to the distance, where the threshold itself still counts.
+    distance_threshold=np.nextafter(1 - threshold, 3),
+  )
+  return ordered(method.fit_predict(vectors))
+
+
+def hdbscan(
+  vectors: np.ndarray, *, min_size: int = 2, threshold: float | None = None
+) -> np.ndarray:
+  """HDBSCAN by scikit-learn: clusters of any density; the rest are nobody's.
+
+  Args:
+    vectors: [n, dim], of length 1.
+    min_size: fewest images of a cluster, at least 2.
+    threshold: cosine from which on clusters are not split further; none if not
+      given.
+
+  Returns:
+    int [n], the cluster of each image, the largest first; -1 for nobody's.
+
+  Raises:
+    ImportError: without scikit-learn.
+  """
+  if len(vectors) < max(min_size, 2):
+    return np.full(len(vectors), -1)
+  # Of vectors of length 1 the squared distance is 2 - 2 cos.
+  apart = 0.0 if threshold is None else float(np.sqrt(2 - 2 * threshold))
+  method = _cluster_of_sklearn().HDBSCAN(
+    min_cluster_size=min_size, cluster_selection_epsilon=apart, copy=True
+  )
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    return ordered(method.fit_predict(vectors))
+
+
+def ordered(labels: np.ndarray) -> np.ndarray:
+  """Numbers clusters by size, of equal ones by their first image; -1 stays.
+
+  >>> ordered(np.array([7, 3, -1, 3, 5])).tolist()
+  [1, 0, -1, 0, 2]
+  """
+  found, first, which, sizes = np.unique(
+    labels, return_index=True, return_inverse=True, return_counts=True
+  )
+  order = np.lexsort((first, -sizes, found < 0))
+  rank = np.empty(len(found), int)
+  rank[order] = np.arange(len(found))
+  rank[found < 0] = -1
+  return rank[which]
+
+
+def _cluster_of_sklearn() -> Any:
+  try:
+    from sklearn import cluster
+  except ImportError:
+    raise command.extra("scikit-learn", "eval") from None
+  return cluster

@@ -1,0 +1,213 @@
+"""Embedding a large set in parts that survive a kill, joined at the end."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from facejax import embedder as embedder_lib
+from facejax import embeddings as embeddings_lib
+from facejax import image_sets, read_ahead
+from facejax.data import durable, encoded, fingerprints, images
+
+_PLAN = "plan.json"
+# Unreadable images are judged as a share of at least this many.
+_FEWEST_IMAGES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What is to be embedded, and how.
+
+  The same job again goes on where it was stopped, and writes the same bytes.
+
+  Attributes:
+    model: the net.
+    files: the images.
+    out: the file of embeddings, .npz or .parquet.
+    batch_size: images at once, over all devices.
+    flip: whether mirror images are summed, as verification does.
+    part: images whose embeddings are saved together.
+    on_error: an image that cannot be read: "skip" leaves it out and says so,
+      "raise" stops.
+    max_bad_share: largest share of such images.
+  """
+
+  model: embedder_lib.Embedder
+  files: encoded.EncodedImages
+  out: pathlib.Path
+  batch_size: int = 128
+  flip: bool = True
+  part: int = 4096
+  on_error: Literal["skip", "raise"] = "skip"
+  max_bad_share: float = 0.01
+
+  @property
+  def parts_folder(self) -> pathlib.Path:
+    """Where the parts lie until all are there."""
+    return self.out.with_name(f"{self.out.name}.parts")
+
+  def about(self) -> dict[str, Any]:
+    """What is stored with the embeddings."""
+    return {
+      "card": dataclasses.asdict(self.model.card),
+      "step": self.model.step,
+      "flip": self.flip,
+      "run": self.model.run,
+      # It is one of mirror images summed.
+      "threshold": self.model.threshold if self.flip else None,
+    }
+
+
+def run(
+  job: Job, advance: Callable[[int], None] = lambda count: None
+) -> embeddings_lib.Embeddings:
+  """Embeds what is not yet embedded, and joins all parts.
+
+  Args:
+    job: what to do.
+    advance: told how many more images are done.
+
+  Returns:
+    What was written, without the vectors.
+
+  Raises:
+    ValueError: if another job is at work there, an image cannot be read and
+      must be, or too many cannot.
+    OSError: if the parts cannot be written.
+  """
+  embeddings_lib.check_suffix(job.out)
+  _prepare(job)
+  starts = range(0, len(job.files), job.part)
+  paths = [job.parts_folder / f"{k:06d}.npz" for k in range(len(starts))]
+  bad: list[str] = []
+  for start, path in zip(starts, paths, strict=True):
+    if path.exists():
+      bad += embeddings_lib.read_skipped(path)
+      advance(min(job.part, len(job.files) - start))
+    else:
+      part = _embed(job, start, advance)
+      bad += part.skipped
+      _check_bad(job, bad)
+      embeddings_lib.write(path, part)
+  _check_bad(job, bad)
+  if len(bad) == len(job.files):
+    raise ValueError(f"no image could be read; the first: {bad[0]}")
+  whole = embeddings_lib.join(job.out, paths)
+  shutil.rmtree(job.parts_folder)
+  return whole
+
+
+def in_memory(
+  model: embedder_lib.Embedder,
+  files: encoded.EncodedImages,
+  *,
+  flip: bool,
+  advance: Callable[[int], None] = lambda count: None,
+) -> embeddings_lib.Embeddings:
+  """Embeds a small set at once; images that cannot be read are left out."""
+  with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder) / "all.npz"
+    size = min(128, 1 << (len(files) - 1).bit_length())
+    run(Job(model, files, out, batch_size=size, flip=flip), advance)
+    found = embeddings_lib.read(out)
+    return dataclasses.replace(found, vectors=np.array(found.vectors))
+
+
+def _prepare(job: Job) -> None:
+  """Makes the folder of the parts, or checks that it is of this job."""
+  plan = {
+    **job.about(),
+    "images": len(job.files),
+    "fingerprint": fingerprints.fingerprint(job.files),
+    "batch_size": job.batch_size,
+    "part": job.part,
+  }
+  path = job.parts_folder / _PLAN
+  if path.exists():
+    _check_plan(path, json.loads(json.dumps(plan)))
+    return
+  job.parts_folder.mkdir(exist_ok=True)
+  durable.write(path, (json.dumps(plan, indent=2) + "\n").encode())
+
+
+def _check_plan(path: pathlib.Path, plan: Mapping[str, Any]) -> None:
+  try:
+    stored = json.loads(path.read_text())
+    differing = [name for name in plan if stored.get(name) != plan[name]]
+  except (ValueError, AttributeError):
+    differing = ["everything, as the plan is damaged"]
+  if differing:
+    raise ValueError(
+      f"{os.fspath(path.parent)!r} holds parts of another job, which differs in"
+      f" {', '.join(differing)}: finish that one, or delete the folder"
+    )
+
+
+def _embed(
+  job: Job, start: int, advance: Callable[[int], None]
+) -> embeddings_lib.Embeddings:
+  """One part."""
+  model, files = job.model, job.files
+  stop = min(start + job.part, len(files))
+  size = model.batch_size(job.batch_size)
+  kept: list[int] = []
+  vectors, skipped = [], []
+  blocks = read_ahead.blocks(_reader(job), range(start, stop), size)
+  for begin, block in zip(range(start, stop, size), blocks, strict=True):
+    good = [k for k, image in enumerate(block) if not isinstance(image, str)]
+    skipped += [image for image in block if isinstance(image, str)]
+    kept += [begin + k for k in good]
+    if good:
+      vectors.append(_vectors(job, [block[k] for k in good], size, kept))
+    advance(len(block))
+  dim = model.card.embedding_dim
+  return embeddings_lib.Embeddings(
+    vectors=np.concatenate([np.empty((0, dim), np.float32), *vectors]),
+    paths=np.asarray([image_sets.image_path(files, k) for k in kept], str),
+    labels=np.asarray(files.labels[kept], np.int32),
+    names=files.class_names if start == 0 else (),
+    about=job.about(),
+    skipped=skipped,
+  )
+
+
+def _vectors(job, block, size, kept) -> np.ndarray:
+  try:
+    return job.model.embed_batch(np.stack(block), size, flip=job.flip)
+  except ValueError as error:
+    first = job.files.name(kept[-len(block)])
+    raise ValueError(
+      f"in the batch that begins with {first}: {error}"
+    ) from None
+
+
+def _reader(job: Job) -> Callable[[int], Any]:
+  """Reads an image, or says why it could not."""
+
+  def read(index: int):
+    try:
+      return job.model.image(job.files.encoded(index))
+    except images.BadImageError as error:
+      reason = f"{job.files.name(index)}: {error}"
+      if job.on_error == "raise":
+        raise ValueError(reason) from None
+      return reason
+
+  return read
+
+
+def _check_bad(job: Job, bad: list[str]) -> None:
+  allowed = job.max_bad_share * max(len(job.files), _FEWEST_IMAGES)
+  if len(bad) > allowed:
+    raise ValueError(
+      f"{len(bad)} of {len(job.files)} images could not be read, more than the"
+      f" allowed share of {job.max_bad_share:g}: {'; '.join(bad[:3])}. Repair or"
+      " remove them, or allow more (--max-bad-share of facejax.embed)"
+    )

@@ -1,0 +1,271 @@
+"""A trained net as a function: images in, embeddings of length 1 out.
+
+model = facejax.load("runs/cosface-lfw")
+embeddings = model.embed(["ada.jpg", "bob.jpg"])
+facejax.similarity(embeddings[0], embeddings[1])
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image as pillow
+
+from facejax import card as card_lib
+from facejax import finished, read_ahead, train_state, train_step
+from facejax import mesh as mesh_lib
+from facejax.data import encoded
+from facejax.data import images as image_lib
+from facejax.models import functional
+
+# A file, its bytes, a picture of Pillow, or uint8 RGB [height, width, 3] or
+# grey [height, width].
+Image: TypeAlias = (
+  str | os.PathLike[str] | bytes | pillow.Image | np.ndarray | jax.Array
+)
+
+
+def load(
+  run: str | os.PathLike[str], *, devices: int | None = None
+) -> "Embedder":
+  """Loads a trained net with all that its images must go through.
+
+  Args:
+    run: the folder of a training run, finished or not, or one that weights
+      were imported to. The newest sound checkpoint is read, and of it the
+      average of the weights, if the run keeps one.
+    devices: how many devices to compute on; all of them if not given.
+
+  Raises:
+    FileNotFoundError: if it is no such folder, or has no checkpoint yet.
+    ValueError: if its card is damaged or the checkpoint holds another net.
+    OSError: if the checkpoints are damaged.
+  """
+  card = card_lib.read(run)
+  if card.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    raise ValueError(
+      f"{os.fspath(run)!r} was trained in float64: set JAX_ENABLE_X64=1"
+    )
+  finished.check(run)
+  mesh = mesh_lib.make_mesh(devices=devices)
+  backbone = functional.build(
+    card.net,
+    embedding_dim=card.embedding_dim,
+    image_size=card.image_size,
+    norm=card.norm,  # pyright: ignore[reportArgumentType], checked by Card
+    se=card.se,
+    dtype=jnp.dtype(card.dtype),
+  )
+  step, trunk = finished.read_trunk(run, _like(backbone, card, mesh))
+  return Embedder(run, card, step, backbone, trunk, mesh)
+
+
+def similarity(a: Any, b: Any) -> float:
+  """The cosine between two embeddings, in [-1, 1].
+
+    cos = a · b / (‖a‖ ‖b‖)
+
+  Args:
+    a: [dim].
+    b: [dim].
+
+  Raises:
+    ValueError: if their shapes differ, or one is zero or not finite.
+
+  >>> similarity([1.0, 0.0], [0.6, 0.8])
+  0.6
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  if a.ndim != 1 or a.shape != b.shape:
+    raise ValueError(
+      f"embeddings have shapes {a.shape} and {b.shape}; both must be (dim,)"
+    )
+  length = np.linalg.norm(a) * np.linalg.norm(b)
+  if not (np.isfinite(length) and length > 0):
+    raise ValueError("an embedding is zero or not finite")
+  return float(np.clip(a @ b / length, -1, 1))
+
+
+class Embedder:
+  """A net with the card that says how it wants its images.
+
+  Attributes:
+    run: the folder it came from.
+    card: what is stored with the weights.
+    step: how many training steps they went through.
+    threshold: the cosine from which on the run's verification takes two images
+      for the same person, with mirror images summed; None if it verified none.
+    mesh: the devices that a batch is split over.
+  """
+
+  def __init__(
+    self,
+    run: str | os.PathLike[str],
+    card: card_lib.Card,
+    step: int,
+    backbone: functional.Backbone,
+    trunk: train_state.Trunk,
+    mesh: jax.sharding.Mesh,
+  ):
+    self.run = os.path.abspath(run)
+    self.card, self.step, self.mesh = card, step, mesh
+    chosen = finished.threshold(run)
+    self.threshold = None if chosen is None else chosen.cosine
+    self._trunk = trunk
+    self._functions = {
+      flip: train_step.make_embed(backbone, mesh=mesh, flip=flip)
+      for flip in (False, True)
+    }
+
+  def embed(
+    self,
+    images: Sequence[Image] | np.ndarray | jax.Array,
+    *,
+    batch_size: int = 128,
+    flip: bool = False,
+  ) -> np.ndarray:
+    """Embeddings of images: float32 [len(images), dim], of length 1.
+
+    Each image is cut and resized as the card says; they may differ in size.
+
+    Args:
+      images: files, encoded bytes, pictures of Pillow, or uint8 arrays: RGB
+        [height, width, 3] or grey [height, width]; or one array of them,
+        [n, height, width, 3].
+      batch_size: images at once, over all devices.
+      flip: sum the embeddings of each image and of its mirror image, which is
+        what verification reports; twice the work.
+
+    Raises:
+      ValueError: if an image cannot be read or is no uint8 RGB or grey, or if
+        an embedding is zero or not finite.
+    """
+    if isinstance(images, str | bytes | os.PathLike | pillow.Image):
+      raise ValueError(f"embed takes a list of images: embed([{images!r}])")
+    shape = getattr(images, "shape", None)
+    if shape is not None and (len(shape) != 4 or shape[3] != 3):
+      raise ValueError(
+        f"images have shape {shape}: give [n, height, width, 3], or a list"
+      )
+    if batch_size < 1:
+      raise ValueError(f"batch_size={batch_size} must be 1 or more")
+    size = self.batch_size(min(batch_size, _power_of_two(len(images))))
+    read = functools.partial(_image_of, images, self)
+    blocks = read_ahead.blocks(read, range(len(images)), size)
+    found = [self.embed_batch(np.stack(b), size, flip=flip) for b in blocks]
+    if not found:
+      return np.empty((0, self.card.embedding_dim), np.float32)
+    return np.concatenate(found)
+
+  def batch_size(self, wanted: int) -> int:
+    """The next size that splits evenly over the devices."""
+    return -(-wanted // self.mesh.size) * self.mesh.size
+
+  def image(self, image: Image) -> np.ndarray:
+    """One image as the net takes it: uint8 [*card.image_size, 3].
+
+    Raises:
+      ValueError: if it cannot be read or is no uint8 RGB or grey.
+    """
+    return image_lib.fit(
+      _pixels(image), image_size=self.card.image_size, crop=self.card.crop
+    )
+
+  def embed_batch(
+    self, images: np.ndarray, size: int, *, flip: bool
+  ) -> np.ndarray:
+    """Embeddings of at most `size` images that are as the net takes them.
+
+    Args:
+      images: uint8 [n, *card.image_size, 3], n from 1 to `size`.
+      size: what the net is compiled for; the batch is filled up to it.
+      flip: see `embed`.
+
+    Returns:
+      float32 [n, dim], of length 1.
+
+    Raises:
+      ValueError: if an embedding is zero or not finite.
+    """
+    if self.card.colors == "BGR":
+      images = images[..., ::-1]
+    # A copy of a real image cannot upset the net as a blank one might.
+    padding = np.repeat(images[-1:], size - len(images), axis=0)
+    placed = mesh_lib.put_batch(
+      {"images": np.concatenate([images, padding])}, self.mesh
+    )
+    raw = self._functions[flip](
+      self._trunk.verified, self._trunk.stats, placed["images"]
+    )
+    return unit(np.asarray(raw)[: len(images)])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+  """Brings vectors [n, dim] to length 1, in float32.
+
+  Raises:
+    ValueError: if one is zero or not finite.
+  """
+  squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+  lengths = np.sqrt(squares)[:, None]
+  bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+  if bad.size:
+    raise ValueError(
+      f"{bad.size} of {len(vectors)} embeddings are zero or not finite, the"
+      f" first is number {bad[0]}"
+    )
+  return (vectors / lengths).astype(np.float32)
+
+
+def _like(backbone, card, mesh) -> train_state.Trunk:
+  """What is wanted of the checkpoint: half of it where weights are averaged."""
+  replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
+  params, stats = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=replicated
+    ),
+    jax.eval_shape(backbone.init, jax.random.key(0)),
+  )
+  if card.averaged:
+    return train_state.Trunk(None, stats, average=params)
+  return train_state.Trunk(params, stats)
+
+
+def _image_of(images, model: Embedder, index: int) -> np.ndarray:
+  try:
+    return model.image(images[index])
+  except image_lib.BadImageError:
+    raise
+  except ValueError as error:
+    raise ValueError(f"image {index}: {error}") from None
+
+
+def _pixels(image: Image) -> np.ndarray:
+  """uint8 RGB [height, width, 3], of any size."""
+  if isinstance(image, str | os.PathLike):
+    name = image_lib.printable(os.fspath(image))
+    return image_lib.decode(encoded.read_file(image), name=name)
+  if isinstance(image, bytes):
+    return image_lib.decode(image, name="the bytes of an image")
+  if isinstance(image, pillow.Image):
+    return np.asarray(image.convert("RGB"))
+  pixels = np.asarray(image)
+  if pixels.ndim == 2:
+    pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    raise ValueError(
+      f"{pixels.dtype} {list(pixels.shape)}; it must be uint8, RGB"
+      " [height, width, 3] or grey [height, width], with values 0 to 255"
+    )
+  if not pixels.size:
+    raise ValueError("it has no pixels")
+  return pixels
+
+
+def _power_of_two(count: int) -> int:
+  """The next power of two, so that few sizes are compiled."""
+  return 1 << max(0, count - 1).bit_length()

@@ -1,0 +1,258 @@
+"""Known faces, and who among them a new one is.
+
+A gallery is a folder: vectors.npy (of length 1, read from the disk as needed),
+labels.npy, paths.npy, gallery.json and, if asked for, index.faiss.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from facejax import approximate, embedder, nearest
+from facejax import embeddings as embeddings_lib
+
+_ABOUT = "gallery.json"
+_INDEX = "index.faiss"
+_ROWS = 2**16
+# What two sets of embeddings must share to be compared.
+_SAME = ("card", "step", "flip")
+
+
+class Answers(NamedTuple):
+  """Who each query is.
+
+  Attributes:
+    rows: int [queries], the gallery's row that is most like the query among
+      those of the person who was voted for; -1 for nobody known.
+    scores: float32 [queries], how like it is: a cosine; for nobody known, that
+      of the nearest row.
+    votes: int [queries], how many of the nearest rows voted for them.
+  """
+
+  rows: np.ndarray
+  scores: np.ndarray
+  votes: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gallery:
+  """Known faces; see `open_gallery`.
+
+  Attributes:
+    known: embeddings, paths, labels and names of the faces.
+    exact: compares a query with all of them.
+    index: an approximate index, if the gallery has one.
+  """
+
+  known: embeddings_lib.Embeddings
+  exact: nearest.Nearest
+  index: approximate.Index | None = None
+
+  def search(
+    self, queries: np.ndarray, k: int, *, exact: bool = True
+  ) -> nearest.Neighbours:
+    """The `k` faces most like each query [n, dim], best first.
+
+    Args:
+      queries: embeddings, of any length but 0.
+      k: how many; at most as many as there are faces.
+      exact: compare with all of them. Otherwise the index is asked, which may
+        miss some; a row of -1 stands for none found.
+
+    Raises:
+      ValueError: if `k` or the shape of the queries is out of range, or there
+        is no index.
+    """
+    unit = embedder.unit(np.atleast_2d(queries))
+    if exact:
+      return self.exact(unit, k)
+    if self.index is None:
+      raise ValueError("the gallery was built without an approximate index")
+    return self.index(unit, k)
+
+  def answers(
+    self, found: nearest.Neighbours, *, threshold: float | None = None
+  ) -> Answers:
+    """Lets the faces that were found vote on who each query is.
+
+    The person with most faces among them wins; of equals the one with the
+    highest sum of cosines, then the nearest. A face without a name speaks for
+    itself alone.
+
+    Args:
+      found: of `search`; with k = 1 the nearest face decides.
+      threshold: cosine from which on a face may vote; all may without it.
+    """
+    return vote(found, self.known.labels, threshold=threshold)
+
+  def name(self, row: int) -> str | None:
+    """Who a row shows; None for -1."""
+    return None if row < 0 else self.known.name(row)
+
+
+def build(
+  folder: str | os.PathLike[str],
+  sets: Sequence[embeddings_lib.Embeddings],
+  *,
+  index: str = "",
+) -> Gallery:
+  """Writes a gallery, whole or not at all, and opens it.
+
+  Args:
+    folder: where to; must not exist.
+    sets: the faces. Equal names are the same person.
+    index: an approximate index besides, as faiss calls it: "HNSW32",
+      "IVF1024,Flat" …; empty for none.
+
+  Raises:
+    ValueError: if the folder exists, the sets come from different nets, an
+      embedding is zero, or faiss knows no such index.
+    ImportError: if faiss is missing.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists():
+    raise ValueError(f"{folder} exists: delete it, or name another")
+  for other in sets[1:]:
+    check_same_net(sets[0].about, other.about)
+  draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+  draft.mkdir()
+  try:
+    _write(draft, sets)
+    if index:
+      vectors = np.load(draft / "vectors.npy", mmap_mode="r")
+      approximate.build(draft / _INDEX, vectors, index)
+    os.rename(draft, folder)
+  finally:
+    shutil.rmtree(draft, ignore_errors=True)
+  return open_gallery(folder)
+
+
+def open_gallery(
+  folder: str | os.PathLike[str], *, mesh: jax.sharding.Mesh | None = None
+) -> Gallery:
+  """Opens a gallery that `build` wrote; reads little of it yet.
+
+  Raises:
+    FileNotFoundError: if it is none.
+    ValueError: if it is damaged.
+  """
+  folder = pathlib.Path(folder)
+  if not (folder / _ABOUT).exists():
+    raise FileNotFoundError(f"{folder} is no gallery: it has no {_ABOUT}")
+  try:
+    about = json.loads((folder / _ABOUT).read_text())
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    labels = np.load(folder / "labels.npy")
+    paths = np.load(folder / "paths.npy", mmap_mode="r")
+    if not len(vectors) == len(labels) == len(paths) == about["faces"]:
+      raise ValueError("its files differ in length")
+    known = embeddings_lib.Embeddings(
+      vectors, paths, labels, about["names"], about["about"]
+    )
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"gallery {folder} is damaged: {error}") from None
+  index = folder / _INDEX
+  return Gallery(
+    known,
+    nearest.Nearest(vectors, mesh=mesh),
+    approximate.Index(index) if index.exists() else None,
+  )
+
+
+def check_same_net(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+  """Refuses embeddings of different nets, where both are known.
+
+  Raises:
+    ValueError: naming what differs.
+  """
+  differing = [
+    name
+    for name in _SAME
+    if name in one and name in other and one[name] != other[name]
+  ]
+  if differing:
+    raise ValueError(
+      f"embeddings of different nets cannot be compared: {', '.join(differing)}"
+      f" of {one.get('run')} and {other.get('run')} differ"
+    )
+
+
+def vote(
+  found: nearest.Neighbours,
+  labels: np.ndarray,
+  *,
+  threshold: float | None = None,
+) -> Answers:
+  """See `Gallery.answers`; `labels` are those of the gallery, -1 for nobody.
+
+  >>> found = nearest.Neighbours(np.array([[0.9, 0.8, 0.7]]), np.array([[2, 0, 1]]))
+  >>> vote(found, np.array([5, 5, 6])).rows.tolist()
+  [0]
+  """
+  parts = [
+    _vote(
+      nearest.Neighbours(*(part[i : i + _ROWS] for part in found)),
+      labels,
+      -np.inf if threshold is None else threshold,
+    )
+    for i in range(0, max(1, len(found.rows)), _ROWS)
+  ]
+  return Answers(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _vote(found: nearest.Neighbours, labels, threshold: float) -> Answers:
+  scores, rows = found.scores, found.rows.astype(np.int64)
+  counts = (rows >= 0) & (scores >= threshold)
+  # Faces without a name are people of their own.
+  who = np.where(labels[rows] >= 0, labels[rows], -2 - rows)
+  votes = np.zeros(rows.shape, int)
+  sums = np.zeros(rows.shape)
+  for j in range(rows.shape[1]):
+    agree = counts & counts[:, j : j + 1] & (who == who[:, j : j + 1])
+    votes += agree
+    sums += np.where(agree, scores[:, j : j + 1], 0)
+  most = votes.max(axis=1, keepdims=True)
+  leading = np.where((votes == most) & counts, sums, -np.inf)
+  best = leading.argmax(axis=1)[:, None]
+  known = counts.any(axis=1)
+  take = [np.take_along_axis(a, best, 1)[:, 0] for a in (rows, scores, votes)]
+  return Answers(
+    np.where(known, take[0], -1),
+    np.where(known, take[1], scores[:, 0]).astype(np.float32),
+    np.where(known, take[2], 0),
+  )
+
+
+def _write(folder: pathlib.Path, sets) -> None:
+  names = sorted({name for part in sets for name in part.names})
+  number = {name: k for k, name in enumerate(names)}
+  labels = []
+  for part in sets:
+    # The last stands for -1.
+    ids = np.asarray([*(number[name] for name in part.names), -1], np.int32)
+    labels.append(ids[part.labels])
+  count = sum(map(len, sets))
+  dims = {part.vectors.shape[1] for part in sets}
+  if len(dims) > 1:
+    raise ValueError(f"embeddings of {sorted(dims)} numbers cannot be mixed")
+  vectors = np.lib.format.open_memmap(
+    folder / "vectors.npy", "w+", np.float32, (count, dims.pop())
+  )
+  row = 0
+  for part in sets:
+    for start in range(0, len(part), _ROWS):
+      block = embedder.unit(part.vectors[start : start + _ROWS])
+      vectors[row : row + len(block)] = block
+      row += len(block)
+  vectors.flush()
+  np.save(folder / "labels.npy", np.concatenate(labels))
+  np.save(folder / "paths.npy", np.concatenate([part.paths for part in sets]))
+  about = {"faces": count, "names": names, "about": dict(sets[0].about)}
+  (folder / _ABOUT).write_text(json.dumps(about) + "\n")

@@ -1,0 +1,118 @@
+"""What a command may be told to embed: a folder, a list, a record file."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from facejax.data import encoded, formats, images, lines
+
+_LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
+_SETS = (".rec",)
+
+
+class ListedImages:
+  """Images at any paths, with or without names; an `EncodedImages`.
+
+  People are numbered in the order of their names. An image of whom nobody
+  knows has label -1.
+  """
+
+  def __init__(self, paths: Sequence[str], who: Sequence[str] | None = None):
+    """Takes them as they are; nothing is opened yet.
+
+    Args:
+      paths: Where the images lie.
+      who: The name of each one's person; "" where it is not known.
+    """
+    self.paths = list(paths)
+    known = who if who is not None else [""] * len(self.paths)
+    self.class_names = sorted({name for name in known if name})
+    number = {name: k for k, name in enumerate(self.class_names)}
+    self.labels = np.asarray([number.get(name, -1) for name in known], np.int32)
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def path(self, index: int) -> str:
+    return self.paths[index]
+
+  def name(self, index: int) -> str:
+    return images.printable(self.paths[index])
+
+  def encoded(self, index: int) -> bytes:
+    return encoded.read_file(self.paths[index])
+
+
+def open_set(
+  path: str | os.PathLike[str], *, max_bad_share: float = 0.01
+) -> encoded.EncodedImages:
+  """Opens what a command was given.
+
+  - an image: itself;
+  - a list (.txt, .csv, .tsv, .lst): `PATH` or `PATH<tab>NAME` a line, in .csv
+    with a comma between; lines that begin with # do not count, paths go from
+    the folder of the list;
+  - a folder of images, or of folders with images, one a person;
+  - what `facejax.train` reads: .rec, array records, a data set of TFDS.
+
+  Raises:
+    FileNotFoundError: there is nothing.
+    ValueError: there is no image in it, or it is damaged.
+  """
+  path = os.fspath(path)
+  if not os.path.exists(path):
+    raise FileNotFoundError(f"there is no folder or file {path!r}")
+  if os.path.isdir(path):
+    loose = _loose(path)
+    return (
+      ListedImages(loose)
+      if loose
+      else formats.open_images(path, max_bad_share=max_bad_share)
+    )
+  if path.endswith(_SETS):
+    return formats.open_images(path, max_bad_share=max_bad_share)
+  if images.is_image_name(path):
+    return ListedImages([path])
+  if path.endswith(_LISTS):
+    return _read_list(path)
+  raise ValueError(
+    f"{path!r} is neither an image nor a list of them"
+    f" ({', '.join(_LISTS)}), a .rec file or a folder"
+  )
+
+
+def image_path(files: encoded.EncodedImages, index: int) -> str:
+  """Where an image lies; what it is called, if it is no file of its own."""
+  find = getattr(files, "path", None)
+  return str(find(index)) if callable(find) else files.name(index)
+
+
+def _loose(path: str) -> list[str]:
+  """The images that lie directly in a folder, unless it is some other set."""
+  if formats.guess(path) != "folder":
+    return []
+  with os.scandir(path) as entries:
+    found = [e.path for e in entries if images.is_image_name(e.name)]
+  return sorted(found)
+
+
+def _read_list(path: str) -> ListedImages:
+  home = os.path.dirname(path)
+  separator = "," if path.endswith(".csv") else "\t"
+  places, who = [], []
+  for row in lines.rows(path, separator=separator):
+    place, *rest = row.fields
+    if place.startswith("#"):
+      continue
+    if len(rest) > 1 or not place:
+      raise row.error("expected PATH, or PATH and NAME")
+    places.append(os.path.join(home, place))
+    who.append(rest[0] if rest else "")
+  if not places:
+    raise ValueError(f"{path!r} lists no image")
+  return ListedImages(places, who)

@@ -1,0 +1,276 @@
+"""Exact nearest neighbours by inner product, block by block over the devices.
+
+Each device multiplies all queries with a block of its vectors and keeps, for
+each query, the best seen so far: neither all scores nor all vectors need ever
+be in the memory of the devices. Picking the best of a block costs little beside
+its matmul: one pass takes the maximum of every group of neighbouring vectors,
+and only the groups with the highest maxima are looked into. Equal scores come
+in order of their rows, as if all of them had been sorted.
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facejax import mesh as mesh_lib
+from facejax import top_k, typing
+
+# Scores that a device holds at a time, in bytes: what caches like, and what
+# keeps an accelerator busy.
+_SCORES = {"cpu": 32 * 2**20}
+_SCORES_ELSEWHERE = 256 * 2**20
+# Vectors that a device multiplies at once, at most.
+_ROWS = 2**16
+# Queries multiplied at once; more of them share what is read of a block.
+_QUERIES = 1024
+_CHUNK = 64 * _QUERIES
+# Of a device's memory that resident vectors may take.
+_SHARE = 0.6
+_NO_ROW = np.iinfo(np.int32).max
+
+P = jax.P
+
+
+class Neighbours(NamedTuple):
+  """The vectors nearest to each query, best first.
+
+  Attributes:
+    scores: float32 [queries, k], inner products.
+    rows: int32 [queries, k], which vectors; of equal scores the lowest row
+      comes first.
+  """
+
+  scores: np.ndarray
+  rows: np.ndarray
+
+
+class Nearest:
+  """Finds the vectors with the highest inner product, all of them compared.
+
+  Args:
+    vectors: float32 [rows, dim]; an array mapped from a file is read as needed.
+    mesh: the devices; all of them if not given.
+    block_rows: vectors a device multiplies at once; chosen by the number of
+      queries and the kind of device if not given.
+    resident: keep the vectors on the devices between calls; if not given, on
+      accelerators when they fit. The CPU reads the host's own memory, without
+      a copy where vectors lie at a multiple of 64 bytes.
+
+  Raises:
+    ValueError: if `vectors` is empty or no matrix.
+
+  >>> search = Nearest(np.eye(3, dtype=np.float32))
+  >>> search(np.float32([[0.1, 0.9, 0.2]]), 2).rows.tolist()
+  [[1, 2]]
+  """
+
+  def __init__(
+    self,
+    vectors: np.ndarray,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    block_rows: int | None = None,
+    resident: bool | None = None,
+  ):
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype != np.float32:
+      raise ValueError(
+        f"vectors are {vectors.dtype} {list(vectors.shape)}; they must be"
+        " float32 [rows, dim], at least one"
+      )
+    if len(vectors) >= _NO_ROW:
+      raise ValueError(f"{len(vectors):,} vectors are more than 2^31 - 2")
+    self._vectors = vectors
+    self._mesh = mesh or mesh_lib.make_mesh()
+    device: Any = self._mesh.devices.flat[0]
+    self._held = _SCORES.get(device.platform, _SCORES_ELSEWHERE)
+    self._fixed_rows = block_rows
+    self._resident = _fits(vectors, device) if resident is None else resident
+    self._placed: list[jax.Array] | None = None
+
+  def block_rows(self, queries: int) -> int:
+    """How many vectors a device multiplies at once with so many queries."""
+    if self._resident:
+      queries = _QUERIES
+    fitting = self._held // (4 * min(queries, _QUERIES))
+    wanted = self._fixed_rows or min(fitting, _ROWS)
+    # Whole groups, of whatever size.
+    return _round_up(wanted, top_k.LARGEST_GROUP)
+
+  def __call__(self, queries: np.ndarray, k: int) -> Neighbours:
+    """The `k` nearest of each query.
+
+    Args:
+      queries: [queries, dim], any float type.
+      k: how many, at most as many as there are vectors.
+
+    Raises:
+      ValueError: if shapes do not match, `k` is out of range or a query is not
+        finite.
+    """
+    queries = np.asarray(queries, np.float32)
+    rows, dim = self._vectors.shape
+    if queries.ndim != 2 or queries.shape[1] != dim:
+      raise ValueError(f"queries are {list(queries.shape)}, not [n, {dim}]")
+    if not 1 <= k <= rows:
+      raise ValueError(f"k={k}: choose 1 to {rows:,}, the number of vectors")
+    if not np.isfinite(queries).all():
+      raise ValueError("a query is not finite")
+    chunks = [queries[i : i + _CHUNK] for i in range(0, len(queries), _CHUNK)]
+    found = [self._search(chunk, k) for chunk in chunks]
+    if not found:
+      empty = np.empty((0, k))
+      return Neighbours(empty.astype(np.float32), empty.astype(np.int32))
+    return Neighbours(*map(np.concatenate, zip(*found, strict=True)))
+
+  def _search(self, queries: np.ndarray, k: int) -> Neighbours:
+    """One pass over all vectors."""
+    everywhere = mesh_lib.sharding(self._mesh, mesh_lib.REPLICATED)
+    tiles = [jax.device_put(tile, everywhere) for tile in _tiles(queries)]
+    best = [_nothing(self._mesh, len(tile), k) for tile in tiles]
+    earlier = collections.deque()
+    for start, block in self._blocks(self.block_rows(len(queries))):
+      whole = start + len(block) <= len(self._vectors)
+      for i, tile in enumerate(tiles):
+        best[i] = _step(
+          best[i],
+          tile,
+          block,
+          np.int32(start),
+          np.int32(len(self._vectors)),
+          mesh=self._mesh,
+          whole=whole,
+        )
+      # Blocks are not sent ahead of the computation by more than one.
+      earlier.append(best[-1].scores)
+      if len(earlier) > 1:
+        earlier.popleft().block_until_ready()
+    found = [_merged(jax.device_get(part), k) for part in best]
+    merged = Neighbours(*map(np.concatenate, zip(*found, strict=True)))
+    return Neighbours(*(part[: len(queries)] for part in merged))
+
+  def _blocks(self, size: int) -> Iterator[tuple[int, jax.Array]]:
+    """Yields the first row and the vectors of each block of all devices."""
+    starts = self._starts(size)
+    if self._placed is not None:
+      yield from zip(starts, self._placed, strict=True)
+      return
+    split = mesh_lib.sharding(self._mesh, mesh_lib.BATCH)
+    kept = []
+    least = top_k.LARGEST_GROUP * self._mesh.size
+    for start, stop in itertools.pairwise([*starts, len(self._vectors)]):
+      rows = np.ascontiguousarray(self._vectors[start:stop])
+      if len(rows) % least:
+        rows = np.pad(rows, ((0, -len(rows) % least), (0, 0)))
+      block = jax.device_put(rows, split)
+      if self._resident:
+        kept.append(block)
+      yield start, block
+    if self._resident:
+      self._placed = kept
+
+  def _starts(self, size: int) -> list[int]:
+    """Where blocks begin: whole ones, what is left of whole groups, the rest.
+
+    Only that rest is filled up, which takes a copy.
+    """
+    rows, least = len(self._vectors), top_k.LARGEST_GROUP * self._mesh.size
+    starts = [*range(0, rows, size * self._mesh.size)]
+    rest = rows - rows % least
+    if starts[-1] < rest < rows:
+      starts.append(rest)
+    return starts
+
+
+def _round_up(count: int, step: int) -> int:
+  return -(-count // step) * step
+
+
+def _fits(vectors: np.ndarray, device: Any) -> bool:
+  """Whether the vectors can stay on accelerators like this one."""
+  if device.platform == "cpu":
+    return False
+  limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+  return vectors.nbytes < _SHARE * limit * jax.device_count()
+
+
+def _tiles(queries: np.ndarray) -> Iterator[np.ndarray]:
+  """Cuts queries into pieces of few sizes, filled up with zeros."""
+  size = min(_QUERIES, 1 << (len(queries) - 1).bit_length())
+  for begin in range(0, len(queries), size):
+    tile = queries[begin : begin + size]
+    yield np.pad(tile, ((0, size - len(tile)), (0, 0)))
+
+
+class _Best(NamedTuple):
+  """The best of each device: [devices, queries, k], split by device."""
+
+  scores: Any
+  rows: Any
+
+
+def _nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> _Best:
+  shape = (mesh.size, queries, k)
+  split = mesh_lib.sharding(mesh, mesh_lib.BATCH)
+  return _Best(
+    jnp.full(shape, -jnp.inf, jnp.float32, device=split),
+    jnp.full(shape, _NO_ROW, jnp.int32, device=split),
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "whole"))
+def _step(
+  best: _Best,
+  queries: typing.Array,
+  vectors: typing.Array,
+  start: typing.Array,
+  count: typing.Array,
+  *,
+  mesh: jax.sharding.Mesh,
+  whole: bool,
+) -> _Best:
+  """Takes another block of each device into account."""
+
+  def one_device(best, queries, vectors, start, count):
+    size = len(vectors)
+    first = start + size * jax.lax.axis_index(mesh.axis_names)
+    scores = jax.lax.dot_general(
+      queries,
+      vectors,
+      (((1,), (1,)), ((), ())),
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    if not whole:
+      there = first + jnp.arange(size, dtype=jnp.int32) < count
+      scores = jnp.where(there[None], scores, -jnp.inf)
+    k = best.scores.shape[2]
+    values, places = top_k.top_k(scores, min(k, size))
+    # What was found before has lower rows, and comes first.
+    values = jnp.concatenate([best.scores[0], values], axis=1)
+    rows = jnp.concatenate([best.rows[0], first + places], axis=1)
+    values, places = jax.lax.top_k(values, k)
+    rows = jnp.take_along_axis(rows, places, axis=1)
+    return _Best(values[None], rows[None])
+
+  split = mesh_lib.BATCH
+  return jax.shard_map(
+    one_device,
+    mesh=mesh,
+    in_specs=(_Best(split, split), P(), split, P(), P()),
+    out_specs=_Best(split, split),
+  )(best, queries, vectors, start, count)
+
+
+def _merged(best: _Best, k: int) -> Neighbours:
+  """The best of all devices, whose rows interleave."""
+  scores, rows = (np.concatenate(list(part), axis=1) for part in best)
+  order = np.lexsort((rows, -scores), axis=1)[:, :k]
+  return Neighbours(
+    np.take_along_axis(scores, order, axis=1),
+    np.take_along_axis(rows, order, axis=1),
+  )

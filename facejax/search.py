@@ -1,0 +1,211 @@
+"""Who is this: python -m facejax.search build | query."""
+
+import argparse
+import csv
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from facejax import (
+  command,
+  compile_cache,
+  embed_job,
+  embedder,
+  embeddings,
+  host_memory,
+  image_sets,
+  nearest,
+)
+from facejax import gallery as gallery_lib
+from facejax.data import progress
+
+_DESCRIPTION = """Finds people in a gallery of known faces.
+
+Examples:
+  python -m facejax.embed runs/cosface-lfw people people.npz
+  python -m facejax.search build people.gallery people.npz
+      people: a folder with one folder of images a person
+  python -m facejax.search query people.gallery who.jpg
+  python -m facejax.search query people.gallery new.npz --votes 5 --out who.csv
+
+A small gallery can be built from images at once, with --run. Without --index the
+search is exact: every query is compared with every face, block by block, on all
+devices. The query's person is that of the nearest face, or the one whom most of
+the --votes nearest faces show; "unknown" if none of them reaches --threshold (by
+default that of the run's verification; the larger the gallery, the higher it
+should be).
+Exit codes: 0 done, 2 bad input."""
+_SHOWN = 20
+
+
+@command.answered
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  args = _parser().parse_args(arguments)
+  host_memory.keep_freed_memory()
+  compile_cache.use()
+  return args.action(args)
+
+
+def build(args: argparse.Namespace) -> int:
+  """Writes a gallery."""
+  started = time.monotonic()
+  sets = [_embeddings(path, args.run, {}) for path in args.faces]
+  made = gallery_lib.build(args.gallery, sets, index=args.index)
+  known = made.known
+  people = len(np.unique(known.labels[known.labels >= 0]))
+  nameless = int((known.labels < 0).sum())
+  print(
+    f"{args.gallery}: {len(known):,} faces, {people:,} people,"
+    f" {nameless:,} faces without a name,"
+    f" {time.monotonic() - started:.1f} s"
+  )
+  return 0
+
+
+def query(args: argparse.Namespace) -> int:
+  """Answers who the queries are."""
+  gallery = gallery_lib.open_gallery(args.gallery)
+  about = gallery.known.about
+  asked = _embeddings(args.queries, args.run or about.get("run"), about)
+  gallery_lib.check_same_net(about, asked.about)
+  threshold = args.threshold
+  if threshold is None:
+    threshold = about.get("threshold")
+  k = min(max(args.top, args.votes), len(gallery.known))
+  started = time.monotonic()
+  found = gallery.search(asked.vectors, k, exact=not args.approximate)
+  seconds = time.monotonic() - started
+  voters = nearest.Neighbours(*(part[:, : args.votes] for part in found))
+  answers = gallery.answers(voters, threshold=threshold)
+  if args.out:
+    _write_table(args.out, gallery, asked, found, answers, args.top)
+  for row in range(min(len(asked), _SHOWN)):
+    print(_line(gallery, asked, found, answers, row, args.top))
+  if len(asked) > _SHOWN:
+    print(f"… and {len(asked) - _SHOWN:,} more" + " (--out)" * (not args.out))
+  print(_summary(gallery, asked, answers, threshold, seconds))
+  return 0
+
+
+def _embeddings(
+  path: str, run: str | None, about: Any
+) -> embeddings.Embeddings:
+  """Reads embeddings, or makes them of images."""
+  if pathlib.Path(path).suffix in embeddings.SUFFIXES:
+    return embeddings.read(path)
+  files = image_sets.open_set(path)
+  if not run:
+    raise ValueError(f"{path!r} holds images: name the net with --run RUN")
+  model = embedder.load(run)
+  with progress.counting("embedded", len(files)) as advance:
+    flip = about.get("flip", True)
+    found = embed_job.in_memory(model, files, flip=flip, advance=advance)
+  for line in found.skipped:
+    print(f"left out: {line}", file=sys.stderr)
+  return found
+
+
+def _nearest(gallery, found, row: int, top: int) -> list[tuple[str, float]]:
+  pairs = zip(found.rows[row, :top], found.scores[row, :top], strict=True)
+  return [(gallery.name(int(k)), float(s)) for k, s in pairs if k >= 0]
+
+
+def _line(gallery, asked, found, answers, row: int, top: int) -> str:
+  name = gallery.name(int(answers.rows[row]))
+  who = f"{name} ({answers.scores[row]:.3f})" if name else "unknown"
+  near = _nearest(gallery, found, row, top)
+  return f"{asked.paths[row]}: {who}; nearest: " + ", ".join(
+    f"{name} {score:.3f}" for name, score in near
+  )
+
+
+def _summary(gallery, asked, answers, threshold, seconds: float) -> str:
+  named = int((answers.rows >= 0).sum())
+  above = "" if threshold is None else f" at threshold {threshold:.3f}"
+  text = (
+    f"{len(asked):,} queries: {named:,} named, {len(asked) - named:,}"
+    f" unknown{above}, among {len(gallery.known):,} faces in {seconds:.2f} s"
+  )
+  right, known = correct(gallery, asked, answers)
+  if known:
+    text += (
+      f"; of {known:,} whose person is in the gallery, {right:,} named right"
+      f" ({right / known:.2%})"
+    )
+  return text
+
+
+def correct(
+  gallery: gallery_lib.Gallery,
+  asked: embeddings.Embeddings,
+  answers: gallery_lib.Answers,
+) -> tuple[int, int]:
+  """How many queries were named right, of those whom the gallery knows."""
+  number = {name: k for k, name in enumerate(gallery.known.names)}
+  ids = np.asarray([*(number.get(n, -1) for n in asked.names), -1])
+  truth = ids[asked.labels]
+  there = np.isin(truth, gallery.known.labels) & (truth >= 0)
+  said = np.where(answers.rows >= 0, gallery.known.labels[answers.rows], -1)
+  return int((there & (said == truth)).sum()), int(there.sum())
+
+
+def _write_table(path, gallery, asked, found, answers, top: int) -> None:
+  draft = path.with_name(f".{path.name}.partial")
+  with draft.open("w", newline="", errors="surrogateescape") as file:
+    out = csv.writer(file)
+    near = [f"{word}_{k + 1}" for k in range(top) for word in ("name", "score")]
+    out.writerow(["query", "answer", "similarity", "votes", *near])
+    for row in range(len(asked)):
+      name = gallery.name(int(answers.rows[row])) or "unknown"
+      score = f"{answers.scores[row]:.6f}"
+      line = [asked.paths[row], name, score, answers.votes[row]]
+      for other, cosine in _nearest(gallery, found, row, top):
+        line += [other, f"{cosine:.6f}"]
+      out.writerow(line)
+  draft.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser("search", _DESCRIPTION)
+  actions = parser.add_subparsers(required=True, metavar="build | query")
+  add = _action(actions, "build", build, "make a gallery of known faces")
+  add("gallery", metavar="GALLERY", type=pathlib.Path, help="folder to write")
+  add("faces", metavar="FACES", nargs="+", help="embeddings, or images")
+  add("--run", help="folder of the net, for images")
+  add(
+    "--index",
+    default="",
+    metavar="KIND",
+    help="add an approximate index, as faiss calls it: HNSW32, IVF4096,Flat",
+  )
+  add = _action(actions, "query", query, "ask who somebody is")
+  add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
+  add("queries", metavar="QUERIES", help="embeddings, or images")
+  add("--run", help="folder of the net, for images (that of the gallery)")
+  count = command.number(int, 1, 1000)
+  add("--top", type=count, default=5, help="how many faces to show (5)")
+  add("--votes", type=count, default=1, help="how many of them decide (1)")
+  add(
+    "--threshold",
+    type=command.number(float, -1, 1),
+    help="cosine from which on somebody is known (that of the run's"
+    " verification; -1 names everybody)",
+  )
+  add("--approximate", action="store_true", help="ask the index instead")
+  add("--out", type=pathlib.Path, metavar="FILE.csv", help="write a table")
+  return parser
+
+
+def _action(actions, name: str, run, text: str):
+  parser = actions.add_parser(name, help=text, allow_abbrev=False)
+  parser.set_defaults(action=run)
+  return parser.add_argument
+
+
+if __name__ == "__main__":
+  sys.exit(main())

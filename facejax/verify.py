@@ -1,0 +1,84 @@
+"""Compares two faces: python -m facejax.verify RUN A.jpg B.jpg."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from facejax import command, compile_cache, embedder, finished, host_memory
+
+_DESCRIPTION = """Says whether two images show the same person.
+
+The similarity is the cosine of the two embeddings, image and mirror image
+summed. The decision is made at the threshold of the run's own verification, or
+at --threshold.
+
+Examples:
+  python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg
+  python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg --threshold 0.35
+  python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg --json
+
+Exit codes: 0 compared, whatever the result; 2 bad input."""
+
+
+@command.answered
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  args = _parser().parse_args(arguments)
+  host_memory.keep_freed_memory()
+  compile_cache.use()
+  model = embedder.load(args.run, devices=1)
+  pair = model.embed([args.first, args.second], flip=True)
+  result = _result(
+    embedder.similarity(*pair), args.threshold, finished.threshold(args.run)
+  )
+  print(json.dumps(result) if args.json else _words(result))
+  return 0
+
+
+def _result(
+  cosine: float, given: float | None, stored: finished.Threshold | None
+) -> dict[str, Any]:
+  threshold, source = given, "given"
+  if given is None:
+    threshold, source = None, "this run has verified no pairs"
+    if stored is not None:
+      threshold = stored.cosine
+      source = f"{stored.accuracy:.1%} of the pairs of {stored.pairs!r} right"
+  same = None if threshold is None else cosine >= threshold
+  return {
+    "similarity": cosine,
+    "same_person": same,
+    "threshold": threshold,
+    "threshold_from": source,
+  }
+
+
+def _words(result: dict[str, Any]) -> str:
+  cosine = f"similarity {result['similarity']:.4f}"
+  if result["threshold"] is None:
+    return f"{cosine}: undecided, {result['threshold_from']}; pass --threshold"
+  verdict = "the same person" if result["same_person"] else "different people"
+  return (
+    f"{cosine}: {verdict} (threshold {result['threshold']:.4f},"
+    f" {result['threshold_from']})"
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser("verify", _DESCRIPTION)
+  parser.add_argument("run", metavar="RUN", help="folder of a trained net")
+  parser.add_argument("first", metavar="A", help="image")
+  parser.add_argument("second", metavar="B", help="image")
+  parser.add_argument(
+    "--threshold",
+    type=command.number(float, -1, 1),
+    help="cosine from which on it is the same person",
+  )
+  parser.add_argument("--json", action="store_true", help="print JSON")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())

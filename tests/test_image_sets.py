@@ -1,0 +1,60 @@
+"""What a command may be told to embed."""
+
+import pytest
+
+from facejax import image_sets
+from facejax.data import images
+
+
+def test_a_folder_of_people(tiny_faces):
+  files = image_sets.open_set(tiny_faces)
+  assert len(files) == 12 and list(files.class_names)[1] == "person1"
+  path = image_sets.image_path(files, 4)
+  assert path == str(tiny_faces / "person1" / "4.png")
+
+
+def test_a_folder_of_images(tiny_faces):
+  files = image_sets.open_set(tiny_faces / "person2")
+  assert [files.name(k)[-5:] for k in range(3)] == ["6.png", "7.png", "8.png"]
+  assert files.labels.tolist() == [-1, -1, -1] and files.num_classes == 0
+
+
+def test_an_image(tiny_faces):
+  path = tiny_faces / "person0" / "0.png"
+  files = image_sets.open_set(path)
+  assert files.encoded(0) == path.read_bytes()
+
+
+def test_lists_with_and_without_names(tmp_path):
+  (tmp_path / "a.txt").write_text("# faces\nx y.png\tbob\n/far/z.png\n\n")
+  files = image_sets.open_set(tmp_path / "a.txt")
+  paths = [image_sets.image_path(files, k) for k in range(2)]
+  assert paths == [str(tmp_path / "x y.png"), "/far/z.png"]
+  assert files.labels.tolist() == [0, -1] and files.class_names == ["bob"]
+  (tmp_path / "a.csv").write_text("1.png,bob\n2.png,ada\n")
+  files = image_sets.open_set(tmp_path / "a.csv")
+  assert [files.class_names[k] for k in files.labels] == ["bob", "ada"]
+  with pytest.raises(images.BadImageError, match=r"1\.png"):
+    files.encoded(0)
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "message"),
+  [
+    ("a.txt", "", "is empty"),
+    ("a.txt", "# nothing\n", "lists no image"),
+    ("a.csv", "1.png,bob,1\n", "line 1: expected PATH"),
+    ("a.doc", "1.png", "neither an image nor a list"),
+  ],
+)
+def test_what_is_no_list_is_told(tmp_path, name, text, message):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ValueError, match=message):
+    image_sets.open_set(tmp_path / name)
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match="nowhere"):
+    image_sets.open_set(tmp_path / "nowhere")
+  with pytest.raises(ValueError, match="one folder per identity"):
+    image_sets.open_set(tmp_path)
