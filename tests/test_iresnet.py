@@ -134,7 +134,7 @@ def test_prelu_has_one_slope_a_channel():
 
 
 def test_batch_norm_survives_a_large_mean():
-  norm = layers.batch_norm(1, rngs=nnx.Rngs(0))
+  norm = layers.BatchNorm(1, rngs=nnx.Rngs(0))
   x = 3000 + np.random.default_rng(0).normal(size=(4096, 1))
   out = norm(jnp.asarray(x, jnp.float32))
   np.testing.assert_allclose(out.std(), 1, atol=0.01)

@@ -13,11 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import facenet, inception, iresnet, layers, zeiler_fergus
+from facejax.models import layers, registry, torch_names, trunk
 
-_SPECS: dict[str, Any] = {**iresnet.NETS, **facenet.NETS}
-
-NETS = tuple(_SPECS)
+NETS = registry.NETS
 
 # Input normalisation of every net here: RGB, (x - 127.5) / 127.5.
 PIXEL_MEAN = 127.5
@@ -32,12 +30,18 @@ class Backbone:
     name: the name it was built by.
     embedding_dim: size of the embeddings.
     image_size: (height, width) of the input.
-    multiply_adds: of the convolutions and linear layers, for one image.
+    multiply_adds: of the convolutions, linear layers and attention, for one
+      image.
     init: key -> (params, stats), nested plain dictionaries of float32.
-    apply: (params, stats, images, *, train, dropout_key) ->
+    apply: (params, stats, images, *, train, dropout_key, before_bn) ->
       (embeddings [batch, embedding_dim] float32, stats). Images are uint8 RGB
       [batch, height, width, 3]. With `train` the BatchNorm uses the
-      statistics of the batch and returns updated running ones.
+      statistics of the batch and returns updated running ones. All that is
+      dropped at random follows dropout_key; without it nothing is. With
+      `before_bn` the embeddings are those before the BatchNorm that ends most
+      nets, the same ones where there is none.
+    torch_layers: its layers under the names of PyTorch code, see
+      `torch_names`; empty where the field has no common ones.
   """
 
   name: str
@@ -46,44 +50,7 @@ class Backbone:
   multiply_adds: int
   init: Callable[[typing.PRNGKey], tuple[typing.Params, typing.Params]]
   apply: Callable[..., tuple[typing.Array, typing.Params]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Family:
-  """What the nets of one architecture share; all take their spec first.
-
-  Attributes:
-    module: (spec, *, embedding_dim, image_size, dropout, norm, dtype, rngs) ->
-      the nnx module.
-    multiply_adds: (spec, *, embedding_dim, image_size) -> their number.
-    check_image_size: (spec, image_size), raises ValueError.
-    norms: the values of `norm` that it has.
-  """
-
-  module: Callable[..., nnx.Module]
-  multiply_adds: Callable[..., int]
-  check_image_size: Callable[[Any, tuple[int, int]], None]
-  norms: tuple[layers.Norm, ...] = ("batch", "lrn")
-
-
-def _iresnet(spec, *, norm, **options) -> nnx.Module:
-  del norm  # it has but one
-  return iresnet.IResNet(spec, **options)
-
-
-_FAMILIES = {
-  iresnet.IResNetSpec: _Family(
-    _iresnet, iresnet.multiply_adds, iresnet.check_image_size, ("batch",)
-  ),
-  inception.InceptionSpec: _Family(
-    inception.Inception, inception.multiply_adds, inception.check_image_size
-  ),
-  zeiler_fergus.ZeilerFergusSpec: _Family(
-    zeiler_fergus.ZeilerFergus,
-    zeiler_fergus.multiply_adds,
-    zeiler_fergus.check_image_size,
-  ),
-}
+  torch_layers: tuple[torch_names.Layer, ...] = ()
 
 
 def check_image_size(name: str, image_size: tuple[int, int]) -> None:
@@ -92,11 +59,20 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
   Raises:
     ValueError: with the sizes that the net takes, or if the name is unknown.
   """
-  spec, family = _find(name)
+  spec, family = registry.find(name)
   try:
     family.check_image_size(spec, image_size)
   except ValueError as error:
     raise ValueError(f"net {name!r}, {error}") from None
+
+
+def check_options(name: str, **options: Any) -> None:
+  """Refuses options of `build` that a net does not have: norm, se and so on.
+
+  Raises:
+    ValueError: naming those nets that have them, or if the name is unknown.
+  """
+  registry.with_options(name, **options)
 
 
 def build(
@@ -106,6 +82,10 @@ def build(
   image_size: tuple[int, int],
   dropout: float = 0.0,
   norm: layers.Norm = "batch",
+  se: bool = False,
+  drop_path: float = 0.0,
+  mask_ratio: float = 0.0,
+  remat: bool = False,
   dtype: Any = jnp.float32,
 ) -> Backbone:
   """Builds a backbone by its name.
@@ -117,47 +97,58 @@ def build(
     dropout: rate before the last linear layer, in [0, 1).
     norm: "batch" for BatchNorm; "lrn" for the local response normalisation
       that FaceNet's nets were published with, which leaves `stats` empty.
+    se: squeeze-and-excitation in the blocks (iResNets).
+    drop_path: rate of stochastic depth at the last block, in [0, 1); it grows
+      from 0 at the first (iResNets, ViTs).
+    mask_ratio: share of the tokens that training leaves out, in [0, 1) (ViTs).
+    remat: compute blocks again in the backward pass, for less memory (all but
+      FaceNet's nets).
     dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
       float64 (with parameters and embeddings, which are float32 otherwise).
 
   Raises:
     ValueError: if the name is unknown, or the net cannot take that image size
-      or has no such norm.
+      or has not such an option.
   """
   check_image_size(name, image_size)
-  spec, family = _find(name)
-  if norm not in family.norms:
-    raise ValueError(
-      f"net {name!r} has no norm={norm!r}; choose one of {list(family.norms)}"
-    )
+  _, family = registry.find(name)
+  spec = registry.with_options(
+    name,
+    norm=norm,
+    se=se,
+    drop_path=drop_path,
+    mask_ratio=mask_ratio,
+    remat=remat,
+  )
+  options: dict[str, Any] = {"norm": norm} if len(family.norms) > 1 else {}
 
-  def create(rngs: nnx.Rngs) -> nnx.Module:
+  def create(rngs: Any) -> trunk.Net:
     return family.module(
       spec,
       embedding_dim=embedding_dim,
       image_size=image_size,
       dropout=dropout,
-      norm=norm,
       dtype=dtype,
       rngs=rngs,
+      **options,
     )
 
-  abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
+  abstract = nnx.eval_shape(lambda: create(_Keys(jax.random.key(0))))
   graph, *_ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
 
   def init(key):
-    _, params, stats = nnx.split(
-      create(nnx.Rngs(key)), nnx.Param, nnx.BatchStat
-    )
+    _, params, stats = nnx.split(create(_Keys(key)), nnx.Param, nnx.BatchStat)
     return jax.tree.map(
       lambda leaf: leaf.astype(jnp.promote_types(dtype, jnp.float32)),
       (nnx.to_pure_dict(params), nnx.to_pure_dict(stats)),
     )
 
-  def apply(params, stats, images, *, train, dropout_key=None):
+  def apply(params, stats, images, *, train, dropout_key=None, before_bn=False):
     net = nnx.merge(graph, nnx.State(params), nnx.State(stats))
     net.train() if train else net.eval()
-    embeddings = net(normalize(images, dtype), dropout_key=dropout_key)
+    embeddings = net(
+      normalize(images, dtype), dropout_key=dropout_key, before_bn=before_bn
+    )
     return embeddings, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
   return Backbone(
@@ -169,14 +160,23 @@ def build(
     ),
     init=init,
     apply=apply,
+    torch_layers=tuple(family.torch_layers(spec, image_size=image_size)),
   )
 
 
-def _find(name: str) -> tuple[Any, _Family]:
-  if name not in _SPECS:
-    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
-  spec = _SPECS[name]
-  return spec, _FAMILIES[type(spec)]
+class _Keys:
+  """The keys of `nnx.Rngs`, counted in Python.
+
+  Its own counter is an array, whose update makes the time of tracing a net
+  grow with the square of its depth.
+  """
+
+  def __init__(self, key: typing.PRNGKey):
+    self._key, self._count = key, 0
+
+  def params(self) -> typing.PRNGKey:
+    self._count += 1
+    return jax.random.fold_in(self._key, self._count - 1)
 
 
 def count(params: typing.Params) -> int:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers, pooling
+from facejax.models import layers, pooling, trunk
 
 # The smallest side that five halvings leave a pixel of.
 MIN_SIDE = 32
@@ -115,7 +115,7 @@ class Block(nnx.Module):
     return jnp.concatenate(branches, axis=-1)
 
 
-class Inception(nnx.Module):
+class Inception(trunk.Net):
   """Images [batch, height, width, 3] to unit vectors [batch, dim] in float32.
 
   Args:
@@ -162,6 +162,7 @@ class Inception(nnx.Module):
     self.embedding = layers.UnitEmbedding(
       channels, embedding_dim, dropout=dropout, rngs=rngs
     )
+    self.embedding_bn = None
 
   def maps(self, images: typing.Array) -> Iterator[tuple[str, typing.Array]]:
     """The name and result of every row before the average, in turn."""
@@ -179,8 +180,8 @@ class Inception(nnx.Module):
       x = self.blocks[name](x)
       yield name, x
 
-  def __call__(
-    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None = None
+  def features(
+    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None
   ) -> typing.Array:
     *_, (_, x) = self.maps(images)
     x = x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))

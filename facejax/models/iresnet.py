@@ -10,18 +10,23 @@ References:
     Recognition, 2019 (the nets and the head "E").
   Duta et al., Improved Residual Networks for Image and Video Recognition,
     2020.
+  Hu, Shen, Sun, Squeeze-and-Excitation Networks, 2018 (`se`).
+  Huang et al., Deep Networks with Stochastic Depth, 2016 (`drop_path`).
 """
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers
+from facejax.models import layers, torch_names, trunk
+
+# Channels of a map for each that its squeeze-and-excitation keeps.
+_REDUCTION = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +36,25 @@ class IResNetSpec:
   Attributes:
     blocks: residual blocks in each of the four stages.
     widths: channels of each stage; the stem has those of the first.
+    se: squeeze-and-excitation at the end of every block.
+    drop_path: rate of stochastic depth at the last block, 0 at the first.
+    remat: compute blocks again in the backward pass.
   """
 
   blocks: tuple[int, int, int, int]
   widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+  se: bool = False
+  drop_path: float = 0.0
+  remat: bool = False
+
+  def rows(self) -> Iterator[tuple[str, int, int, int]]:
+    """Each block: its name in torch, channels before and after, stride."""
+    channels = self.widths[0]
+    stages = zip(self.widths, self.blocks, strict=True)
+    for stage, (width, count) in enumerate(stages, start=1):
+      for i in range(count):
+        yield f"layer{stage}.{i}", channels, width, 1 if i else 2
+        channels = width
 
 
 NETS = {
@@ -49,6 +69,20 @@ NETS = {
 }
 
 
+class SqueezeExcite(nnx.Module):
+  """Weighs channels by what their means say: x sigmoid(W2 relu(W1 mean x))."""
+
+  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: Any):
+    squeezed = channels // _REDUCTION
+    options = {"rngs": rngs, "dtype": dtype}
+    self.fc1 = layers.conv(channels, squeezed, 1, **options)
+    self.fc2 = layers.conv(squeezed, channels, 1, **options)
+
+  def __call__(self, x: typing.Array) -> typing.Array:
+    mean = x.mean(axis=(1, 2), keepdims=True)
+    return x * nnx.sigmoid(self.fc2(nnx.relu(self.fc1(mean))))
+
+
 class Block(nnx.Module):
   """BN - conv3x3 - BN - PReLU - conv3x3/stride - BN, plus the shortcut."""
 
@@ -58,32 +92,40 @@ class Block(nnx.Module):
     channels: int,
     *,
     stride: int,
+    se: bool = False,
+    drop_rate: float = 0.0,
     rngs: nnx.Rngs,
     dtype: Any,
   ):
     options = {"rngs": rngs, "dtype": dtype}
-    self.bn1 = layers.batch_norm(in_channels, **options)
+    self.bn1 = layers.BatchNorm(in_channels, **options)
     self.conv1 = layers.conv(in_channels, channels, 3, **options)
-    self.bn2 = layers.batch_norm(channels, **options)
+    self.bn2 = layers.BatchNorm(channels, **options)
     self.prelu = layers.PReLU(channels, rngs=rngs)
     self.conv2 = layers.conv(channels, channels, 3, stride=stride, **options)
-    self.bn3 = layers.batch_norm(channels, **options)
+    self.bn3 = layers.BatchNorm(channels, **options)
     self.project = stride != 1 or in_channels != channels
     if self.project:
       self.shortcut_conv = layers.conv(
         in_channels, channels, 1, stride=stride, **options
       )
-      self.shortcut_bn = layers.batch_norm(channels, **options)
+      self.shortcut_bn = layers.BatchNorm(channels, **options)
+    self.se = SqueezeExcite(channels, **options) if se else None
+    self.drop_rate = drop_rate
 
-  def __call__(self, x: typing.Array) -> typing.Array:
+  def __call__(
+    self, x: typing.Array, key: typing.PRNGKey | None
+  ) -> typing.Array:
     y = self.conv1(self.bn1(x))
-    y = self.conv2(self.prelu(self.bn2(y)))
+    y = self.bn3(self.conv2(self.prelu(self.bn2(y))))
+    if self.se is not None:
+      y = self.se(y)
     if self.project:
       x = self.shortcut_bn(self.shortcut_conv(x))
-    return self.bn3(y) + x
+    return trunk.drop_path(y, rate=self.drop_rate, key=key) + x
 
 
-class IResNet(nnx.Module):
+class IResNet(trunk.Net):
   """Images [batch, height, width, 3] to embeddings [batch, dim] in float32.
 
   Args:
@@ -111,46 +153,42 @@ class IResNet(nnx.Module):
   ):
     check_image_size(spec, image_size)
     self.stem = layers.conv(3, spec.widths[0], 3, rngs=rngs, dtype=dtype)
-    self.stem_bn = layers.batch_norm(spec.widths[0], rngs=rngs, dtype=dtype)
+    self.stem_bn = layers.BatchNorm(spec.widths[0], rngs=rngs, dtype=dtype)
     self.stem_prelu = layers.PReLU(spec.widths[0], rngs=rngs)
-    blocks, channels = [], spec.widths[0]
-    for width, count in zip(spec.widths, spec.blocks, strict=True):
-      for i in range(count):
-        stride = 2 if i == 0 else 1
-        blocks.append(
-          Block(channels, width, stride=stride, rngs=rngs, dtype=dtype)
-        )
-        channels = width
-    self.blocks = nnx.List(blocks)
-    self.head_bn = layers.batch_norm(channels, rngs=rngs, dtype=dtype)
+    rates = trunk.drop_rates(spec.drop_path, sum(spec.blocks))
+    self.blocks = nnx.List(
+      Block(
+        *channels,
+        stride=stride,
+        se=spec.se,
+        drop_rate=rate,
+        rngs=rngs,
+        dtype=dtype,
+      )
+      for rate, (_, *channels, stride) in zip(rates, spec.rows(), strict=True)
+    )
+    self.remat, channels = spec.remat, spec.widths[-1]
+    self.head_bn = layers.BatchNorm(channels, rngs=rngs, dtype=dtype)
     self.dropout = nnx.Dropout(dropout)
     flat = math.prod(side // 16 for side in image_size) * channels
     # torch's default start of a linear layer, as published.
     bound = 1 / math.sqrt(flat)
-    uniform = _symmetric_uniform(bound)
+    uniform = layers.symmetric_uniform(bound)
     self.linear = nnx.Linear(
       flat, embedding_dim, kernel_init=uniform, bias_init=uniform, rngs=rngs
     )
-    self.embedding_bn = layers.batch_norm(embedding_dim, rngs=rngs, scale=False)
+    self.embedding_bn = layers.BatchNorm(embedding_dim, rngs=rngs, scale=False)
 
-  def __call__(
-    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None = None
+  def features(
+    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None
   ) -> typing.Array:
     x = self.stem_prelu(self.stem_bn(self.stem(images)))
-    for block in self.blocks:
-      x = block(x)
+    x = trunk.run(self.blocks, x, key=dropout_key, remat=self.remat)
     x = self.head_bn(x)
     x = self.dropout(x, deterministic=dropout_key is None, rngs=dropout_key)
     x = x.reshape(x.shape[0], -1)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return self.embedding_bn(self.linear(x))
-
-
-def _symmetric_uniform(bound: float):
-  def init(key, shape, dtype=jnp.float32, **_):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-  return init
+    return self.linear(x)
 
 
 def check_image_size(spec: IResNetSpec, image_size: tuple[int, int]) -> None:
@@ -177,12 +215,39 @@ def multiply_adds(
   """
   pixels, channels = math.prod(image_size), spec.widths[0]
   total = pixels * 27 * channels
-  for width, count in zip(spec.widths, spec.blocks, strict=True):
-    for i in range(count):
-      total += pixels * 9 * channels * width
-      if i == 0:
-        pixels //= 4
-        total += pixels * channels * width
-      total += pixels * 9 * width * width
-      channels = width
+  for _, before, channels, stride in spec.rows():
+    total += pixels * 9 * before * channels
+    if stride == 2:
+      pixels //= 4
+      total += pixels * before * channels
+    total += pixels * 9 * channels**2
+    if spec.se:
+      total += 2 * channels * (channels // _REDUCTION)
   return total + pixels * channels * embedding_dim
+
+
+def torch_layers(
+  spec: IResNetSpec, *, image_size: tuple[int, int]
+) -> Iterator[torch_names.Layer]:
+  """The layers under their names in arcface_torch and ours.
+
+  Its nets have no squeeze-and-excitation; `se.fc1` and `se.fc2` are 1x1
+  convolutions without bias, as in the IR-SE nets of other PyTorch code.
+  """
+  layer = torch_names.Layer
+  yield layer("conv1", ("stem",))
+  yield layer("bn1", ("stem_bn",))
+  yield layer("prelu", ("stem_prelu",))
+  for i, (torch, before, channels, stride) in enumerate(spec.rows()):
+    for name in ("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"):
+      yield layer(f"{torch}.{name}", ("blocks", i, name))
+    if stride != 1 or before != channels:
+      yield layer(f"{torch}.downsample.0", ("blocks", i, "shortcut_conv"))
+      yield layer(f"{torch}.downsample.1", ("blocks", i, "shortcut_bn"))
+    if spec.se:
+      for name in ("fc1", "fc2"):
+        yield layer(f"{torch}.se.{name}", ("blocks", i, "se", name))
+  yield layer("bn2", ("head_bn",))
+  height, width = image_size
+  yield layer("fc", ("linear",), flat=(height // 16, width // 16))
+  yield layer("features", ("embedding_bn",))

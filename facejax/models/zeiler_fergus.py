@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers, pooling
+from facejax.models import layers, pooling, trunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ZeilerFergusSpec:
   image_size: tuple[int, int]
 
 
-class ZeilerFergus(nnx.Module):
+class ZeilerFergus(trunk.Net):
   """Images [batch, height, width, 3] to unit vectors [batch, dim] in float32.
 
   Args:
@@ -106,6 +106,7 @@ class ZeilerFergus(nnx.Module):
     self.embedding = layers.UnitEmbedding(
       spec.hidden, embedding_dim, dropout=dropout, rngs=rngs
     )
+    self.embedding_bn = None
 
   def maps(self, x: typing.Array) -> Iterator[tuple[str, typing.Array]]:
     """The name and result of every row before the linear layers, in turn."""
@@ -120,8 +121,8 @@ class ZeilerFergus(nnx.Module):
         x = pooling.local_response_norm(x)
         yield row, x
 
-  def __call__(
-    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None = None
+  def features(
+    self, images: typing.Array, *, dropout_key: typing.PRNGKey | None
   ) -> typing.Array:
     *_, (_, x) = self.maps(images)
     x = self.fc2(self.fc1(x.reshape(x.shape[0], -1)))

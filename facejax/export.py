@@ -1,0 +1,91 @@
+"""Hands a trained net on: python -m facejax.export --workdir RUN --format onnx."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from facejax import (
+  command,
+  compile_cache,
+  export_formats,
+  exporting,
+  stored_net,
+)
+
+_DESCRIPTION = """Writes a trained net in a format of others.
+
+  onnx         for onnxruntime and for any client of ArcFace's nets: "data"
+               [batch, 3, height, width], RGB, (x - 127.5) / 127.5
+  stablehlo    for JAX alone, on CPUs, GPUs and TPUs: uint8 RGB [batch, height,
+               width, 3] to embeddings of length 1
+  safetensors  the weights under our own names, with the card beside them;
+               facejax.convert reads it back
+  torch        a state dict for PyTorch under the names of the field's code
+
+All compute in float32. Each file is read again and compared with the net on
+generated faces before it gets its name. Beside it lies FILE.json: the card of
+the net, what goes in and out, the run's metrics, and how well they agreed.
+
+Examples:
+  python -m facejax.export --workdir runs/cosface-lfw --format onnx
+      writes runs/cosface-lfw/export/model.onnx
+  python -m facejax.export --workdir runs/cosface-lfw --format onnx torch
+      two at once
+  python -m facejax.export --workdir runs/cosface-lfw --format torch \\
+      --out backbone.pth
+      elsewhere
+
+Exit codes: 0 written and checked, 2 bad input, a missing extra, or a file that
+does not agree with the net."""
+
+
+@command.answered
+def main(arguments: Sequence[str] | None = None) -> int:
+  """The command line; returns the exit code."""
+  args = _parser().parse_args(arguments)
+  formats = list(dict.fromkeys(args.format))
+  if args.out and len(formats) > 1:
+    raise ValueError("--out takes one file: name one --format with it")
+  compile_cache.use()
+  net = stored_net.read(args.workdir)
+  for form in formats:
+    suffix = export_formats.FORMATS[form].suffix
+    path = args.out or args.workdir / "export" / f"model{suffix}"
+    about = exporting.export(net, form, path, run=args.workdir)
+    checked = about["checked"]
+    print(
+      f"{path}  {about['bytes'] / 2**20:.1f} MiB, cosine to the net at least"
+      f" {checked['least_cosine']:.7f} on {checked['images']}"
+    )
+  return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser("export", _DESCRIPTION)
+  add = parser.add_argument
+  add(
+    "--workdir",
+    metavar="RUN",
+    type=pathlib.Path,
+    required=True,
+    help="folder of a trained net",
+  )
+  add(
+    "--format",
+    choices=tuple(export_formats.FORMATS),
+    nargs="+",
+    required=True,
+    help="what to write, see above",
+  )
+  add(
+    "--out",
+    metavar="FILE",
+    type=pathlib.Path,
+    help="the file (RUN/export/model and a suffix)",
+  )
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())

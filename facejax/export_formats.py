@@ -1,0 +1,149 @@
+"""Each format that a net is exported to: how it is written, and read again."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+import facejax
+from facejax import stored_net
+from facejax.exports import safetensors_file, stablehlo_file, torch_file
+from facejax.imports import safetensors_file as safetensors_reader
+from facejax.imports import state_dicts
+from facejax.models import torch_names
+
+Net = stored_net.StoredNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """One format.
+
+  Attributes:
+    suffix: of its files.
+    takes: what goes in, with places for height and width.
+    gives: what comes out, with a place for dim.
+    write: (net, path), writes the file.
+    embed: (net, path, uint8 RGB images [n, height, width, 3]) -> embeddings
+      of what is read from the file, of any length.
+  """
+
+  suffix: str
+  takes: str
+  gives: str
+  write: Callable[[Net, pathlib.Path], None]
+  embed: Callable[[Net, pathlib.Path, np.ndarray], np.ndarray]
+
+
+def card_text(net: Net) -> str:
+  """The card as JSON, as it is kept inside of files."""
+  return json.dumps(dataclasses.asdict(net.card))
+
+
+def _write_onnx(net: Net, path: pathlib.Path) -> None:
+  from facejax.exports import onnx_file  # an extra
+
+  model = onnx_file.build(
+    net.features,
+    net.card.image_size,
+    name=net.card.net,
+    version=facejax.__version__,
+    notes={safetensors_file.CARD: card_text(net)},
+  )
+  onnx_file.write(path, model)
+
+
+def _embed_onnx(net: Net, path: pathlib.Path, images: np.ndarray) -> np.ndarray:
+  from facejax.exports import onnx_file
+
+  del net
+  return onnx_file.run(path, images)
+
+
+def _write_stablehlo(net: Net, path: pathlib.Path) -> None:
+  stablehlo_file.write(path, net.embed, net.card.image_size)
+
+
+def _embed_stablehlo(
+  net: Net, path: pathlib.Path, images: np.ndarray
+) -> np.ndarray:
+  del net
+  return stablehlo_file.run(path, images)
+
+
+def _write_safetensors(net: Net, path: pathlib.Path) -> None:
+  trees = {"params": net.params, "stats": net.stats}
+  notes = {safetensors_file.CARD: card_text(net)}
+  safetensors_file.write(path, trees, notes)
+
+
+def _embed_safetensors(
+  net: Net, path: pathlib.Path, images: np.ndarray
+) -> np.ndarray:
+  arrays, _ = safetensors_reader.read(path)
+  like = {"params": net.params, "stats": net.stats}
+  trees = safetensors_file.fill(like, arrays)
+  return _embed_with(net, trees["params"], trees["stats"], images)
+
+
+def _write_torch(net: Net, path: pathlib.Path) -> None:
+  arrays = torch_names.to_torch(net.backbone, (net.params, net.stats))
+  torch_file.write(path, arrays)
+
+
+def _embed_torch(
+  net: Net, path: pathlib.Path, images: np.ndarray
+) -> np.ndarray:
+  arrays = state_dicts.read_net(path)
+  variables = torch_names.from_torch(net.backbone, arrays)
+  return _embed_with(net, *variables, images)
+
+
+def _embed_with(net: Net, params, stats, images: np.ndarray) -> np.ndarray:
+  """Embeddings of weights that were read; they must be those of the net.
+
+  Raises:
+    ValueError: if one differs in a single bit.
+  """
+  before, after = (net.params, net.stats), (params, stats)
+  same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), before, after)
+  if not jax.tree.all(same):
+    raise ValueError("the file does not hold the weights that were written")
+  return np.asarray(net.compiled(params, stats, images))
+
+
+FORMATS = {
+  "onnx": Format(
+    ".onnx",
+    "data: float32 [batch, 3, {height}, {width}], RGB, (x - 127.5) / 127.5",
+    "embedding: float32 [batch, {dim}], of any length",
+    _write_onnx,
+    _embed_onnx,
+  ),
+  "stablehlo": Format(
+    ".stablehlo",
+    "uint8 [batch, {height}, {width}, 3], RGB",
+    "float32 [batch, {dim}], of length 1",
+    _write_stablehlo,
+    _embed_stablehlo,
+  ),
+  "safetensors": Format(
+    ".safetensors",
+    "weights alone; of a net for images of {height} x {width}, {colors},"
+    " (x - 127.5) / 127.5",
+    "embeddings of {dim} numbers",
+    _write_safetensors,
+    _embed_safetensors,
+  ),
+  "torch": Format(
+    ".pth",
+    "weights alone; of a net for float32 [batch, 3, {height}, {width}],"
+    " {colors}, (x - 127.5) / 127.5",
+    "float32 [batch, {dim}], of any length",
+    _write_torch,
+    _embed_torch,
+  ),
+}

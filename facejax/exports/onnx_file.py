@@ -1,0 +1,109 @@
+"""ONNX files that clients of ArcFace take as they are.
+
+One input "data" [batch, 3, height, width], RGB, already as (x - 127.5) / 127.5;
+one output "embedding" [batch, dim]; the batch may be of any size.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from facejax import command
+from facejax.exports import onnx_graph, onnx_rules, onnx_writer, program
+
+try:
+  import onnx
+  from onnx import helper
+except ImportError:
+  raise command.extra("onnx", "onnx") from None
+
+INPUT, OUTPUT = "data", "embedding"
+# Channels second, by JAX's numbering of [batch, height, width, channels].
+_IMAGES = (0, 3, 1, 2)
+_MOST_BYTES = 2**31 - 1
+
+
+def build(
+  function: Callable[[jax.Array], jax.Array],
+  image_size: tuple[int, int],
+  *,
+  name: str,
+  version: str,
+  notes: Mapping[str, str],
+) -> onnx.ModelProto:
+  """The model of a net.
+
+  Args:
+    function: float32 images [batch, height, width, 3], normalised, to float32
+      [batch, dim].
+    image_size: height and width.
+    name: of the net.
+    version: of this software.
+    notes: kept in the file beside the graph.
+
+  Raises:
+    ValueError: if the net has a primitive that no rule writes, or the file
+      would be larger than ONNX files can be.
+  """
+  height, width = image_size
+  steps = program.prelu(program.trace(function, (height, width, 3)))
+  graph = onnx_graph.Graph()
+  writer = onnx_writer.Writer(graph, onnx_rules.RULES)
+  writer.put(steps.argument, onnx_graph.Tensor(INPUT, _IMAGES))
+  try:
+    for operation in steps.operations:
+      writer.write(operation)
+  except NotImplementedError as error:
+    raise ValueError(f"net {name!r} cannot be an ONNX file: {error}") from None
+  result = writer.plain(steps.result)
+  graph.nodes.append(
+    helper.make_node("Identity", [result.name], [OUTPUT], name=OUTPUT)
+  )
+  size = sum(len(constant.raw_data) for constant in graph.constants)
+  if size > _MOST_BYTES - 2**20:
+    raise ValueError(
+      f"the weights take {size / 2**30:.1f} GiB, and an ONNX file ends at 2:"
+      " export this net as stablehlo or safetensors"
+    )
+  kind = onnx.TensorProto.FLOAT
+  value = helper.make_tensor_value_info
+  model = helper.make_model(
+    helper.make_graph(
+      graph.nodes,
+      name,
+      [value(INPUT, kind, [program.BATCH, 3, height, width])],
+      [value(OUTPUT, kind, [program.BATCH, steps.result.shape[1]])],
+      graph.constants,
+    ),
+    opset_imports=[helper.make_opsetid("", onnx_graph.OPSET)],
+    ir_version=onnx_graph.IR_VERSION,
+    producer_name="facejax",
+    producer_version=version,
+  )
+  helper.set_model_props(model, dict(notes))
+  onnx.checker.check_model(model, full_check=True)
+  return model
+
+
+def write(path: pathlib.Path, model: onnx.ModelProto) -> None:
+  path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def run(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
+  """What onnxruntime makes of uint8 RGB images [n, height, width, 3].
+
+  As a client would: the file is read anew, and images are normalised here.
+  """
+  try:
+    import onnxruntime
+  except ImportError:
+    raise command.extra("onnxruntime", "onnx") from None
+  session = onnxruntime.InferenceSession(
+    os.fspath(path), providers=["CPUExecutionProvider"]
+  )
+  pixels = (images.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 127.5
+  (embeddings,) = session.run(None, {session.get_inputs()[0].name: pixels})
+  return np.asarray(embeddings)

@@ -1,0 +1,54 @@
+"""One file of StableHLO for CPUs, GPUs and TPUs, with `jax.export`.
+
+Whoever serves it needs JAX alone:
+
+  program = jax.export.deserialize(pathlib.Path("model.stablehlo").read_bytes())
+  embeddings = program.call(images)
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facejax import command
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write(
+  path: pathlib.Path,
+  function: Callable[[jax.Array], jax.Array],
+  image_size: tuple[int, int],
+) -> None:
+  """Writes a function of uint8 images [batch, height, width, 3].
+
+  Args:
+    path: the file.
+    function: holds the weights.
+    image_size: height and width.
+
+  Raises:
+    ImportError: without flatbuffers.
+  """
+  _check_extra()
+  (batch,) = jax.export.symbolic_shape("batch")
+  images = jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.uint8)
+  exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
+  path.write_bytes(exported.serialize())
+
+
+def run(path: pathlib.Path, images: np.ndarray) -> np.ndarray:
+  """What a file makes of images."""
+  _check_extra()
+  exported = jax.export.deserialize(bytearray(path.read_bytes()))
+  return np.asarray(exported.call(images))
+
+
+def _check_extra() -> None:
+  try:
+    import flatbuffers  # noqa: F401
+  except ImportError:
+    raise command.extra("flatbuffers", "onnx") from None

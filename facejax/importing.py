@@ -1,0 +1,150 @@
+"""Makes weights of elsewhere the folder of a run."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from facejax import card as card_lib
+from facejax import checkpoint, stored_net, typing
+from facejax.exports import safetensors_file
+from facejax.imports import safetensors_file as safetensors_reader
+from facejax.models import functional, registry, torch_names
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """What is stored, at the paths that a training run has it at.
+
+  Attributes:
+    params: of the net.
+    stats: its running statistics.
+    prototypes: [classes, dim], or None.
+  """
+
+  params: typing.Params
+  stats: typing.Params
+  prototypes: np.ndarray | None = None
+
+
+def own_card(path: str | os.PathLike[str]) -> card_lib.Card | None:
+  """The card inside of a .safetensors file that `facejax.export` wrote.
+
+  Raises:
+    FileNotFoundError: if there is no file.
+    ValueError: if it or its card is damaged.
+  """
+  if not os.fspath(path).endswith(".safetensors"):
+    return None
+  _, notes = safetensors_reader.read(path)
+  if safetensors_file.CARD not in notes:
+    return None
+  try:
+    return card_lib.Card(**json.loads(notes[safetensors_file.CARD]))
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f"{os.fspath(path)!r}: its card cannot be used: {error}"
+    ) from None
+
+
+def read_own(path: str | os.PathLike[str], card: card_lib.Card) -> Weights:
+  """The weights of such a file."""
+  arrays, _ = safetensors_reader.read(path)
+  shapes = jax.eval_shape(stored_net.build(card).init, jax.random.key(0))
+  like = dict(zip(("params", "stats"), shapes, strict=True))
+  try:
+    return Weights(**safetensors_file.fill(like, arrays))
+  except ValueError as error:
+    raise ValueError(f"{os.fspath(path)!r}: {error}") from None
+
+
+def nets() -> list[str]:
+  """The nets that the field has a PyTorch layout for."""
+  return [name for name in functional.NETS if _torch_layers(name, (112, 112))]
+
+
+def infer_dim(
+  net: str, image_size: tuple[int, int], arrays: Mapping[str, np.ndarray]
+) -> int:
+  """The size of the embeddings, as the last layer of a state dict has it.
+
+  Raises:
+    ValueError: if that layer is missing.
+  """
+  name = f"{_torch_layers(net, image_size)[-1].torch}.weight"
+  if name not in arrays or not arrays[name].ndim:
+    raise ValueError(
+      f"there is no {name!r}, the last layer of net {net!r}: this is another"
+      " net, or its names begin with something that --prefix leaves off. It"
+      f" has {', '.join(list(arrays)[:5])}, …"
+    )
+  return arrays[name].shape[0]
+
+
+def _torch_layers(
+  net: str, image_size: tuple[int, int]
+) -> tuple[torch_names.Layer, ...]:
+  spec, family = registry.find(net)
+  return tuple(family.torch_layers(spec, image_size=image_size))
+
+
+def read_state_dict(
+  card: card_lib.Card,
+  arrays: Mapping[str, np.ndarray],
+  *,
+  ignore: Sequence[str] = (),
+) -> Weights:
+  """Weights from a state dict in the field's names.
+
+  Raises:
+    ValueError: listing the tensors that are missing, unknown, or of another
+      shape; or naming one that is not finite.
+  """
+  for name, array in arrays.items():
+    if not np.isfinite(array.astype(np.float32)).all():
+      raise ValueError(f"{name!r} has numbers that are not finite")
+  net = stored_net.build(card)
+  return Weights(*torch_names.from_torch(net, arrays, ignore=ignore))
+
+
+def write(
+  folder: str | os.PathLike[str], card: card_lib.Card, weights: Weights
+) -> None:
+  """Writes the folder: a checkpoint of step 0, and then its card.
+
+  Raises:
+    ValueError: if the folder holds something, or the prototypes are of
+      another size than the embeddings.
+    OSError: if it cannot be written.
+  """
+  check_folder(folder)
+  prototypes = weights.prototypes
+  if prototypes is not None and prototypes.shape[1] != card.embedding_dim:
+    raise ValueError(
+      f"class weights have {prototypes.shape[1]} numbers, embeddings"
+      f" {card.embedding_dim}"
+    )
+  os.makedirs(folder, exist_ok=True)
+  where = pathlib.Path(folder) / "checkpoints"
+  with checkpoint.Checkpoints(where) as checkpoints:
+    checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
+  card_lib.write(folder, card)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+  """Refuses a folder that holds something.
+
+  Raises:
+    ValueError: if it does.
+  """
+  path = pathlib.Path(folder)
+  if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    raise ValueError(
+      f"workdir {os.fspath(folder)!r} is there already: choose another with"
+      " --workdir, or delete it"
+    )

@@ -1,0 +1,1 @@
+"""Weights that others wrote: PyTorch checkpoints and safetensors, as arrays."""

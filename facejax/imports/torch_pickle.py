@@ -1,0 +1,125 @@
+"""Reads what `torch.save` pickled, as data: nothing that it names is called.
+
+A state dict asks for a handful of names of PyTorch. None of them is imported:
+what they would make is made here, as dictionaries and `tensors.Tensor`s.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from facejax.data import pickled, unpickle
+from facejax.imports import tensors
+
+# Exact names only: whoever allows all of a module allows too much.
+_CALLS = {
+  ("torch._utils", "_rebuild_tensor_v2"): "tensor",
+  ("torch._utils", "_rebuild_tensor"): "tensor",
+  ("torch._utils", "_rebuild_parameter"): "parameter",
+  ("collections", "OrderedDict"): "dictionary",
+  ("torch", "Size"): "size",
+}
+
+
+class Machine(unpickle.Machine):
+  """The machine for weights.
+
+  Args:
+    data: the pickle, and what may follow it.
+    read: reads the bytes of a storage by its key.
+    place: where the pickle begins.
+  """
+
+  kind = "checkpoint"
+
+  def __init__(
+    self, data: bytes, read: Callable[[str], bytes], *, place: int = 0
+  ):
+    super().__init__(data, place)
+    self._read = read
+    self.storages: dict[str, tensors.Storage] = {}
+
+  @property
+  def actions(self) -> dict[bytes, Callable[[Any], Any]]:
+    return _ACTIONS
+
+  def find(self, module: Any, name: Any) -> pickled.Name:
+    known = isinstance(module, str) and isinstance(name, str)
+    if known and (module, name) in _CALLS:
+      return pickled.Name(_CALLS[module, name])
+    if known and module == "torch" and name in tensors.STORAGES:
+      return pickled.Name(name)
+    shown = f"{module[:80]}.{name[:80]}" if known else "something unnamed"
+    raise pickled.UnpickleError(
+      f"asks for {shown}, which no weights need; nothing was run. If you trust"
+      " the file, load it with PyTorch and save its state dict alone"
+    )
+
+  def call(self, called: Any, arguments: Any) -> Any:
+    if not isinstance(called, pickled.Name) or not isinstance(arguments, tuple):
+      raise pickled.UnpickleError("calls something other than a known name")
+    match called.name, arguments:
+      case "tensor", (tensors.Storage() as storage, start, shape, strides, *_):
+        return tensors.Tensor(storage, start, tuple(shape), tuple(strides))
+      case "parameter", (tensors.Tensor() as tensor, *_):
+        return tensor
+      case "dictionary", ():
+        return {}
+      case "dictionary", (list() as items,):
+        return dict(items)
+      case "size", (sizes,):
+        return tuple(sizes)
+    raise pickled.UnpickleError(f"makes a {called.name} of something else")
+
+  def build(self, made: Any, state: Any) -> None:
+    # PyTorch hangs its versions of modules on a state dict.
+    if not isinstance(made, dict) or not isinstance(state, dict):
+      raise pickled.UnpickleError("sets the state of something else")
+
+  def storage(self, described: Any) -> tensors.Storage:
+    """What `torch.save` calls a persistent object."""
+    match described:
+      case (
+        "storage",
+        pickled.Name(name=kind),
+        str() as key,
+        str(),
+        int() as count,
+        *_,
+      ) if kind in tensors.STORAGES and count >= 0:
+        made = tensors.Storage(
+          tensors.STORAGES[kind], count, lambda: self._read(key)
+        )
+        before = self.storages.setdefault(key, made)
+        if (before.dtype, before.count) != (made.dtype, made.count):
+          raise pickled.UnpickleError(f"describes storage {key!r} in two ways")
+        return before
+    raise pickled.UnpickleError("refers to something other than a storage")
+
+  def update(self, items: list[Any]) -> None:
+    """Adds keys and values, in turn, to a dictionary."""
+    if not isinstance(self.stack[-1], dict) or len(items) % 2:
+      raise pickled.UnpickleError("adds to something other than a dictionary")
+    self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+
+def _persistent(machine: Machine) -> None:
+  (described,) = machine.last(1)
+  machine.push(machine.storage(described))
+
+
+def _dictionary(machine: Machine) -> None:
+  items = machine.since_mark()
+  machine.push({})
+  machine.update(items)
+
+
+_ACTIONS = {
+  **unpickle.ACTIONS,
+  pickle.EMPTY_DICT: lambda m: m.push({}),
+  pickle.DICT: _dictionary,
+  pickle.SETITEM: lambda m: m.update(m.last(2)),
+  pickle.SETITEMS: lambda m: m.update(m.since_mark()),
+  pickle.BINFLOAT: lambda m: m.push(tensors.read_float(m.take(8))),
+  pickle.BINPERSID: _persistent,
+}

@@ -1,0 +1,121 @@
+"""The nets by name, and what those of one architecture share."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from facejax.models import (
+  facenet,
+  inception,
+  iresnet,
+  layers,
+  mobilefacenet,
+  sphereface,
+  torch_names,
+  trunk,
+  vit,
+  zeiler_fergus,
+)
+
+SPECS: dict[str, Any] = {
+  **iresnet.NETS,
+  **sphereface.NETS,
+  **mobilefacenet.NETS,
+  **vit.NETS,
+  **facenet.NETS,
+}
+
+NETS = tuple(SPECS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """What the nets of one architecture share; all take their spec first.
+
+  Attributes:
+    module: (spec, *, embedding_dim, image_size, dropout, norm, dtype, rngs) ->
+      the nnx module.
+    multiply_adds: (spec, *, embedding_dim, image_size) -> their number.
+    check_image_size: (spec, image_size), raises ValueError.
+    torch_layers: (spec, *, image_size) -> the layers by their torch names.
+    norms: the values of `norm` that it has; one alone is not passed on.
+  """
+
+  module: Callable[..., trunk.Net]
+  multiply_adds: Callable[..., int]
+  check_image_size: Callable[[Any, tuple[int, int]], None]
+  torch_layers: Callable[..., Iterable[torch_names.Layer]] = lambda *_, **__: ()
+  norms: tuple[layers.Norm, ...] = ("batch", "lrn")
+
+
+FAMILIES = {
+  iresnet.IResNetSpec: Family(
+    iresnet.IResNet,
+    iresnet.multiply_adds,
+    iresnet.check_image_size,
+    iresnet.torch_layers,
+    norms=("batch",),
+  ),
+  sphereface.SphereFaceSpec: Family(
+    sphereface.SphereFace,
+    sphereface.multiply_adds,
+    sphereface.check_image_size,
+    sphereface.torch_layers,
+    norms=("batch",),
+  ),
+  mobilefacenet.MobileFaceNetSpec: Family(
+    mobilefacenet.MobileFaceNet,
+    mobilefacenet.multiply_adds,
+    mobilefacenet.check_image_size,
+    mobilefacenet.torch_layers,
+    norms=("batch",),
+  ),
+  vit.ViTSpec: Family(
+    vit.ViT,
+    vit.multiply_adds,
+    vit.check_image_size,
+    vit.torch_layers,
+    norms=("batch",),
+  ),
+  inception.InceptionSpec: Family(
+    inception.Inception, inception.multiply_adds, inception.check_image_size
+  ),
+  zeiler_fergus.ZeilerFergusSpec: Family(
+    zeiler_fergus.ZeilerFergus,
+    zeiler_fergus.multiply_adds,
+    zeiler_fergus.check_image_size,
+  ),
+}
+
+
+def find(name: str) -> tuple[Any, Family]:
+  """The spec of a net and its family.
+
+  Raises:
+    ValueError: listing the nets, if there is none of this name.
+  """
+  if name not in SPECS:
+    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
+  spec = SPECS[name]
+  return spec, FAMILIES[type(spec)]
+
+
+def with_options(name: str, *, norm: str, **options: Any) -> Any:
+  """The spec of a net with the options that were asked for.
+
+  Raises:
+    ValueError: if the net has no such norm or option, naming those that have.
+  """
+  spec, family = find(name)
+  if norm not in family.norms:
+    raise ValueError(
+      f"net {name!r} has no norm={norm!r}; choose one of {list(family.norms)}"
+    )
+  wanted = {option: value for option, value in options.items() if value}
+  for option, value in wanted.items():
+    if not hasattr(spec, option):
+      able = [net for net in NETS if hasattr(SPECS[net], option)]
+      raise ValueError(
+        f"net {name!r} has no {option}={value!r}; these nets have: {able}"
+      )
+  return dataclasses.replace(spec, **wanted)
