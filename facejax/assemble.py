@@ -5,18 +5,10 @@ import os
 
 from facejax import config as config_lib
 from facejax import presets
-from facejax.data import (
-  encoded,
-  formats,
-  lfw,
-  pairs,
-  pipeline,
-  sampling,
-  select,
-  sources,
-  synthetic,
-)
+from facejax.data import encoded, formats, pipeline, sampling, select, sources
 from facejax.data.augment import augment, policies
+from facejax.data.generated import synthetic
+from facejax.data.verification import lfw, pairs
 
 # Identities from here on are never trained on.
 UNSEEN_IDENTITY = 1_000_000

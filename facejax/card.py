@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from facejax.data import durable
+from facejax.data.conversions import durable
 
 FILE = "model.json"
 _CONFIG = "config.json"

@@ -82,6 +82,20 @@ class ModelConfig:
     "iresnet50",
     "iresnet100",
     "iresnet200",
+    "sphereface4",
+    "sphereface10",
+    "sphereface20",
+    "sphereface36",
+    "sphereface62",
+    "sphereface64",
+    "mobilefacenet",
+    "mbf",
+    "mbf_large",
+    "vit_t",
+    "vit_s",
+    "vit_b",
+    "vit_l",
+    "vit_h",
     "nn1",
     "nn2",
     "nn3",
@@ -89,7 +103,9 @@ class ModelConfig:
     "nn4_small2",
     "inception_slim",
   ] = "iresnet50"
-  """The net: iResNets, or those of FaceNet (nn1 … nn4_small2) and a small one
+  """The net: iResNets; SphereFace's, by their convolutions (62 is the released
+  file named 64); MobileFaceNet as in the paper or as InsightFace has it (mbf,
+  mbf_large); InsightFace's ViTs; FaceNet's (nn1 … nn4_small2) and a small one
   in their manner."""
   norm: Literal["batch", "lrn"] = "batch"
   """BatchNorm, or the local response normalisation that FaceNet's nets were

@@ -13,7 +13,7 @@ import numpy as np
 import facejax
 from facejax import card as card_lib
 from facejax import command, compile_cache, importing, stored_net
-from facejax.data import durable
+from facejax.data.conversions import durable
 from facejax.imports import state_dicts
 from facejax.models import functional
 

@@ -14,7 +14,8 @@ import numpy as np
 from facejax import embedder as embedder_lib
 from facejax import embeddings as embeddings_lib
 from facejax import image_sets, read_ahead
-from facejax.data import durable, encoded, fingerprints, images
+from facejax.data import encoded, images
+from facejax.data.conversions import durable, fingerprints
 
 _PLAN = "plan.json"
 # Unreadable images are judged as a share of at least this many.

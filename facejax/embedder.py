@@ -191,17 +191,31 @@ class Embedder:
     Raises:
       ValueError: if an embedding is zero or not finite.
     """
-    if self.card.colors == "BGR":
-      images = images[..., ::-1]
     # A copy of a real image cannot upset the net as a blank one might.
     padding = np.repeat(images[-1:], size - len(images), axis=0)
-    placed = mesh_lib.put_batch(
-      {"images": np.concatenate([images, padding])}, self.mesh
+    raw = self.features_batch(np.concatenate([images, padding]), flip=flip)
+    return unit(raw[: len(images)])
+
+  def features_batch(
+    self, images: np.ndarray, *, flip: bool = False
+  ) -> np.ndarray:
+    """What the net says of images, of any length.
+
+    Args:
+      images: uint8 [n, *card.image_size, 3], n a multiple of the devices.
+      flip: see `embed`.
+
+    Returns:
+      float32 [n, dim].
+    """
+    if self.card.colors == "BGR":
+      images = np.ascontiguousarray(images[..., ::-1])
+    placed = mesh_lib.put_batch({"images": images}, self.mesh)
+    return np.asarray(
+      self._functions[flip](
+        self._trunk.verified, self._trunk.stats, placed["images"]
+      )
     )
-    raw = self._functions[flip](
-      self._trunk.verified, self._trunk.stats, placed["images"]
-    )
-    return unit(np.asarray(raw)[: len(images)])
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

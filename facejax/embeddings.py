@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from facejax import command, npz
-from facejax.data import durable, images
+from facejax.data import images
+from facejax.data.conversions import durable
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"

@@ -12,7 +12,7 @@ import numpy as np
 
 import facejax
 from facejax import export_formats, stored_net
-from facejax.data import durable
+from facejax.data.conversions import durable
 from facejax.evals import results
 
 # Of generated faces; and the least cosine between net and file on them.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facejax.data import encoded, formats, images, lines
+from facejax.data import encoded, formats, images
+from facejax.data.verification import lines
 
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
 _SETS = (".rec",)

@@ -11,7 +11,7 @@ import numpy as np
 
 from facejax import card as card_lib
 from facejax import finished, train_state, typing
-from facejax.data import synthetic
+from facejax.data.generated import synthetic
 from facejax.losses import geometry
 from facejax.models import functional
 

@@ -20,8 +20,8 @@ from facejax import (
 from facejax import config as config_lib
 from facejax import mesh as mesh_lib
 from facejax import program as program_lib
-from facejax.data import pairs as pairs_lib
 from facejax.data import pipeline, sampling, sources
+from facejax.data.verification import pairs as pairs_lib
 from facejax.evals import verification
 from facejax.metrics import verification as metrics_lib
 
@@ -59,7 +59,7 @@ class Data:
     return {
       "num_images": len(self.images),
       "num_classes": self.images.num_classes,
-      "labels_crc32": zlib.crc32(np.ascontiguousarray(self.images.labels)),
+      "labels_crc32": zlib.crc32(self.images.labels.tobytes()),
     }
 
 

@@ -34,7 +34,8 @@ from facejax import (
   nearest,
   search,
 )
-from facejax.data import lfw, progress
+from facejax.data import progress
+from facejax.data.verification import lfw
 
 MIB = 2**20
 ROWS = 2**16

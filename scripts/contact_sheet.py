@@ -11,7 +11,9 @@ import argparse
 import numpy as np
 from PIL import Image
 
-from facejax.data import encoded, folder, sources, synthetic
+from facejax.data import encoded, sources
+from facejax.data.generated import synthetic
+from facejax.data.stores import folder
 
 
 def sheet(source: sources.Source, identities: int, images: int) -> np.ndarray:

@@ -81,7 +81,7 @@ def _huge(form: str, data: bytes) -> bytes:
 
 def record_io() -> list[Files]:
   """InsightFace's layout, im2rec's, a split record, no index, no list."""
-  from facejax.data import record_io_write as write
+  from facejax.data.stores import record_io_write as write
 
   faces = [picture(seed=k) for k in range(5)]
   faces[3] += bytes(-len(faces[3]) % 4) + write.MAGIC_BYTES * 2 + b"end"
@@ -121,7 +121,7 @@ def record_io_bare() -> list[Files]:
 
 
 def _records(records: Sequence[tuple[int, bytes]]) -> Files:
-  from facejax.data import record_io_write as write
+  from facejax.data.stores import record_io_write as write
 
   rec, idx = b"", ""
   for key, payload in records:
@@ -133,7 +133,7 @@ def _records(records: Sequence[tuple[int, bytes]]) -> Files:
 def array_records() -> list[Files]:
   from array_record.python import array_record_module
 
-  from facejax.data import array_records
+  from facejax.data.stores import array_records
 
   labels, shards = np.asarray([0, 0, 1, 2], np.int32), {}
   with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@ import fuzz_samples
 import numpy as np
 from fuzz_mutations import CHANGES, Files, Target
 
-from facejax.data import encoded, images, protocols
+from facejax.data import encoded, images
+from facejax.data.verification import protocols
 
 _LOOKED_AT = 8
 
@@ -51,28 +52,28 @@ def look_at(files: encoded.EncodedImages) -> None:
 
 @target("record_io", fuzz_samples.record_io)
 def read_record_io(folder: pathlib.Path) -> None:
-  from facejax.data import record_io
+  from facejax.data.stores import record_io
 
   look_at(record_io.RecordIO(folder, max_bad_share=1.0))
 
 
 @target("record_io_idx", fuzz_samples.record_io, mutated=["train.idx"])
 def read_record_io_idx(folder: pathlib.Path) -> None:
-  from facejax.data import record_io
+  from facejax.data.stores import record_io
 
   look_at(record_io.RecordIO(folder))
 
 
 @target("record_io_scan", fuzz_samples.record_io_bare)
 def read_record_io_scan(folder: pathlib.Path) -> None:
-  from facejax.data import record_io
+  from facejax.data.stores import record_io
 
   look_at(record_io.RecordIO(folder / "train.rec", max_bad_share=1.0))
 
 
 @target("record_io_lst", fuzz_samples.record_io, mutated=["train.lst"])
 def read_record_io_lst(folder: pathlib.Path) -> None:
-  from facejax.data import record_io
+  from facejax.data.stores import record_io
 
   look_at(record_io.RecordIO(folder))
 
@@ -90,7 +91,7 @@ def fit_sizes(files: Files, rng: np.random.Generator) -> Files:
 
 @target("array_records", fuzz_samples.array_records, finish=fit_sizes)
 def read_array_records(folder: pathlib.Path) -> None:
-  from facejax.data import array_records
+  from facejax.data.stores import array_records
 
   look_at(array_records.ArrayRecords(folder))
 
@@ -104,7 +105,7 @@ def read_array_records_json(folder: pathlib.Path) -> None:
 
 @target("tfds", fuzz_samples.tfds, kept=10_000)
 def read_tfds(folder: pathlib.Path) -> None:
-  from facejax.data import tfds_images
+  from facejax.data.stores import tfds_images
 
   look_at(tfds_images.TfdsImages(folder, split="train"))
 
@@ -137,7 +138,7 @@ for form in fuzz_samples.FORMS:
 
 
 def read_pack(folder: pathlib.Path) -> None:
-  from facejax.data import packs
+  from facejax.data.verification import packs
 
   (path,) = folder.iterdir()
   pairs = packs.read_pack(path)
@@ -176,7 +177,7 @@ def read_npz(folder: pathlib.Path) -> None:
 
 @target("lfw_lists", fuzz_samples.lfw_lists)
 def read_lfw_lists(folder: pathlib.Path) -> None:
-  from facejax.data import lfw
+  from facejax.data.verification import lfw
 
   (path,) = folder.iterdir()
   readers: dict[str, Callable] = {
@@ -212,7 +213,7 @@ def look_at_paths(pairs: Sequence[protocols.ListedPair]) -> None:
 
 @target("templates", fuzz_samples.templates)
 def read_templates(folder: pathlib.Path) -> None:
-  from facejax.data import templates
+  from facejax.data.verification import templates
 
   (path,) = folder.iterdir()
   readers: dict[str, Callable] = {
@@ -226,7 +227,8 @@ def read_templates(folder: pathlib.Path) -> None:
 
 @target("landmarks", fuzz_samples.landmarks)
 def read_landmarks(folder: pathlib.Path) -> None:
-  from facejax.data import align, align_list
+  from facejax.data import align
+  from facejax.data.aligning import align_list
 
   pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
   faces = align_list.once(align_list.read_table(folder / "landmarks.csv"))

@@ -26,7 +26,9 @@ import os
 import numpy as np
 
 from facejax import assemble, recipe
-from facejax.data import encoded, folder, lfw, pairs, sources
+from facejax.data import encoded, sources
+from facejax.data.stores import folder
+from facejax.data.verification import lfw, pairs
 from facejax.metrics import verification
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from facejax.data import encoded, images, synthetic
+from facejax.data import encoded, images
 from facejax.data.augment import augment, policies
+from facejax.data.generated import synthetic
 
 STRENGTHS: list[dict[str, Any]] = [
   {"mask": 1},

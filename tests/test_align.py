@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import align, align_command, align_folder, align_list, images
+from facejax.data import align, images
+from facejax.data.aligning import align_command, align_folder, align_list
 
 GOLDEN = json.loads(
   (pathlib.Path(__file__).parent / "golden/golden_align.json").read_text()

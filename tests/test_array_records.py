@@ -7,7 +7,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from facejax.data import array_records, conversion, images
+from facejax.data import images
+from facejax.data.conversions import conversion
+from facejax.data.stores import array_records
 
 
 class Made:

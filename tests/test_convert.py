@@ -6,16 +6,10 @@ import conversion_cases
 import numpy as np
 import pytest
 
-from facejax.data import (
-  array_records,
-  durable,
-  fingerprints,
-  folder,
-  images,
-  record_io,
-  select,
-)
-from facejax.data import record_io_write as layout
+from facejax.data import images, select
+from facejax.data.conversions import durable, fingerprints
+from facejax.data.stores import array_records, folder, record_io
+from facejax.data.stores import record_io_write as layout
 
 
 def assert_equal(left, right):

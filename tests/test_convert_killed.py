@@ -7,7 +7,9 @@ import time
 import conversion_cases
 import pytest
 
-from facejax.data import conversion, convert, durable, folder
+from facejax.data import convert
+from facejax.data.conversions import conversion, durable
+from facejax.data.stores import folder
 
 
 def test_workers_do_not_change_the_bytes(tmp_path):

@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import (
-  array_records,
-  conversion,
-  convert,
-  folder,
-  images,
-)
+from facejax.data import convert, images
+from facejax.data.conversions import conversion
+from facejax.data.stores import array_records, folder
 
 
 def complain(capsys, *arguments):

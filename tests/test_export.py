@@ -14,7 +14,8 @@ import tiny_run as tiny
 from PIL import Image
 
 from facejax import card, export, export_formats, exporting, stored_net
-from facejax.data import durable, synthetic
+from facejax.data.conversions import durable
+from facejax.data.generated import synthetic
 from facejax.exports import program
 from facejax.models import functional
 

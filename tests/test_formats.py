@@ -10,15 +10,9 @@ import pytest
 from PIL import Image
 
 from facejax import telemetry
-from facejax.data import (
-  convert,
-  encoded,
-  formats,
-  pipeline,
-  synthetic,
-  tfds_builder,
-)
+from facejax.data import convert, encoded, formats, pipeline, tfds_builder
 from facejax.data.augment import augment
+from facejax.data.generated import synthetic
 
 PEOPLE, IMAGES = 5, 4
 
@@ -77,9 +71,7 @@ def assert_same(actual, expected):
 @pytest.mark.parametrize("form", formats.FORMATS)
 def test_all_formats_hold_the_same(places, form):
   assert formats.guess(places[form]) == form
-  files, folder = (
-    formats.open_images(places[key]) for key in (form, "folder")
-  )
+  files, folder = (formats.open_images(places[key]) for key in (form, "folder"))
   assert len(files) == len(folder) == PEOPLE * IMAGES
   assert list(files.class_names) == list(folder.class_names)
   np.testing.assert_array_equal(files.labels, folder.labels)

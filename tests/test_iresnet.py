@@ -140,6 +140,22 @@ def test_batch_norm_survives_a_large_mean():
   np.testing.assert_allclose(out.std(), 1, atol=0.01)
 
 
+def test_batch_norm_remembers_what_torch_remembers():
+  norm = layers.BatchNorm(2, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
+  x = np.random.default_rng(0).normal(300, 2, size=(5, 2)).astype(np.float32)
+  norm(jnp.asarray(x))
+  mean, var = 0.1 * x.mean(axis=0), 0.9 + 0.1 * x.var(axis=0, ddof=1)
+  np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5)
+  np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
+  # Evaluated with statistics that bfloat16 would round by up to a half.
+  norm.eval()
+  y = norm(jnp.full((1, 2), 300.0))
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    y[0], (300 - mean) / np.sqrt(var + 1e-5), rtol=4e-3
+  )
+
+
 @pytest.mark.parametrize("size", [(100, 112), (0, 16)])
 def test_image_size_must_halve_four_times(size):
   with pytest.raises(ValueError, match="multiples of 16"):

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import (
+from facejax.data import images
+from facejax.data.stores import folder
+from facejax.data.verification import (
   encoded_pairs,
-  folder,
-  images,
   packs,
   packs_write,
   pairs,

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import folder, images, lfw, pairs, select
+from facejax.data import images, select
+from facejax.data.stores import folder
+from facejax.data.verification import lfw, pairs
 
 PEOPLE = ("Ann", "Bob", "Cyd")
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax.data import images, record_io, record_io_read
-from facejax.data import record_io_write as write
+from facejax.data import images
+from facejax.data.stores import record_io, record_io_read
+from facejax.data.stores import record_io_write as write
 
 MAGIC = write.MAGIC_BYTES
 # The digest of what MXRecordIO of MXNet 1.9.1 wrote.

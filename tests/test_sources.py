@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import encoded, folder, images, sources
+from facejax.data import encoded, images, sources
+from facejax.data.stores import folder
 
 
 def pixels(seed=0, size=(12, 10)):

@@ -10,7 +10,8 @@ import zlib
 import numpy as np
 import pytest
 
-from facejax.data import pairs, synthetic, synthetic_traits
+from facejax.data.generated import synthetic, synthetic_traits
+from facejax.data.verification import pairs
 from facejax.metrics import verification
 
 

@@ -16,15 +16,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from facejax.data import (
-  encoded,
-  folder,
-  images,
-  pipeline,
-  tfds_builder,
-  tfds_images,
-  tfds_index,
-)
+from facejax.data import encoded, images, pipeline, tfds_builder
+from facejax.data.stores import folder, tfds_images, tfds_index
 
 SHARD = 3500
 
@@ -208,7 +201,8 @@ def test_needs_no_tensorflow(made, tmp_path):
   files, path = made
   code = f"""
 import sys
-from facejax.data import tfds_builder, tfds_images
+from facejax.data import tfds_builder
+from facejax.data.stores import tfds_images
 data = tfds_images.TfdsImages({path!r})
 data.encoded(3)
 tfds_builder.build({files.root!r}, {str(tmp_path)!r}, name="again")
@@ -497,7 +491,7 @@ def test_mutated_shards_never_crash(made, tmp_path):
 
 
 def test_mutated_records_never_crash(made):
-  from facejax.data import tfds_features
+  from facejax.data.stores import tfds_features
 
   files, path = made
   data = tfds_images.TfdsImages(path)

@@ -17,7 +17,7 @@ from PIL import Image
 import facejax
 from facejax import assemble, checkpoint, recipe, telemetry, train, train_state
 from facejax import program as program_lib
-from facejax.data import synthetic
+from facejax.data.generated import synthetic
 from facejax.evals import verification
 
 # A run of seconds: 40 images of ten people, 32 x 32.

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from facejax import card, checkpoint, train_state
-from facejax.data import synthetic
+from facejax.data.generated import synthetic
 from facejax.models import functional
 
 SIZE = (32, 32)

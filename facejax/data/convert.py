@@ -10,14 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from facejax.data import (
-  conversion,
-  conversion_verify,
-  formats,
-  images,
-  lfw,
-  set_header,
-)
+from facejax.data import formats, images
+from facejax.data.conversions import conversion, conversion_verify
+from facejax.data.stores import set_header
+from facejax.data.verification import lfw
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 130  # as shells report Ctrl-C

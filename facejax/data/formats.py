@@ -4,14 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
-from facejax.data import (
-  array_records,
-  encoded,
-  folder,
-  record_io,
-  select,
-  tfds_images,
-)
+from facejax.data import encoded, select
+from facejax.data.stores import array_records, folder, record_io, tfds_images
 
 Format = Literal["folder", "record_io", "array_record", "tfds"]
 FORMATS: tuple[str, ...] = get_args(Format)

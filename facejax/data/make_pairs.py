@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from facejax.data import (
-  encoded,
+from facejax.data import encoded, progress
+from facejax.data.verification import (
   encoded_pairs,
   listed,
   packs_write,
-  progress,
   protocols,
 )
 

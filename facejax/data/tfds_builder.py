@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from facejax.data import folder, progress, tfds_images, tfds_shards
+from facejax.data import progress
+from facejax.data.stores import folder, tfds_images, tfds_shards
 
 _DESCRIPTION = """Writes a folder of identities as a data set of TFDS.
 

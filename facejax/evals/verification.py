@@ -9,7 +9,7 @@ import rich.table
 import rich.text
 
 from facejax import read_ahead
-from facejax.data import pairs as pair_sets
+from facejax.data.verification import pairs as pair_sets
 from facejax.metrics import validation, verification
 
 Embed = Callable[[np.ndarray], np.ndarray]

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from facejax.data import pickled
+from facejax.data.verification import pickled
 from facejax.imports import torch_pickle
 
 _ZIP = b"PK\x03\x04"

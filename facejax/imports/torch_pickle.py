@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from facejax.data import pickled, unpickle
+from facejax.data.verification import pickled, unpickle
 from facejax.imports import tensors
 
 # Exact names only: whoever allows all of a module allows too much.

@@ -101,8 +101,8 @@ def build(
     drop_path: rate of stochastic depth at the last block, in [0, 1); it grows
       from 0 at the first (iResNets, ViTs).
     mask_ratio: share of the tokens that training leaves out, in [0, 1) (ViTs).
-    remat: compute blocks again in the backward pass, for less memory (all but
-      FaceNet's nets).
+    remat: compute blocks again in the backward pass, for less memory on
+      accelerators (all but FaceNet's nets).
     dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
       float64 (with parameters and embeddings, which are float32 otherwise).
 

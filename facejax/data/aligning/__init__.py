@@ -1,0 +1,1 @@
+"""Aligning a folder of photos by their landmarks."""

@@ -1,0 +1,1 @@
+"""Copying a set of images from one format to another."""

@@ -1,0 +1,1 @@
+"""Where encoded images lie: folders, RecordIO, array_record, TFDS."""

@@ -1,0 +1,246 @@
+"""Array records, the format of grain: sharded, checksummed, random access.
+
+A set is a folder with `facejax.json` (see `set_header`), `labels.npy` and
+shards `images-00000-of-00008.array_record`. Each record is a msgpack map of
+`label`, `name` (of the file, as bytes) and `image` (the file). Records are not
+compressed, since images are.
+"""
+
+import collections
+import os
+import threading
+from typing import Any, NamedTuple, cast
+
+import msgpack
+import numpy as np
+from array_record.python import (
+  array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+)
+
+from facejax.data import images
+from facejax.data.stores import set_header
+
+KIND = "array_record"
+LABELS = "labels.npy"
+WRITER_OPTIONS = "group_size:1,uncompressed"
+
+# Each read alone, without threads: a read ahead is thrown away.
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_BUFFER = 32768
+# Below the 1024 files that a process may usually open.
+_MAX_OPEN = 512
+_MAX_NAME = 65536
+
+
+class Record(NamedTuple):
+  """What one record holds."""
+
+  label: int
+  name: bytes
+  image: bytes
+
+
+def pack(record: Record) -> bytes:
+  """Returns the bytes of a record."""
+  return cast(bytes, msgpack.packb(record._asdict()))
+
+
+def unpack(data: bytes) -> Record:
+  """Returns what the bytes of a record hold.
+
+  Raises:
+    ValueError: They are no record; says why.
+  """
+  try:
+    # No field can be longer than the record, which is in memory already.
+    fields: Any = msgpack.unpackb(
+      data,
+      max_map_len=3,
+      max_array_len=0,
+      max_str_len=8,
+      max_ext_len=0,
+      max_bin_len=len(data),
+    )
+  except (ValueError, msgpack.UnpackException) as error:
+    raise ValueError(f"is no msgpack map ({error})") from None
+  kinds = {"label": int, "name": bytes, "image": bytes}
+  found = fields if isinstance(fields, dict) else {}
+  if {name: type(value) for name, value in found.items()} != kinds:
+    raise ValueError("does not hold a label, a name and an image")
+  if len(found["name"]) > _MAX_NAME:
+    raise ValueError(f"has a name of {len(found['name']):,} bytes")
+  return Record(**found)
+
+
+class ArrayRecords:
+  """A set of array records; an `encoded.EncodedImages`.
+
+  Opening reads the header and looks at the sizes of the files. Shards are
+  opened when they are first asked for; an open one takes 30 bytes of memory an
+  image, of which the library makes its index.
+
+  Attributes:
+    path: The folder.
+    labels: int32 [len], the identity of each image, mapped from the disk.
+    class_names: The name of each identity.
+    fingerprint: As `fingerprints.fingerprint` defines it.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Opens the set.
+
+    Args:
+      path: The folder.
+
+    Raises:
+      FileNotFoundError: There is no such folder, or it is not finished.
+      ValueError: The header is damaged or does not match the files.
+    """
+    self.path = os.fspath(path)
+    header = set_header.read(self.path, kind=KIND)
+    self._files = [piece.file for piece in header.shards]
+    self._counts = [piece.images for piece in header.shards]
+    self._ends = np.cumsum(self._counts)
+    self.labels = _labels(os.path.join(self.path, LABELS), header.plan)
+    self.class_names = list(header.class_names)
+    self.fingerprint = header.plan.fingerprint
+    self._open = collections.OrderedDict[int, _Shard]()
+    self._lock = threading.Lock()
+    self._last = threading.local()
+
+  def __reduce__(self):
+    return ArrayRecords, (self.path,)
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def encoded(self, index: int) -> bytes:
+    record = self._record(index)
+    # Whoever decodes an image asks for its name next.
+    self._last.read = (index, record.name)
+    return record.image
+
+  def name(self, index: int) -> str:
+    read, file = getattr(self._last, "read", (None, b""))
+    if read != index:
+      try:
+        file = self._record(index).name
+      except images.BadImageError:
+        shard, place = self._find(index)
+        file = f"record {place} of {self._files[shard]}".encode()
+    identity = self.class_names[self.labels[index]]
+    return f"{identity}/{images.printable(os.fsdecode(file))}"
+
+  def close(self) -> None:
+    """Closes the shards; the next image opens its own again."""
+    with self._lock:
+      self._open.clear()
+
+  def _find(self, index: int) -> tuple[int, int]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"image {index} of {len(self)}")
+    shard = int(np.searchsorted(self._ends, index, side="right"))
+    return shard, int(index - self._ends[shard] + self._counts[shard])
+
+  def _record(self, index: int) -> Record:
+    number, place = self._find(index)
+    shard = self._shard(number)
+    try:
+      record = unpack(shard.read(place))
+      if record.label != self.labels[index]:
+        raise ValueError(
+          f"has label {record.label}, {LABELS} {self.labels[index]}"
+        )
+    except (RuntimeError, ValueError) as error:
+      if isinstance(error, RuntimeError):
+        # After an error a reader gives nothing but that error.
+        with self._lock:
+          self._open.pop(number, None)
+      path = os.path.join(self.path, self._files[number])
+      raise images.BadImageError(
+        f"record {place} of {path!r} {error}"
+      ) from None
+    return record
+
+  def _shard(self, number: int) -> "_Shard":
+    with self._lock:
+      shard = self._open.get(number)
+      if shard is None:
+        if len(self._open) >= _MAX_OPEN:
+          # Closed once the last thread that reads it lets it go.
+          self._open.popitem(last=False)
+        path = os.path.join(self.path, self._files[number])
+        shard = self._open[number] = _Shard(path, self._counts[number])
+      return shard
+
+
+class _Shard:
+  """One open shard."""
+
+  def __init__(self, path: str, count: int):
+    """Opens it.
+
+    Raises:
+      ValueError: It is damaged, or holds another number of records.
+    """
+    self._lock = threading.Lock()
+    found, complaint = 0, "cannot be opened"
+    try:
+      # As bytes, since a str would have to be UTF-8.
+      self._reader = array_record_module.ArrayRecordReader(
+        os.fsencode(path),
+        options=_READER_OPTIONS,
+        file_reader_buffer_size=_BUFFER,
+      )
+      found = self._reader.num_records()
+      if not self._reader.ok():
+        self._reader.read([0])
+    except RuntimeError as error:
+      complaint = str(error)
+    if found != count:
+      reason = f"holds {found:,} records, not {count:,}" if found else complaint
+      raise ValueError(f"{path!r} is damaged: {reason}")
+
+  def read(self, place: int) -> bytes:
+    """Returns one record.
+
+    Raises:
+      RuntimeError: It is damaged.
+    """
+    # Seeking and reading takes 5 microseconds; the reader's own random access
+    # hands each read to another thread, 70 microseconds.
+    with self._lock:
+      try:
+        self._reader.seek(place)
+        return self._reader.read()
+      except (RuntimeError, IndexError) as error:
+        raise RuntimeError(f"is damaged: {error}") from None
+
+
+def _labels(path: str, plan: set_header.Plan) -> np.ndarray:
+  """Maps the labels from the disk.
+
+  Raises:
+    ValueError: They are damaged, of another length, or out of range.
+  """
+  try:
+    labels = np.lib.format.open_memmap(path, mode="r")
+  except Exception as error:  # NumPy raises all kinds on damaged bytes
+    raise ValueError(f"{path!r} is damaged: {error}") from None
+  if labels.dtype != np.int32 or labels.shape != (plan.images,):
+    raise ValueError(
+      f"{path!r} holds {labels.dtype} {labels.shape}, expected int32"
+      f" {(plan.images,)}"
+    )
+  labels = labels.view(np.ndarray)
+  low, high = int(labels.min()), int(labels.max())
+  if low < 0 or high >= plan.identities:
+    raise ValueError(
+      f"{path!r} holds labels from {low} to {high}, out of range for"
+      f" {plan.identities:,} identities"
+    )
+  return labels

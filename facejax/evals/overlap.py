@@ -1,0 +1,186 @@
+"""Which of the people that are tested a net was trained on.
+
+A face that the net has seen in training is easier than one that it has not:
+published protocols test on other people. Where they do not, it must be said.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from facejax.data import formats, images
+from facejax.data.generated import synthetic
+from facejax.data.verification import lfw
+from facejax.data.verification import pairs as pair_sets
+from facejax.metrics import intervals
+from facejax.metrics import verification as metrics
+
+
+class Trained(NamedTuple):
+  """The people that a net was trained on, or why they are not known."""
+
+  names: frozenset[str] | None
+  about: str
+
+
+def trained_on(run: str | os.PathLike[str]) -> Trained:
+  """`trained_people` of the folder of a run.
+
+  Raises:
+    ValueError: if its config.json is damaged.
+  """
+  path = pathlib.Path(run, "config.json")
+  if not path.exists():
+    return trained_people(None)
+  try:
+    return trained_people(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f"{path} is damaged ({error})") from None
+
+
+def trained_people(config: Mapping[str, Any] | None) -> Trained:
+  """Opens what a run was trained on, and says who is in it.
+
+  Args:
+    config: the run's config.json, by dotted names; None where there is none.
+  """
+  if config is None:
+    return Trained(None, "the run has no config.json")
+  get = config.get
+  try:
+    if config["data.source"] == "synthetic":
+      names = synthetic.SyntheticFaces(
+        num_identities=config["data.num_identities"],
+        images_per_identity=config["data.images_per_identity"],
+        seed=config["seed"],
+        image_size=tuple(config["data.image_size"]),
+      ).class_names
+      return Trained(frozenset(names), "generated faces")
+    only = get("data.identities")
+    without = get("data.exclude")
+    places = [(config["data.source"], config["data.path"])]
+    places += [tuple(text.split(":", 1)) for text in get("data.join", ())]
+    names = set()
+    for k, (form, path) in enumerate(places):
+      files = formats.open_images(
+        path,
+        form,
+        split=get("data.split", "train"),
+        only=lfw.read_identities(only) if only and not k else None,
+        without=lfw.read_identities(without) if without else (),
+        min_images=get("data.min_images", 1),
+      )
+      names.update(files.class_names)
+  except (KeyError, TypeError) as error:
+    return Trained(None, f"config.json of the run is incomplete ({error!r})")
+  except (ValueError, OSError, ImportError) as error:
+    return Trained(None, f"its training set cannot be opened ({error})")
+  return Trained(frozenset(names), f"{len(names):,} people")
+
+
+def of_people(trained: Trained, tested: Sequence[str]) -> tuple[str, bool]:
+  """How many of the tested people were trained on, and whether to warn."""
+  if trained.names is None:
+    return (
+      "It is not known which of these people the net was trained on:"
+      f" {trained.about}",
+      True,
+    )
+  count = len(set(tested))
+  common = len(trained.names & set(tested))
+  text = (
+    f"{common:,} of the {count:,} tested people"
+    f" ({100 * common / max(count, 1):.1f} %) are among the"
+    f" {len(trained.names):,} that the net was trained on, by name"
+  )
+  if common:
+    text += ": not comparable with results on people never seen"
+  return text, bool(common)
+
+
+def told(
+  trained: Trained,
+  opened: pair_sets.PairSet,
+  scores: np.ndarray,
+  threshold: float,
+  *,
+  fold: int | None = None,
+) -> dict[str, list[str]]:
+  """Who of the tested people was trained on, and accuracy without them.
+
+  Args:
+    trained: see `trained_people`.
+    opened: the pairs.
+    scores: their cosines.
+    threshold: cosine.
+    fold: the only one tested; None for all.
+
+  Returns:
+    Fields of a result: `warnings` or `notes`.
+  """
+  mine = np.ones(len(opened), bool) if fold is None else opened.fold == fold
+  sides = tuple(
+    people_of(opened.source, side[mine])
+    for side in (opened.first, opened.second)
+  )
+  text, warn = of_people(trained, [*sides[0], *sides[1]])
+  rest = of_pairs(trained, sides, scores[mine], opened.same[mine], threshold)
+  notes = [f"{rest}."] if rest else []
+  if warn:
+    return {"warnings": [f"{text}."], "notes": notes}
+  return {"notes": [f"{text}.", *notes]}
+
+
+def of_pairs(
+  trained: Trained,
+  people: tuple[Sequence[str], ...],
+  scores: np.ndarray,
+  same: np.ndarray,
+  threshold: float,
+) -> str | None:
+  """Accuracy on the pairs in which nobody was trained on, if there are both.
+
+  Args:
+    trained: see `trained_people`.
+    people: names of the people of the first and of the second images.
+    scores: cosines, [pairs].
+    same: bool, [pairs].
+    threshold: cosine.
+  """
+  if trained.names is None:
+    return None
+  first, second = (
+    np.asarray([name in trained.names for name in side]) for side in people
+  )
+  new = ~(first | second)
+  if new.all() or not new.any():
+    return None
+  count = int(new.sum())
+  right = metrics.accuracy_at(scores[new], same[new], threshold)
+  low, high = intervals.wilson(right * count, count)
+  return (
+    f"On the {count:,} of {len(scores):,} pairs in which nobody was trained on"
+    f" ({int(same[new].sum()):,} genuine) the accuracy is {100 * right:.2f} %"
+    f" (95 %: {100 * low:.2f} … {100 * high:.2f}), at cosine {threshold:.4f}"
+  )
+
+
+def people_of(source: Any, indices: np.ndarray) -> list[str]:
+  """The name of the person on each image of a source.
+
+  The first folder on the way to it (`NAME/NAME_0001.jpg`, CFP's
+  `001/frontal/01.jpg`); where there is none, the file up to the last `_`.
+  """
+  names = [source.name(int(index)).removeprefix("./") for index in indices]
+  return [
+    images.printable(
+      name.partition("/")[0]
+      if "/" in name
+      else os.path.splitext(name)[0].rpartition("_")[0] or name
+    )
+    for name in names
+  ]

@@ -1,0 +1,171 @@
+"""Everything that is to be said about a verified set of pairs."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from facejax.data import images
+from facejax.data.verification import pairs as pair_sets
+from facejax.evals import (
+  exhibits,
+  features,
+  pair_figures,
+  results,
+  verification,
+)
+from facejax.metrics import counts as counts_lib
+from facejax.metrics import curves, quality
+from facejax.metrics import verification as metrics
+
+_POINTS = 400
+
+
+def result(
+  found: verification.Verification,
+  pairs: pair_sets.PairSet,
+  *,
+  used: features.Features | None = None,
+  fold: int | None = None,
+  hardest: int = 8,
+  samples: int = 1000,
+  **about: Any,
+) -> results.Result:
+  """The result of a pair set, with curves and the hardest pairs.
+
+  Args:
+    found: scores and folds, and the figures at a given threshold.
+    pairs: the set itself, whose images are shown.
+    used: features of the images that occur in it, in the order of their index;
+      adds SphereFace's accuracy, a map of people, and what lengths tell.
+    fold: the one fold that is tested, with the threshold of the others; None
+      for all of them in turn.
+    hardest: how many pairs of each kind to show.
+    samples: draws of each bootstrap.
+    about: further fields of the result: name, step, data, notes.
+
+  Raises:
+    ValueError: if there is no such fold.
+  """
+  chosen, place = np.unique(
+    np.concatenate([pairs.first, pairs.second]), return_inverse=True
+  )
+  sides = np.split(place, 2)
+  folds = metrics.ten_fold_accuracy(found.scores, found.same, found.fold)
+  names, number = np.unique(found.fold, return_inverse=True)
+  accepted = 2 - 2 * found.scores < 2 - 2 * folds.thresholds[number]
+  mine = np.ones(len(pairs), bool)
+  threshold = found.metrics["threshold"]
+  if fold is None:
+    joined = used and (used.joined[sides[0]], used.joined[sides[1]])
+    quantities = pair_figures.accuracies(found, joined)
+    what = f"in {len(names)} folds"
+  else:
+    if fold not in names:
+      raise ValueError(
+        f"fold {fold + 1} of {len(names)}: there is no such fold"
+      )
+    mine = found.fold == fold
+    k = int(np.searchsorted(names, fold))
+    threshold = float(folds.thresholds[k])
+    quantities = pair_figures.one_fold(found, mine, accepted, threshold)
+    what = f"in fold {fold + 1} of {len(names)}"
+  scores, same = found.scores[mine], found.same[mine]
+  tally = counts_lib.count(scores, same)
+  kinds = ("impostor pairs", "genuine pairs")
+  shown: dict[str, Any] = curve_points(tally)
+  shown |= histogram(scores, same, kinds, threshold)
+  if used is not None:
+    shown |= _of_features(used, pairs, chosen, sides, found, mine)
+  fields: dict[str, Any] = {"name": found.name} | about
+  fields["data"] = dict(about.get("data", {})) | fingerprint(pairs, chosen)
+  images_here = len(np.unique(np.r_[pairs.first[mine], pairs.second[mine]]))
+  return results.Result(
+    protocol="verification",
+    about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
+    f" {images_here:,} images {what}",
+    quantities=[*quantities, *pair_figures.rates(tally, samples=samples)],
+    curves=shown,
+    exhibits=exhibits.hardest_pairs(
+      exhibits.face(pairs.source),
+      pairs.first[mine],
+      pairs.second[mine],
+      scores,
+      same,
+      accepted=accepted[mine],
+      count=hardest,
+    ),
+    **fields,
+  )
+
+
+def curve_points(tally: counts_lib.Counts) -> dict[str, dict[str, Any]]:
+  """ROC and DET: points that some threshold reaches, dense at both ends."""
+  far, tar, thresholds = counts_lib.thinned(tally, points=_POINTS).roc()
+  genuine, impostor = tally.totals()
+  return {
+    "roc": {
+      "far": far,
+      "tar": tar,
+      "threshold": np.where(np.isfinite(thresholds), thresholds, np.nan),
+      "genuine": genuine,
+      "impostor": impostor,
+      "equal_error_rate": curves.equal_error_rate(tally),
+    }
+  }
+
+
+def histogram(
+  scores: np.ndarray,
+  same: np.ndarray,
+  kinds: tuple[str, str],
+  threshold: float | None,
+) -> dict[str, dict[str, Any]]:
+  """Counts of scores in common bins, of what is not and what is the same."""
+  bins = int(np.clip(np.sqrt(len(scores)), 12, 80))
+  edges = np.histogram_bin_edges(scores, bins)
+  return {
+    "histogram": {
+      "edges": edges,
+      "counts": [
+        np.histogram(scores[kind], edges)[0] for kind in (~same, same)
+      ],
+      "kinds": kinds,
+      "threshold": threshold,
+    }
+  }
+
+
+def fingerprint(pairs: pair_sets.PairSet, chosen: np.ndarray) -> dict[str, str]:
+  """A SHA-256 over the names of the images and which are paired how."""
+  digest = hashlib.sha256()
+  for index in chosen:
+    name = images.printable(pairs.source.name(int(index)))
+    digest.update(name.encode() + b"\0")
+  for values in (pairs.first, pairs.second, pairs.same, pairs.fold):
+    digest.update(np.asarray(values, "<i4").tobytes())
+  return {"fingerprint of the pairs": digest.hexdigest()}
+
+
+def _of_features(
+  used: features.Features,
+  pairs: pair_sets.PairSet,
+  chosen: np.ndarray,
+  sides: list[np.ndarray],
+  found: verification.Verification,
+  mine: np.ndarray,
+) -> dict[str, Mapping[str, Any]]:
+  """A map of people, and whether short features foretell false rejects."""
+  out: dict[str, Mapping[str, Any]] = {}
+  labels = np.asarray(pairs.source.labels)[chosen]
+  shown = exhibits.people_map(used.units, labels, pairs.source.class_names)
+  if shown is not None:
+    out["map"] = shown
+  lengths = np.linalg.norm(used.summed, axis=1)
+  same = found.same[mine]
+  far = 1e-3 if int((~same).sum()) >= 1000 else 1e-2
+  worth = quality.of_pairs(lengths[sides[0][mine]], lengths[sides[1][mine]])
+  curve = quality.error_versus_reject(found.scores[mine], same, worth, far=far)
+  out["reject"] = {"rejected": curve.rejected, "frr": curve.frr, "far": far}
+  return out

@@ -1,0 +1,252 @@
+"""Evaluates a trained net: python -m facejax.evaluate --workdir RUN …"""
+
+import argparse
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rich
+import rich.box
+import rich.markup
+import rich.table
+import rich.text
+
+from facejax import (
+  command,
+  compile_cache,
+  embedder,
+  evaluations,
+  finished,
+  host_memory,
+  presets,
+)
+from facejax.data import images
+from facejax.evals import people, results
+from facejax.report import build
+
+_DESCRIPTION = """Evaluates a trained net by a protocol of the field.
+
+Prints every figure with its convention and its 95 % interval, writes
+RUN/report/NAME.json, and builds RUN/report/index.html anew.
+
+Protocols:
+  pairs           --pairs LIST_OR_PACK --path IMAGES: verification over folds
+                  (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …)
+  lfw             the same of LFW's View 2, pairs.txt; lists and images are found
+                  in FACEJAX_DATA. Says who of the tested people was trained on
+  cfp, cfp_ff, agedb, calfw, cplfw
+                  the same where a list is not to be guessed
+  identification  --path PEOPLE, a folder a person: rank-k, CMC, open-set TPIR at
+                  FPIR, clusters
+  clustering      --path PEOPLE: clusters alone
+  ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
+
+Examples:
+  python -m facejax.evaluate --workdir runs/cosface-lfw --protocol lfw
+  python -m facejax.evaluate --workdir runs/cosface-lfw --pairs agedb_30.bin
+  python -m facejax.evaluate --workdir runs/cosface-lfw \\
+    --pairs pairsDevTest.txt --path lfw_112 --threshold-pairs pairsDevTrain.txt
+  python -m facejax.evaluate --workdir runs/cosface-lfw --protocol lfw --fold 3
+      fold 3 alone, of a net that was trained on people of the other nine
+  python -m facejax.evaluate --workdir runs/cosface-lfw \\
+    --protocol identification --path orl
+
+Exit codes: 0 done, 2 bad input."""
+
+_LISTS = {"cfp": "cfp_fp"} | {
+  name: name for name in ("lfw", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw")
+}
+_TEMPLATES = ("ijbb", "ijbc")
+_PEOPLE = ("identification", "clustering")
+_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
+
+
+@command.answered
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  args = _parser().parse_args(arguments)
+  host_memory.keep_freed_memory()
+  _complete(args)
+  compile_cache.use()
+  started = time.monotonic()
+  model = embedder.load(args.workdir, devices=args.devices)
+  result = _evaluate(args, model)
+  written = results.write(args.workdir, result)
+  page = build.write(args.workdir)
+  rich.print(table(result))
+  for text in result.notes:
+    rich.print(rich.markup.escape(text))
+  for text in result.warnings:
+    rich.print(f"[yellow]warning:[/yellow] {rich.markup.escape(text)}")
+  seconds = time.monotonic() - started
+  print(f"{written} and {page} written, {seconds:.0f} s")
+  return 0
+
+
+def table(result: results.Result) -> rich.table.Table:
+  """The figures of a result; their conventions are the caption."""
+  out = rich.table.Table(
+    title=rich.text.Text(f"{result.name}: {result.about}"),
+    caption=rich.text.Text(
+      "\n".join(
+        f"{quantity.label}: {quantity.convention}"
+        for quantity in result.quantities
+        if quantity.convention
+      )
+    ),
+    caption_justify="left",
+    box=rich.box.SIMPLE_HEAD,
+    show_edge=False,
+    min_width=78,  # for the conventions below
+  )
+  out.add_column("figure", overflow="fold")
+  for header in ("value", "95 % interval"):
+    out.add_column(header, justify="right", no_wrap=True)
+  for quantity in result.quantities:
+    label = rich.text.Text(quantity.label)
+    out.add_row(label, quantity.text(), quantity.interval())
+  return out
+
+
+def _complete(args: argparse.Namespace) -> None:
+  """Fills in what follows from the rest.
+
+  Raises:
+    ValueError: if something is missing, or does not belong.
+  """
+  if args.protocol is None:
+    if not args.pairs:
+      raise ValueError(
+        "give --pairs, a list of pairs or a pack, or one of the protocols"
+        f" {', '.join(_PROTOCOLS)}"
+      )
+    args.protocol = "pairs"
+  if args.protocol == "lfw":
+    home = presets.data_folder()
+    args.pairs = args.pairs or os.path.join(home, "lfw_protocol", "pairs.txt")
+    args.path = args.path or os.path.join(home, "lfw_112")
+  if args.protocol in _PEOPLE:
+    needed = ("path",)
+  elif args.protocol in _TEMPLATES:
+    needed = ("pairs", "path")
+  else:
+    needed = ("pairs",)
+  for name in needed:
+    if not getattr(args, name):
+      raise ValueError(f"--protocol {args.protocol} needs --{name}")
+  if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
+    raise ValueError(f"--protocol {args.protocol} has no folds")
+  args.name = args.name or _name(args)
+
+
+def _name(args: argparse.Namespace) -> str:
+  """What the result is called when nobody says."""
+  place = pathlib.Path(args.path if args.protocol in _PEOPLE else args.pairs)
+  stem = images.printable(place.resolve().stem)
+  name = {"pairs": stem, "lfw": "lfw_view2"}.get(args.protocol, args.protocol)
+  if args.protocol in _PEOPLE:
+    name += f"_{stem}"
+  return name if args.fold is None else f"{name}_fold{args.fold}"
+
+
+def _evaluate(
+  args: argparse.Namespace, model: embedder.Embedder
+) -> results.Result:
+  options = evaluations.Options(
+    name=args.name,
+    path=args.path,
+    batch_size=args.batch_size,
+    hardest=args.hardest,
+    samples=args.samples,
+  )
+  threshold = args.threshold
+  if args.threshold_pairs:
+    threshold = evaluations.threshold_of(
+      model, options, file=args.threshold_pairs
+    )
+  if args.protocol in _TEMPLATES:
+    return evaluations.templates(
+      model,
+      options,
+      folder=args.pairs,
+      keep_norms=args.norms,
+      use_detector=args.detector,
+    )
+  if args.protocol in _PEOPLE:
+    return evaluations.identify(
+      model,
+      options,
+      cluster_at=_cluster_at(args, threshold),
+      method=args.method,
+      enrolled=args.gallery_images,
+      fpir=args.fpir,
+      seed=args.seed,
+      search=args.protocol == "identification",
+    )
+  return evaluations.pairs(
+    model,
+    options,
+    file=args.pairs,
+    protocol=_LISTS.get(args.protocol),
+    threshold=threshold,
+    fold=None if args.fold is None else args.fold - 1,
+  )
+
+
+def _cluster_at(
+  args: argparse.Namespace, threshold: float | None
+) -> float | None:
+  """A cosine given or, if there is one, that of the run's verification."""
+  if threshold is not None:
+    return threshold
+  stored = finished.threshold(args.workdir)
+  return None if stored is None else stored.cosine
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser("evaluate", _DESCRIPTION)
+  add = parser.add_argument
+  count: Any = command.number(int, 1, 2**20)
+  cosine: Any = command.number(float, -1, 1)
+  add("--workdir", required=True, metavar="RUN", help="folder of a trained net")
+  add("--protocol", choices=_PROTOCOLS, metavar="PROTOCOL", help="see above")
+  add("--pairs", default="", help="list of pairs, pack, or folder of lists")
+  add("--path", default="", metavar="IMAGES", help="folder of the images")
+  add("--name", default="", help="what the result is called")
+  add(
+    "--threshold-pairs", default="", help="other pairs that choose a threshold"
+  )
+  add("--threshold", type=cosine, help="a cosine chosen elsewhere")
+  add("--fold", type=count, help="test this fold alone, counted from 1")
+  add(
+    "--gallery-images",
+    type=count,
+    default=1,
+    help="enrolled of each person (1)",
+  )
+  share: Any = command.number(float, 0, 1)
+  add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
+  add("--seed", type=int, default=0, help="of the halves of the open set (0)")
+  add("--method", choices=people.METHODS, help="of the clusters")
+  add("--hardest", type=count, default=8, help="pairs of each kind to show (8)")
+  add("--samples", type=count, default=1000, help="draws of a bootstrap (1000)")
+  for name, what in (
+    ("norms", "templates: keep the lengths of features (N)"),
+    ("detector", "templates: weigh images by the detector (D)"),
+  ):
+    add(
+      f"--{name}",
+      action=argparse.BooleanOptionalAction,
+      default=True,
+      help=what,
+    )
+  add("--batch-size", type=count, default=128, help="images at once (128)")
+  add("--devices", type=count, help="how many to compute on (all)")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())

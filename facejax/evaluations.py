@@ -1,0 +1,254 @@
+"""The protocols that facejax.evaluate knows, each from images to a result."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from facejax import embedder, image_sets
+from facejax.data import encoded, progress
+from facejax.data.conversions import fingerprints
+from facejax.data.verification import pairs as pair_sets
+from facejax.evals import (
+  exhibits,
+  features,
+  identification,
+  overlap,
+  pair_results,
+  people,
+  projector,
+  results,
+  template_results,
+  verification,
+)
+from facejax.metrics import verification as metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What all protocols share.
+
+  Attributes:
+    name: of the result.
+    path: the folder of the images, or whatever `image_sets` opens.
+    batch_size: images at once, over all devices.
+    hardest: how many pairs of each kind to show.
+    samples: draws of each bootstrap.
+  """
+
+  name: str
+  path: str
+  batch_size: int = 128
+  hardest: int = 8
+  samples: int = 1000
+
+
+def pairs(
+  model: embedder.Embedder,
+  options: Options,
+  *,
+  file: str,
+  protocol: Any = None,
+  threshold: float | None = None,
+  fold: int | None = None,
+) -> results.Result:
+  """Verification of a list of pairs, or of a pack.
+
+  Args:
+    model: the net.
+    options: see there.
+    file: the list or pack.
+    protocol: whose list it is; None guesses.
+    threshold: a cosine chosen elsewhere, at which accuracy is to be told too.
+    fold: the only fold to test, from 0; None for all.
+  """
+  opened = _open_pairs(model, options, file, protocol)
+  found, used = _verify(model, options, opened, threshold)
+  chosen = np.unique(np.r_[opened.first, opened.second])
+  told = overlap.told(
+    overlap.trained_on(model.run),
+    opened,
+    found.scores,
+    found.metrics["threshold"],
+    fold=fold,
+  )
+  projector.write(
+    model.run,
+    options.name,
+    used.units,
+    opened.source,
+    chosen,
+    step=model.step,
+  )
+  return pair_results.result(
+    found,
+    opened,
+    used=used,
+    fold=fold,
+    hardest=options.hardest,
+    samples=options.samples,
+    name=options.name,
+    step=model.step,
+    **told,
+    data={"pairs": file, "images": options.path},
+  )
+
+
+def threshold_of(
+  model: embedder.Embedder, options: Options, *, file: str
+) -> float:
+  """The cosine with the highest accuracy on pairs of their own."""
+  opened = _open_pairs(model, options, file, None)
+  found, _ = _verify(model, options, opened, None)
+  return metrics.best_threshold(found.scores, found.same)
+
+
+def identify(
+  model: embedder.Embedder,
+  options: Options,
+  *,
+  cluster_at: float | None,
+  method: str | None,
+  enrolled: int = 1,
+  fpir: float = 0.01,
+  seed: int = 0,
+  search: bool = True,
+) -> results.Result:
+  """Identification and clustering of a set of people.
+
+  Args:
+    model: the net.
+    options: see there.
+    cluster_at: a cosine at which to cluster, beside that of other people.
+    method: of the clusters, one of `people.METHODS`; None chooses.
+    enrolled: images of each person in the gallery.
+    fpir: target of the open set.
+    seed: of the halves of the open set.
+    search: whether to identify; else only clusters are told.
+  """
+  files = image_sets.open_set(options.path)
+  known = np.flatnonzero(files.labels >= 0)
+  labels = files.labels[known]
+  source = encoded.Decoded(
+    files, image_size=model.card.image_size, crop=model.card.crop
+  )
+  used = _features(model, options, source, known.tolist())
+  vectors = used.units.astype(np.float32)
+  read = exhibits.face(source)
+  quantities, curves, notes, shown = [], {}, [], []
+  if search:
+    quantities, curves, notes = identification.quantities(
+      vectors, labels, enrolled=enrolled, fpir=fpir, seed=seed
+    )
+    shown = [
+      identification.mistaken(
+        vectors,
+        labels,
+        enrolled=enrolled,
+        read=lambda row: read(int(known[row])),
+        count=options.hardest,
+      )
+    ]
+  way: Any = method or people.usual_method(len(vectors))
+  quantities = [
+    *quantities,
+    *people.clusters_cross_fitted(vectors, labels, way, seed=seed),
+  ]
+  if cluster_at is not None:
+    quantities += people.clusters_at(vectors, labels, cluster_at, way)
+  names = [files.class_names[int(label)] for label in np.unique(labels)]
+  text, warn = overlap.of_people(overlap.trained_on(model.run), names)
+  shown_map = exhibits.people_map(vectors, labels, files.class_names)
+  projector.write(
+    model.run, options.name, vectors, source, known, step=model.step
+  )
+  return results.Result(
+    name=options.name,
+    protocol="identification" if search else "clustering",
+    about=f"{len(known):,} images of {len(names):,} people",
+    quantities=[*quantities, *people.angles(vectors, labels)],
+    warnings=[*notes, f"{text}."] if warn else notes,
+    notes=() if warn else [f"{text}."],
+    curves=curves | ({"map": shown_map} if shown_map else {}),
+    exhibits=shown,
+    step=model.step,
+    data={
+      "images": options.path,
+      "fingerprint of the images": fingerprints.fingerprint(files),
+    },
+  )
+
+
+def templates(
+  model: embedder.Embedder,
+  options: Options,
+  *,
+  folder: str,
+  keep_norms: bool = True,
+  use_detector: bool = True,
+) -> results.Result:
+  """IJB-B or IJB-C, from loose crops and the folder of their lists."""
+  tables = template_results.Lists(folder)
+  source = template_results.Crops(
+    options.path,
+    tables.faces,
+    image_size=model.card.image_size,
+    crop=model.card.crop,
+  )
+  used = _features(model, options, source, range(len(source)))
+  return template_results.result(
+    options.name,
+    used,
+    tables,
+    keep_norms=keep_norms,
+    use_detector=use_detector,
+    samples=min(options.samples, 200),
+    step=model.step,
+    data={"lists": folder, "images": options.path},
+  )
+
+
+def _open_pairs(model, options: Options, file: str, protocol):
+  return pair_sets.open_pairs(
+    file,
+    image_size=model.card.image_size,
+    root=options.path,
+    crop=model.card.crop,
+    protocol=protocol,
+    name=options.name,
+  )
+
+
+def _verify(
+  model: embedder.Embedder,
+  options: Options,
+  opened: pair_sets.PairSet,
+  threshold: float | None,
+) -> tuple[verification.Verification, features.Features]:
+  count = len(np.unique(np.r_[opened.first, opened.second]))
+  with progress.counting("embedded", count) as advance:
+    recorder = features.Recorder(model.features_batch, count, advance)
+    found = verification.evaluate_pairs(
+      recorder,
+      opened,
+      batch_size=model.batch_size(options.batch_size),
+      threshold=threshold,
+    )
+  return found, recorder.features()
+
+
+def _features(
+  model: embedder.Embedder,
+  options: Options,
+  source: Any,
+  indices: Sequence[int],
+) -> features.Features:
+  with progress.counting("embedded", len(indices)) as advance:
+    return features.of_images(
+      model.features_batch,
+      source,
+      indices,
+      batch_size=model.batch_size(options.batch_size),
+      advance=advance,
+    )

@@ -1,0 +1,34 @@
+"""Builds the report of a run anew: python -m facejax.report RUN."""
+
+import sys
+from collections.abc import Sequence
+
+from facejax import command
+from facejax.report import build
+
+_DESCRIPTION = """Builds RUN/report/index.html from what lies in the folder of a run.
+
+The page holds the results of evaluations, training curves, and what was run. It
+is one file that opens in any browser, without a network. Training writes it at
+its end, facejax.evaluate whenever it adds a result.
+
+Examples:
+  python -m facejax.report runs/cosface-lfw
+      also while it trains: curves as far as they are
+  rm runs/cosface-lfw/report/old.json && python -m facejax.report runs/cosface-lfw
+      without one of the results
+
+Exit codes: 0 done, 2 bad input."""
+
+
+@command.answered
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = command.parser("report", _DESCRIPTION)
+  parser.add_argument("run", metavar="RUN", help="folder of a run")
+  print(build.write(parser.parse_args(arguments).run))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

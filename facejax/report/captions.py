@@ -1,0 +1,107 @@
+"""What one sees in each figure of a report."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TITLES = {
+  "roc": "ROC",
+  "det": "DET",
+  "histogram": "Scores",
+  "cmc": "CMC",
+  "open_set": "Open set",
+  "map": "People in the embedding",
+  "reject": "Error against reject",
+}
+
+TRAINING = {
+  "Training loss": "Loss of the batches; it should fall and level off.",
+  "Training accuracy": "Share of each batch whose own class scores best, the"
+  " margin not applied.",
+  "Cosine to the own class": "Mean cosine of the images to the prototype of"
+  " their person; it rises as people contract.",
+  "Learning rate": "The schedule as it was run.",
+  "Gradient norm": "Length of the trunk's gradient before clipping, on a"
+  " logarithmic axis; spikes tell of trouble.",
+  "Verification accuracy": "Accuracy on pairs at each evaluation while"
+  " training.",
+}
+
+
+def caption(kind: str, curve: Mapping[str, Any]) -> str:
+  """A sentence or two below a figure, with its numbers."""
+  return _CAPTIONS[kind](curve)
+
+
+def _roc(curve: Mapping[str, Any]) -> str:
+  return (
+    f"Genuine pairs accepted ({curve['genuine']:,}) against impostor pairs"
+    f" accepted ({curve['impostor']:,}) at every threshold; up and left is"
+    " better. Steps are rates that a threshold reaches."
+  )
+
+
+def _det(curve: Mapping[str, Any]) -> str:
+  error = 100 * curve["equal_error_rate"]
+  return (
+    "The same errors on two logarithmic axes; down and left is better. The"
+    f" dotted line crosses at the equal error rate, {error:.2f} %."
+  )
+
+
+def _histogram(curve: Mapping[str, Any]) -> str:
+  other, own = curve["kinds"]
+  text = (
+    f"Cosines of {own} and of {other}, each as shares of its kind. What"
+    " overlaps is confused"
+  )
+  threshold = curve.get("threshold")
+  if threshold is None:
+    return f"{text}."
+  return (
+    f"{text}: {own} left of the threshold are rejected, {other} right of it"
+    " are accepted."
+  )
+
+
+def _cmc(curve: Mapping[str, Any]) -> str:
+  first = 100 * curve["rate"][0]
+  return (
+    "Share of probes whose own person is among the k best of the gallery:"
+    f" {first:.1f} % at once, {100 * curve['rate'][-1]:.1f} % within"
+    f" {curve['rank'][-1]}."
+  )
+
+
+def _open_set(curve: Mapping[str, Any]) -> str:
+  return (
+    "Enrolled people found against strangers taken for somebody, by threshold,"
+    " mean of two galleries; up and left is better."
+  )
+
+
+def _map(curve: Mapping[str, Any]) -> str:
+  share = 100 * sum(curve["explained"])
+  return (
+    f"Images of the {len(curve['names'])} people with most of them, in the"
+    f" plane of their two main directions ({share:.0f} % of the variance): what"
+    " lies apart here is apart, what overlaps may still be apart in the rest."
+  )
+
+
+def _reject(curve: Mapping[str, Any]) -> str:
+  return (
+    f"False rejects at the threshold of FAR {curve['far']:g} when pairs with the"
+    " shortest features are set aside. It falls where length tells how clear a"
+    " face is."
+  )
+
+
+_CAPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+  "roc": _roc,
+  "det": _det,
+  "histogram": _histogram,
+  "cmc": _cmc,
+  "open_set": _open_set,
+  "map": _map,
+  "reject": _reject,
+}

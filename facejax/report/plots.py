@@ -1,0 +1,203 @@
+"""Figures of a result, each drawn on a canvas of its own.
+
+Nothing goes through pyplot, which keeps global state: the functions are safe in
+a training loop, in threads and without a display.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import axes, figure, ticker
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = (
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#e69f00",
+  "#56b4e9",
+  "#8c6bb1",
+  "#7f7f7f",
+)
+INK, FAINT = "#333333", "#dddddd"
+# Two figures stand side by side on a page.
+_SIZE = (5.4, 3.5)
+
+Curve = Mapping[str, Any]
+
+
+def roc(curve: Curve) -> figure.Figure:
+  """Draws true over false accept rate, with a logarithmic FAR axis.
+
+  Steps, not slopes: each shows rates that a threshold reaches, down to half of
+  the smallest FAR that the impostor pairs can resolve.
+  """
+  out, axis = panel("false accept rate (FAR)", "true accept rate (%)")
+  far, tar = (np.asarray(curve[key], float) for key in ("far", "tar"))
+  lowest = 0.5 / curve["impostor"]
+  axis.plot(
+    np.maximum(far, lowest), 100 * tar, color=COLOURS[0], drawstyle="steps-post"
+  )
+  error = curve["equal_error_rate"]
+  # A perfect set has no equal error rate that a logarithmic axis could show.
+  axis.plot(
+    max(error, lowest),
+    100 * (1 - error),
+    "o",
+    color=COLOURS[0],
+    clip_on=False,
+    label=f"equal error rate {100 * error:.2f} %",
+  )
+  chance = np.geomspace(lowest, 1, 60)
+  axis.plot(chance, 100 * chance, ":", color=INK, label="chance")
+  bottom = max(0, 100 * float(tar[far <= lowest].max(initial=0)) - 5)
+  axis.set(xscale="log", xlim=(lowest, 1), ylim=(min(bottom, 80), 101))
+  axis.legend(loc="upper left", fontsize=9, frameon=False)
+  return out
+
+
+def det(curve: Curve) -> figure.Figure:
+  """Draws false rejects over false accepts, both axes logarithmic."""
+  out, axis = panel("false accept rate (FAR)", "false reject rate (FRR)")
+  far, tar = (np.asarray(curve[key], float) for key in ("far", "tar"))
+  lowest = 0.5 / curve["impostor"], 0.5 / curve["genuine"]
+  axis.plot(
+    np.maximum(far, lowest[0]),
+    np.maximum(1 - tar, lowest[1]),
+    color=COLOURS[1],
+    drawstyle="steps-post",
+  )
+  ends = max(lowest), 1
+  axis.plot(ends, ends, ":", color=INK, label="FAR = FRR")
+  axis.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1))
+  axis.legend(loc="upper right", fontsize=9, frameon=False)
+  return out
+
+
+def histogram(curve: Curve) -> figure.Figure:
+  """Draws the cosines of what is not and what is the same person."""
+  out, axis = panel("cosine", "share of each kind (%)")
+  edges = np.asarray(curve["edges"], float)
+  for colour, kind, numbers in zip(
+    COLOURS[1::-1], curve["kinds"], curve["counts"], strict=True
+  ):
+    total = max(sum(numbers), 1)
+    axis.stairs(
+      100 * np.asarray(numbers) / total,
+      edges,
+      fill=True,
+      facecolor=(colour, 0.3),
+      edgecolor=colour,
+      linewidth=1.2,
+      label=f"{kind} ({sum(numbers):,})",
+    )
+  threshold = curve.get("threshold")
+  if threshold is not None:
+    label = f"threshold {threshold:.3f}"
+    axis.axvline(threshold, 0, 0.86, color=INK, ls="--", lw=1.2, label=label)
+  axis.margins(y=0.24)  # room for the legend
+  axis.set_ylim(bottom=0)
+  axis.legend(loc="upper center", ncols=3, fontsize=8, frameon=False)
+  return out
+
+
+def cmc(curve: Curve) -> figure.Figure:
+  """Draws the share of probes whose mate is among the best k people."""
+  out, axis = panel("rank k", "mate among the best k (%)")
+  rates = 100 * np.asarray(curve["rate"], float)
+  axis.plot(curve["rank"], rates, "o-", ms=3, color=COLOURS[2])
+  axis.set_xlim(0.5, curve["rank"][-1] + 0.5)
+  axis.set_ylim(min(rates[0] - 5, 90), 101)
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
+  return out
+
+
+def open_set(curve: Curve) -> figure.Figure:
+  """Draws mates that are found over strangers that pass."""
+  out, axis = panel(
+    "strangers named as somebody (FPIR)", "mates found (TPIR, %)"
+  )
+  rates = 100 * np.asarray(curve["tpir"], float)
+  axis.plot(curve["fpir"], rates, "o-", ms=3, color=COLOURS[3])
+  axis.set(xscale="log", ylim=(min(float(rates.min()) - 5, 90), 101))
+  return out
+
+
+def people_map(curve: Curve) -> figure.Figure:
+  """Draws embeddings of some people in their main plane."""
+  shares = [f"{100 * share:.0f} %" for share in curve["explained"]]
+  out, axis = panel(
+    f"first principal component ({shares[0]})",
+    f"second principal component ({shares[-1]})",
+    size=(_SIZE[0], 4.2),
+  )
+  person = np.asarray(curve["person"])
+  for k, name in enumerate(curve["names"]):
+    mine = person == k
+    axis.scatter(
+      np.asarray(curve["x"])[mine],
+      np.asarray(curve["y"])[mine],
+      s=22,
+      color=COLOURS[k % len(COLOURS)],
+      marker="os^vDPX*"[k % 8],
+      linewidths=0,
+      label=str(name)[:28],
+    )
+  legend = out.legend(
+    loc="outside lower center", ncols=2, fontsize=8, frameon=False
+  )
+  plain_text(legend)
+  return out
+
+
+def reject(curve: Curve) -> figure.Figure:
+  """Draws false rejects that stay when short features are set aside."""
+  out, axis = panel(
+    "pairs set aside, shortest features first (%)", "false reject rate (%)"
+  )
+  axis.plot(
+    100 * np.asarray(curve["rejected"], float),
+    100 * np.asarray(curve["frr"], float),
+    "o-",
+    ms=3,
+    color=COLOURS[4],
+  )
+  axis.set_ylim(bottom=0)
+  return out
+
+
+DRAW: Mapping[str, Callable[[Curve], figure.Figure]] = {
+  "roc": roc,
+  "det": det,
+  "histogram": histogram,
+  "cmc": cmc,
+  "open_set": open_set,
+  "map": people_map,
+  "reject": reject,
+}
+
+
+def panel(
+  x: str, y: str, *, size: tuple[float, float] = _SIZE
+) -> tuple[figure.Figure, axes.Axes]:
+  """A figure of one panel, transparent, in the colours of a page."""
+  out = figure.Figure(size, layout="constrained")
+  out.patch.set_visible(False)
+  axis = out.add_subplot()
+  axis.patch.set_visible(False)
+  axis.set_xlabel(x, color=INK)
+  axis.set_ylabel(y, color=INK)
+  axis.tick_params(which="both", color=INK, labelcolor=INK, labelsize=9)
+  axis.spines[["top", "right"]].set_visible(False)
+  axis.spines[["bottom", "left"]].set_color(INK)
+  axis.grid(color=FAINT, linewidth=0.6)
+  axis.set_axisbelow(True)
+  return out, axis
+
+
+def plain_text(legend) -> None:
+  """Takes names in a legend as they are."""
+  for text in legend.get_texts():
+    text.set_parse_math(False)  # a set's name may hold dollar signs
