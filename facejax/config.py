@@ -114,6 +114,17 @@ class ModelConfig:
   """Size of the embeddings."""
   dropout: float = 0.0
   """Dropout rate before the last linear layer."""
+  se: bool = False
+  """Squeeze-and-excitation in the blocks (iResNets)."""
+  drop_path: float = 0.0
+  """Rate of stochastic depth at the last block, growing from 0 at the first
+  (iResNets, ViTs). ViTs are published with 0.1, or 0.05 on large sets."""
+  mask_ratio: float = 0.0
+  """Share of the tokens that training leaves out (ViTs); published with 0 and
+  0.1."""
+  remat: bool = False
+  """Compute blocks again in the backward pass: less memory on accelerators,
+  more time (all but FaceNet's nets)."""
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   """Arithmetic of the trunk; statistics and embeddings stay float32. float64
   is for checks: everything is computed and kept in double precision."""

@@ -84,6 +84,10 @@ def build(
     image_size=config.data.image_size,
     dropout=config.model.dropout,
     norm=config.model.norm,
+    se=config.model.se,
+    drop_path=config.model.drop_path,
+    mask_ratio=config.model.mask_ratio,
+    remat=config.model.remat,
     dtype=jnp.dtype(config.model.dtype),
   )
   rate = schedule(config.optim, total_steps=total_steps)

@@ -25,6 +25,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
   "data.max_bad_share": (0, 1, "[]"),
   "model.embedding_dim": (1, _INF, "[)"),
   "model.dropout": (0, 1, "[)"),
+  "model.drop_path": (0, 1, "[)"),
+  "model.mask_ratio": (0, 1, "[)"),
   "head.rate": (0, 1, "(]"),
   "head.block_size": (1, _INF, "[)"),
   "head.saved_mib": (0, _INF, "[)"),
@@ -133,6 +135,14 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"data.image_size={config.data.image_size}: {error}"
     ) from None
+  functional.check_options(
+    config.model.name,
+    norm=config.model.norm,
+    se=config.model.se,
+    drop_path=config.model.drop_path,
+    mask_ratio=config.model.mask_ratio,
+    remat=config.model.remat,
+  )
   _validate_data(config.data)
   marks = config.optim.milestones
   inside = all(config.optim.warmup < mark < 1 for mark in marks)
