@@ -110,7 +110,7 @@ def test_sphereface_takes_both_features_and_centres_them(
   result = evaluations.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
-  net = evaluations._net(model)
+  net = model.features_batch
   sides = []
   for column in (0, 1):
     pixels = np.stack(
@@ -255,7 +255,7 @@ def test_templates(model, ijb, keep_norms, use_detector):
     keep_norms=keep_norms,
     use_detector=use_detector,
   )
-  net, features = evaluations._net(model), []
+  net, features = model.features_batch, []
   for k in range(0, 12, 4):
     pixels = [
       np.asarray(Image.open(crops / f"{i}.png")) for i in range(k, k + 4)
