@@ -25,7 +25,7 @@ unpublished images.
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import config, model_config, pair_loss_config, presets
 
 LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 ADAGRAD = config.OptimConfig(
@@ -39,9 +39,9 @@ ADAGRAD = config.OptimConfig(
 )
 # Preset -> net and the size of its images.
 NETS = {
-  "nn1": (config.ModelConfig(name="nn1", embedding_dim=128), 220),
-  "nn2": (config.ModelConfig(name="nn2", embedding_dim=128), 224),
-  "nns": (config.ModelConfig(name="nn4_small2", embedding_dim=128), 96),
+  "nn1": (model_config.ModelConfig(name="nn1", embedding_dim=128), 220),
+  "nn2": (model_config.ModelConfig(name="nn2", embedding_dim=128), 224),
+  "nns": (model_config.ModelConfig(name="nn4_small2", embedding_dim=128), 96),
 }
 
 

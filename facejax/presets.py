@@ -8,7 +8,7 @@ FACEJAX_DATA names (default: `data` in the working folder).
 import dataclasses
 import os
 
-from facejax import config
+from facejax import config, model_config
 from facejax.data.augment import augment
 
 # Few people and a small net: published scales and margins are too hard a start.
@@ -75,7 +75,7 @@ def _default() -> config.Config:
       cache=True,
     ),
     augment=augment.Augment(flip=True, shift=2),
-    model=config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
+    model=model_config.ModelConfig(name="iresnet10_slim", embedding_dim=128),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
     eval=config.EvalConfig(num_pairs=2000, every=100),
     checkpoint=config.CheckpointConfig(every=100),
@@ -105,7 +105,7 @@ def _lfw() -> config.Config:
       contrast=0.2,
       erase=0.3,
     ),
-    model=config.ModelConfig(
+    model=model_config.ModelConfig(
       name="iresnet10_slim", embedding_dim=256, dropout=0.2
     ),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
@@ -140,7 +140,7 @@ def _published(
       threads=16,
       workers=8,
     ),
-    model=config.ModelConfig(
+    model=model_config.ModelConfig(
       name=net,  # pyright: ignore[reportArgumentType]
       embedding_dim=512,
       dtype="bfloat16",

@@ -17,6 +17,7 @@ from facejax import (
   checkpoint,
   goal,
   loss_config,
+  model_config,
   train_state,
 )
 from facejax import config as config_lib
@@ -194,7 +195,7 @@ def test_what_a_loss_carries_survives_a_restart(recipe, tmp_path):
 def test_advice_comes_where_theory_is_left():
   def about(loss, num_classes=10_575, dim=512):
     config = config_lib.Config(
-      steps=1, loss=loss, model=config_lib.ModelConfig(embedding_dim=dim)
+      steps=1, loss=loss, model=model_config.ModelConfig(embedding_dim=dim)
     )
     return advice.advice(config, num_classes=num_classes)
 

@@ -67,6 +67,7 @@ FLOORS = {
   "convert": 8,
   "evals": 5,
   "report": 6,
+  "model_config": 5,
   "pair_loss_config": 6,
   "loss_config": 6,
   "config": 6,

@@ -1,0 +1,63 @@
+"""The configuration of the backbone."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The backbone."""
+
+  name: Literal[
+    "iresnet10_slim",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "iresnet200",
+    "sphereface4",
+    "sphereface10",
+    "sphereface20",
+    "sphereface36",
+    "sphereface62",
+    "sphereface64",
+    "mobilefacenet",
+    "mbf",
+    "mbf_large",
+    "vit_t",
+    "vit_s",
+    "vit_b",
+    "vit_l",
+    "vit_h",
+    "nn1",
+    "nn2",
+    "nn3",
+    "nn4",
+    "nn4_small2",
+    "inception_slim",
+  ] = "iresnet50"
+  """The net: iResNets; SphereFace's, by their convolutions (62 is the released
+  file named 64); MobileFaceNet as in the paper or as InsightFace has it (mbf,
+  mbf_large); InsightFace's ViTs; FaceNet's (nn1 … nn4_small2) and a small one
+  in their manner."""
+  norm: Literal["batch", "lrn"] = "batch"
+  """BatchNorm, or the local response normalisation that FaceNet's nets were
+  published with."""
+  embedding_dim: int = 512
+  """Size of the embeddings."""
+  dropout: float = 0.0
+  """Dropout rate before the last linear layer."""
+  se: bool = False
+  """Squeeze-and-excitation in the blocks (iResNets)."""
+  drop_path: float = 0.0
+  """Rate of stochastic depth at the last block, growing from 0 at the first
+  (iResNets, ViTs). ViTs are published with 0.1, or 0.05 on large sets."""
+  mask_ratio: float = 0.0
+  """Share of the tokens that training leaves out (ViTs); published with 0 and
+  0.1."""
+  remat: bool = False
+  """Compute blocks again in the backward pass: less memory on accelerators,
+  more time (all but FaceNet's nets)."""
+  dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  """Arithmetic of the trunk; statistics and embeddings stay float32. float64
+  is for checks: everything is computed and kept in double precision."""
