@@ -20,9 +20,13 @@ from facejax.exports import program
 from facejax.models import functional
 
 onnx_file = pytest.importorskip(
-  "facejax.exports.onnx_file", reason="needs the onnx extra"
+  "facejax.exports.onnx_file",
+  reason="needs the onnx extra",
+  exc_type=ImportError,
 )
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the onnx extra")
+onnxruntime = pytest.importorskip(
+  "onnxruntime", reason="needs the onnx extra", exc_type=ImportError
+)
 onnx = onnx_file.onnx
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
