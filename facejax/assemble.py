@@ -41,9 +41,8 @@ def training_images(config: config_lib.Config) -> sources.Source:
 def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
   """The encoded images of all sets, without those that are not wanted."""
 
-  def chosen(file: str) -> list[str] | None:
-    return lfw.read_identities(file) if file else None
-
+  only = lfw.read_identities(data.identities) if data.identities else None
+  without = lfw.read_identities(data.exclude) if data.exclude else ()
   assert data.source != "synthetic"
   places = [(data.source, data.path), *map(formats.parse_place, data.join)]
   opened = [
@@ -51,8 +50,8 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
       path,
       form,
       split=data.split,
-      only=chosen(data.identities) if k == 0 else None,
-      without=chosen(data.exclude) or (),
+      only=only if k == 0 else None,
+      without=without,
       min_images=data.min_images,
       max_bad_share=data.max_bad_share,
     )

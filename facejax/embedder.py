@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image as pillow
 
 from facejax import card as card_lib
-from facejax import finished, read_ahead, train_state, train_step
+from facejax import finished, read_ahead, stored_net, train_state, train_step
 from facejax import mesh as mesh_lib
 from facejax.data import encoded
 from facejax.data import images as image_lib
@@ -45,22 +44,12 @@ def load(
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
-  card = card_lib.read(run)
-  if card.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-    raise ValueError(
-      f"{os.fspath(run)!r} was trained in float64: set JAX_ENABLE_X64=1"
-    )
-  finished.check(run)
+  card = stored_net.read_card(run)
   mesh = mesh_lib.make_mesh(devices=devices)
-  backbone = functional.build(
-    card.net,
-    embedding_dim=card.embedding_dim,
-    image_size=card.image_size,
-    norm=card.norm,  # pyright: ignore[reportArgumentType], checked by Card
-    se=card.se,
-    dtype=jnp.dtype(card.dtype),
-  )
-  step, trunk = finished.read_trunk(run, _like(backbone, card, mesh))
+  backbone = stored_net.build(card, card.dtype)
+  replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
+  like = stored_net.like(card, backbone, replicated)
+  step, trunk = finished.read_trunk(run, like)
   return Embedder(run, card, step, backbone, trunk, mesh)
 
 
@@ -233,20 +222,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
       f" first is number {bad[0]}"
     )
   return (vectors / lengths).astype(np.float32)
-
-
-def _like(backbone, card, mesh) -> train_state.Trunk:
-  """What is wanted of the checkpoint: half of it where weights are averaged."""
-  replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  params, stats = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=replicated
-    ),
-    jax.eval_shape(backbone.init, jax.random.key(0)),
-  )
-  if card.averaged:
-    return train_state.Trunk(None, stats, average=params)
-  return train_state.Trunk(params, stats)
 
 
 def _image_of(images, model: Embedder, index: int) -> np.ndarray:

@@ -69,24 +69,46 @@ def read(run: str | os.PathLike[str]) -> StoredNet:
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
+  card = read_card(run)
+  step, trunk = finished.read_trunk(run, like(card, build(card, card.dtype)))
+  params, stats = jax.tree.map(
+    lambda leaf: np.asarray(leaf, np.float32), (trunk.verified, trunk.stats)
+  )
+  return StoredNet(card, step, build(card), params, stats)
+
+
+def read_card(run: str | os.PathLike[str]) -> card_lib.Card:
+  """The card of a net that can be read here.
+
+  Raises:
+    FileNotFoundError: if it is no folder of a trained net.
+    ValueError: if the card is damaged, or asks for double precision that JAX
+      was not told of.
+  """
   card = card_lib.read(run)
   if card.dtype == "float64" and not jax.config.read("jax_enable_x64"):
     raise ValueError(
       f"{os.fspath(run)!r} was trained in float64: set JAX_ENABLE_X64=1"
     )
   finished.check(run)
+  return card
+
+
+def like(
+  card: card_lib.Card,
+  backbone: functional.Backbone,
+  sharding: jax.sharding.Sharding | None = None,
+) -> train_state.Trunk:
+  """What is wanted of the checkpoint: half of it where weights are averaged."""
   params, stats = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-    jax.eval_shape(build(card, card.dtype).init, jax.random.key(0)),
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    jax.eval_shape(backbone.init, jax.random.key(0)),
   )
-  like = train_state.Trunk(params, stats)
   if card.averaged:
-    like = train_state.Trunk(None, stats, average=params)
-  step, trunk = finished.read_trunk(run, like)
-  params, stats = jax.tree.map(
-    lambda leaf: np.asarray(leaf, np.float32), (trunk.verified, trunk.stats)
-  )
-  return StoredNet(card, step, build(card), params, stats)
+    return train_state.Trunk(None, stats, average=params)
+  return train_state.Trunk(params, stats)
 
 
 def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:

@@ -7,9 +7,10 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
+from facejax import command
 from facejax.data import formats, images
 from facejax.data.conversions import conversion, conversion_verify
 from facejax.data.stores import set_header
@@ -112,30 +113,8 @@ def _shown(path: str | os.PathLike[str]) -> str:
   return images.printable(os.fspath(path))
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-  """A parser of whole numbers in [low, high]; underscores are allowed."""
-
-  def parse(text: str) -> int:
-    try:
-      value = int(text)
-    except ValueError:
-      value = low - 1
-    if not low <= value <= high:
-      raise argparse.ArgumentTypeError(
-        f"{text!r}: must be a whole number from {low:,} to {high:,}"
-      )
-    return value
-
-  return parse
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m facejax.data.convert",
-    description=_DESCRIPTION,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("data.convert", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the set to read")
   add("destination", metavar="DST", nargs="?", help="the folder to write")
@@ -159,20 +138,20 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     "--shards",
-    type=_whole(1, set_header.MAX_SHARDS),
+    type=command.number(int, 1, set_header.MAX_SHARDS),
     metavar="N",
     help="parts of the work (one for 2,048 images, up to 64; more above 8"
     " million images)",
   )
   add(
     "--shuffle",
-    type=_whole(0, 2**32 - 1),
+    type=command.number(int, 0, 2**32 - 1),
     metavar="SEED",
     help="write in a random order; not to a folder (in the order of SRC)",
   )
   add(
     "--workers",
-    type=_whole(1, 1024),
+    type=command.number(int, 1, 1024),
     default=max(1, os.cpu_count() or 1),
     metavar="N",
     help="processes (%(default)s)",

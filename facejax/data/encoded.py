@@ -10,31 +10,15 @@ from typing import Protocol
 
 import numpy as np
 
-from facejax.data import images
+from facejax.data import images, sources
 
 
-class EncodedImages(Protocol):
-  """Labelled image files in random access, from any thread or process.
+class EncodedImages(sources.Labelled, Protocol):
+  """Labelled image files, from any thread or process.
 
   Instances pickle small and fast: a copy opens its files anew. Nothing is read
   before it is asked for but what the attributes need.
-
-  Attributes:
-    num_classes: How many identities there are.
-    labels: int32 [len], the identity of each image, in [0, num_classes).
-    class_names: The name of each identity.
   """
-
-  @property
-  def num_classes(self) -> int: ...
-
-  @property
-  def labels(self) -> np.ndarray: ...
-
-  @property
-  def class_names(self) -> Sequence[str]: ...
-
-  def __len__(self) -> int: ...
 
   def encoded(self, index: int, /) -> bytes:
     """Returns the file of one image as it was stored (JPEG, PNG …).

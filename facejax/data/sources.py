@@ -8,8 +8,8 @@ import numpy as np
 from facejax.data import images
 
 
-class Source(Protocol):
-  """Labelled images in random access; any thread may read any of them.
+class Labelled(Protocol):
+  """Images in random access, of which identity and name are known.
 
   Attributes:
     num_classes: How many identities there are.
@@ -28,16 +28,20 @@ class Source(Protocol):
 
   def __len__(self) -> int: ...
 
+  def name(self, index: int, /) -> str:
+    """Returns what messages and reports call the image."""
+    ...
+
+
+class Source(Labelled, Protocol):
+  """Labelled images, decoded; any thread may read any of them."""
+
   def __getitem__(self, index: int, /) -> np.ndarray:
     """Returns uint8 RGB [height, width, 3], of one size for all.
 
     Raises:
       images.BadImageError: This image cannot be read.
     """
-    ...
-
-  def name(self, index: int, /) -> str:
-    """Returns what messages and reports call the image."""
     ...
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from facejax import command
 from facejax.data import progress
 from facejax.data.stores import folder, tfds_images, tfds_shards
 
@@ -269,12 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m facejax.data.tfds_builder",
-    description=_DESCRIPTION,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("data.tfds_builder", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of identities")
   add("data_dir", metavar="DATA_DIR", help="the folder that holds data sets")

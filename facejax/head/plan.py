@@ -6,11 +6,12 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import jax
 
+from facejax import command
 from facejax.head import api, blocks, memory, storage
 
 _DESCRIPTION = """Says how much memory the head will need.
@@ -196,33 +197,8 @@ def _readable(size: float) -> str:
   return f"{size:.0f} B"
 
 
-def _number(
-  kind: Callable[[str], Any], low: float, high: float
-) -> Callable[[str], Any]:
-  """A parser of numbers in [low, high]; underscores are allowed."""
-  what = "a whole number" if kind is int else "a number"
-
-  def parse(text: str) -> Any:
-    try:
-      value = kind(text)
-    except ValueError:
-      value = None
-    if value is None or not low <= value <= high:
-      raise argparse.ArgumentTypeError(
-        f"{text!r}: must be {what} from {low:,} to {high:,}"
-      )
-    return value
-
-  return parse
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m facejax.head.plan",
-    description=_DESCRIPTION,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
   _add_machine(parser.add_argument_group("the machine").add_argument)
   parser.add_argument(
@@ -233,16 +209,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_head(add) -> None:
   dtypes = get_args(storage.Storage)
-  count = _number(int, 1, memory.MAX_CLASSES)
+  count = command.number(int, 1, memory.MAX_CLASSES)
   add("--classes", type=count, required=True, help="such as 10_000_000")
-  add("--dim", type=_number(int, 1, 65_536), default=512, help="(512)")
+  add("--dim", type=command.number(int, 1, 65_536), default=512, help="(512)")
   add(
     "--batch",
-    type=_number(int, 1, 2**20),
+    type=command.number(int, 1, 2**20),
     default=1024,
     help="examples a step, on all devices together (1024)",
   )
-  add("--centers", type=_number(int, 1, 16), default=1, help="a class (1)")
+  add(
+    "--centers", type=command.number(int, 1, 16), default=1, help="a class (1)"
+  )
   add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
   add("--storage", choices=dtypes, default="float32", help="of prototypes")
   add("--state-storage", choices=dtypes, default="float32", help="of momentum")
@@ -253,14 +231,14 @@ def _add_head(add) -> None:
   )
   add(
     "--rate",
-    type=_number(float, 1e-3, 1),
+    type=command.number(float, 1e-3, 1),
     default=0.1,
     help="share of classes of partial_fc and sparse (0.1)",
   )
   add("--precision", choices=get_args(api.Precision), default="float32")
   add(
     "--saved-mib",
-    type=_number(float, 0, 2**20),
+    type=command.number(float, 0, 2**20),
     default=0,
     help="room of fused to keep exponentials of the forward pass (0); not"
     " taken where their sum might not fit float32",
@@ -268,7 +246,7 @@ def _add_head(add) -> None:
 
 
 def _add_machine(add) -> None:
-  count = _number(int, 1, 1024)
+  count = command.number(int, 1, 1024)
   add("--devices", type=count, help="(all of this machine)")
   add("--model", type=count, help="devices that classes are split over (all)")
   add(
@@ -278,12 +256,12 @@ def _add_machine(add) -> None:
   )
   add(
     "--memory-gib",
-    type=_number(float, 0.01, 2**20),
+    type=command.number(float, 0.01, 2**20),
     help="of one device (that of this machine)",
   )
   add(
     "--reserve-gib",
-    type=_number(float, 0, 2**20),
+    type=command.number(float, 0, 2**20),
     default=0,
     help="of it for the backbone (0)",
   )

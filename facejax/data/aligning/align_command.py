@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from facejax import command
 from facejax.data import progress
 from facejax.data.aligning import align_folder, align_list
 
@@ -119,12 +120,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m facejax.data.align",
-    description=_DESCRIPTION,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("data.align", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of photos")
   add("target", metavar="DST", help="the folder of aligned faces")
