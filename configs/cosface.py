@@ -3,8 +3,8 @@
 Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
   python -m facejax.train --config cosface.py
-    generated faces; two cores of an AMD EPYC, 204 s beside other work: 92.8 %
-    on 2,000 pairs of unseen people (whitened PCA: 65.7 %)
+    generated faces; two cores of an AMD EPYC, 137 s: 93.0 % on 2,000 pairs
+    of unseen people (whitened PCA: 65.7 %)
   FACEJAX_DATA=... python -m facejax.train --config cosface.py:lfw
     LFW View 1; the same cores, busy with other work, 24 min: 90.8 % on
     pairsDevTest, 90.2 % at the threshold of pairsDevTrain (PCA: 67.6 %);
