@@ -36,6 +36,24 @@ def test_same_on_every_mesh_and_with_zero_rows(dtype):
   assert value(jax.device_put(padded, rows_on(8))) == expected
 
 
+def test_one_program_is_in_flight_at_a_time(monkeypatch):
+  # Many all-reduces queued on a few threads can block one another for ever.
+  events = []
+
+  class Result:
+    def __init__(self, leaf):
+      self.leaf = leaf
+      events.append(f"start {leaf.size}")
+
+    def __array__(self, dtype=None, copy=None):
+      events.append(f"end {self.leaf.size}")
+      return np.uint32(0).__array__()
+
+  monkeypatch.setattr(digest, "digest", Result)
+  digest.describe({"a": jnp.ones(1), "b": jnp.ones(2)})
+  assert events == ["start 1", "end 1", "start 2", "end 2"]
+
+
 @pytest.mark.parametrize("bit", [0, 5, 22, 23, 31])
 def test_sees_a_single_bit(bit):
   array = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
