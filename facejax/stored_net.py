@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from facejax import card as card_lib
-from facejax import finished, train_state, typing
+from facejax import compiling, finished, train_state, typing
 from facejax.data.generated import synthetic
 from facejax.losses import geometry
 from facejax.models import functional
@@ -49,7 +49,7 @@ class StoredNet:
     def embed(params, stats, images):
       return dataclasses.replace(self, params=params, stats=stats).embed(images)
 
-    return jax.jit(embed)
+    return compiling.jit(embed)
 
   def _apply(self, images: typing.Array) -> typing.Array:
     if self.card.colors == "BGR":

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from facejax import compiling, train_state, typing
 from facejax import loss_step as loss_step_lib
 from facejax import mesh as mesh_lib
-from facejax import train_state, typing
 from facejax.models import functional
 
 Metrics = dict[str, typing.Array]
@@ -92,7 +92,9 @@ def make_train_step(
 
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  return jax.jit(step, donate_argnums=0, out_shardings=(placement, replicated))
+  return compiling.jit(
+    step, donate_argnums=0, out_shardings=(placement, replicated)
+  )
 
 
 def make_embed(
@@ -117,6 +119,6 @@ def make_embed(
       total = total + embeddings
     return total
 
-  return jax.jit(
+  return compiling.jit(
     embed, out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   )

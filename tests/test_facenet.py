@@ -3,9 +3,11 @@
 import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_nets
 from flax import nnx
 
 from facejax.models import (
@@ -82,15 +84,24 @@ def weights(params):
 
 
 def cost(jaxpr):
-  """Multiply-adds of each equation of a graph that convolves or multiplies."""
+  """Each equation of a graph, and the multiply-adds of all that is in it."""
   for equation in jaxpr.eqns:
-    kernel, out = equation.invars[-1].aval, equation.outvars[0].aval
-    if equation.primitive.name == "conv_general_dilated":
-      yield equation, out.size // out.shape[-1] * kernel.size
-    elif equation.primitive.name == "dot_general":
-      yield equation, kernel.size
-    else:
-      yield equation, 0
+    yield (
+      equation,
+      multiply_adds_of(equation)
+      + sum(
+        multiply_adds_of(inner)
+        for graph in jax.extend.core.jaxprs_in_params(equation.params)
+        for inner in tiny_nets.equations(graph)
+      ),
+    )
+
+
+def multiply_adds_of(equation):
+  kernel, out = equation.invars[-1].aval, equation.outvars[0].aval
+  if equation.primitive.name == "conv_general_dilated":
+    return out.size // out.shape[-1] * kernel.size
+  return kernel.size if equation.primitive.name == "dot_general" else 0
 
 
 def module(spec, size, dim=128):

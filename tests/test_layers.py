@@ -30,6 +30,7 @@ FLOORS = {
   "stopwatch": 2,
   "host_memory": 2,
   "compile_cache": 2,
+  "compiling": 0,
   "card": 2,
   "npz": 1,
   "image_sets": 2,

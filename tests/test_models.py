@@ -11,9 +11,10 @@ import tiny_nets
 from flax import nnx
 
 from facejax.models import (
+  batch_norm,
   depthwise,
   functional,
-  layers,
+  halving,
   masking,
   registry,
   trunk,
@@ -152,7 +153,7 @@ def test_nothing_is_dropped_without_a_key(name):
 def test_embeddings_before_and_after_their_batch_norm(with_bn):
   class Net(trunk.Net):
     def __init__(self):
-      norm = layers.BatchNorm(3, rngs=nnx.Rngs(0))
+      norm = batch_norm.BatchNorm(3, rngs=nnx.Rngs(0))
       self.embedding_bn = norm if with_bn else None
 
     def features(self, images, *, dropout_key):
@@ -196,6 +197,64 @@ def test_masked_tokens_come_back_in_their_place():
   assert len({tuple(row) for row in (filled == -1)[..., 0].tolist()}) == 3
 
 
+def both(convolve, x, kernel):
+  """What a convolution makes of maps, and its gradients."""
+  y, pull = jax.vjp(convolve, x, kernel)
+  return y, *pull(jnp.cos(y))
+
+
+def plain(x, kernel, stride, groups=1):
+  pad = (kernel.shape[0] // 2,) * 2
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    (pad, pad),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
+  )
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize("size", [(2, 2), (4, 6), (8, 2)])
+def test_halving_convolution_is_that_of_every_device(size, side, devices):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(8, *size, 5)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(side, side, 5, 7)), jnp.float32)
+  expected = jax.jit(lambda *a: both(lambda x, k: plain(x, k, 2), *a))(
+    x, kernel
+  )
+  mesh = jax.make_mesh(
+    (devices,),
+    ("data",),
+    (jax.sharding.AxisType.Auto,),
+    devices=jax.devices()[:devices],
+  )
+  x = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+  ours = jax.jit(lambda *a: both(halving.halve, *a))(x, kernel)
+  for one, other in zip(ours, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+  text = jax.jit(lambda *a: both(halving.halve, *a)).trace(x, kernel)
+  text = text.lower(lowering_platforms=("cuda",)).as_text()
+  assert text.count("stablehlo.convolution") == 3
+
+
+@pytest.mark.parametrize(
+  ("size", "side", "stride", "groups"),
+  [((4, 5), 3, 2, 1), ((4, 4), 5, 2, 1), ((4, 4), 3, 1, 1), ((4, 4), 3, 2, 2)],
+)
+def test_other_convolutions_pass_as_they_are(size, side, stride, groups):
+  x = jnp.arange(np.prod(size) * 4, dtype=jnp.float32).reshape(1, *size, 4)
+  kernel = jnp.ones((side, side, 4 // groups, 6))
+  pad = ((side // 2,) * 2,) * 2
+  options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+  actual = halving.convolution(
+    x, kernel, (stride,) * 2, pad, feature_group_count=groups, **options
+  )
+  np.testing.assert_array_equal(actual, plain(x, kernel, stride, groups))
+
+
 @pytest.mark.parametrize(
   ("size", "stride", "mixed"),
   [((5, 6), 1, 1), ((5, 6), 2, 1), ((4, 5), 2, 2), ((3, 3), 1, 2)],
@@ -206,24 +265,15 @@ def test_grouped_convolution_is_that_of_every_device(size, stride, mixed):
   kernel = jnp.asarray(rng.normal(size=(3, 3, mixed, 8)), jnp.float32)
 
   def expected(x, kernel):
-    return jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      (stride, stride),
-      ((1, 1), (1, 1)),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      feature_group_count=8 // mixed,
-    )
+    return plain(x, kernel, stride, groups=8 // mixed)
 
   def actual(x, kernel):
     return depthwise.grouped_conv(x, kernel, stride=stride)
 
-  def both(convolve):
-    y, pull = jax.vjp(convolve, x, kernel)
-    return y, *pull(jnp.cos(y))
-
   for ours, theirs in zip(
-    *(jax.jit(both, static_argnums=0)(f) for f in (actual, expected)),
+    *(
+      jax.jit(both, static_argnums=0)(f, x, kernel) for f in (actual, expected)
+    ),
     strict=True,
   ):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

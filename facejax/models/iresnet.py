@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers, torch_names, trunk
+from facejax.models import batch_norm, layers, torch_names, trunk
 
 # Channels of a map for each that its squeeze-and-excitation keeps.
 _REDUCTION = 16
@@ -98,18 +98,18 @@ class Block(nnx.Module):
     dtype: Any,
   ):
     options = {"rngs": rngs, "dtype": dtype}
-    self.bn1 = layers.BatchNorm(in_channels, **options)
+    self.bn1 = batch_norm.BatchNorm(in_channels, **options)
     self.conv1 = layers.conv(in_channels, channels, 3, **options)
-    self.bn2 = layers.BatchNorm(channels, **options)
+    self.bn2 = batch_norm.BatchNorm(channels, **options)
     self.prelu = layers.PReLU(channels, rngs=rngs)
     self.conv2 = layers.conv(channels, channels, 3, stride=stride, **options)
-    self.bn3 = layers.BatchNorm(channels, **options)
+    self.bn3 = batch_norm.BatchNorm(channels, **options)
     self.project = stride != 1 or in_channels != channels
     if self.project:
       self.shortcut_conv = layers.conv(
         in_channels, channels, 1, stride=stride, **options
       )
-      self.shortcut_bn = layers.BatchNorm(channels, **options)
+      self.shortcut_bn = batch_norm.BatchNorm(channels, **options)
     self.se = SqueezeExcite(channels, **options) if se else None
     self.drop_rate = drop_rate
 
@@ -153,7 +153,7 @@ class IResNet(trunk.Net):
   ):
     check_image_size(spec, image_size)
     self.stem = layers.conv(3, spec.widths[0], 3, rngs=rngs, dtype=dtype)
-    self.stem_bn = layers.BatchNorm(spec.widths[0], rngs=rngs, dtype=dtype)
+    self.stem_bn = batch_norm.BatchNorm(spec.widths[0], rngs=rngs, dtype=dtype)
     self.stem_prelu = layers.PReLU(spec.widths[0], rngs=rngs)
     rates = trunk.drop_rates(spec.drop_path, sum(spec.blocks))
     self.blocks = nnx.List(
@@ -168,7 +168,7 @@ class IResNet(trunk.Net):
       for rate, (_, *channels, stride) in zip(rates, spec.rows(), strict=True)
     )
     self.remat, channels = spec.remat, spec.widths[-1]
-    self.head_bn = layers.BatchNorm(channels, rngs=rngs, dtype=dtype)
+    self.head_bn = batch_norm.BatchNorm(channels, rngs=rngs, dtype=dtype)
     self.dropout = nnx.Dropout(dropout)
     flat = math.prod(side // 16 for side in image_size) * channels
     # torch's default start of a linear layer, as published.
@@ -177,7 +177,9 @@ class IResNet(trunk.Net):
     self.linear = nnx.Linear(
       flat, embedding_dim, kernel_init=uniform, bias_init=uniform, rngs=rngs
     )
-    self.embedding_bn = layers.BatchNorm(embedding_dim, rngs=rngs, scale=False)
+    self.embedding_bn = batch_norm.BatchNorm(
+      embedding_dim, rngs=rngs, scale=False
+    )
 
   def features(
     self, images: typing.Array, *, dropout_key: typing.PRNGKey | None

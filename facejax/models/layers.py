@@ -8,14 +8,11 @@ from flax import nnx
 
 from facejax import typing
 from facejax.losses import geometry
+from facejax.models import batch_norm, halving
 
 # How a net keeps its maps in range: BatchNorm after every convolution, or the
 # local response normalisation of the nets that were published before it.
 Norm: TypeAlias = Literal["batch", "lrn"]
-
-# Weight of the old value in the running statistics, as in every published net
-# (torch names the weight of the new one, 0.1).
-_MOMENTUM = 0.9
 
 # The start of a convolution in the published code of iResNet.
 _IRESNET_KERNEL = nnx.initializers.normal(0.1)
@@ -36,67 +33,6 @@ class PReLU(nnx.Module):
     slope = self.slope[...].astype(x.dtype)
     slope = slope.reshape((1,) * (x.ndim - 1) + (-1,))
     return jnp.maximum(x, 0) + slope * jnp.minimum(x, 0)
-
-
-class BatchNorm(nnx.Module):
-  """y = (x - mean) / sqrt(var + epsilon) * scale + bias, over all but channels.
-
-  As torch has it, with running statistics of float32 at least. flax's keeps a
-  running variance that lacks the factor n / (n - 1), and rounds the running
-  statistics to the type of the trunk where it evaluates.
-
-  Under `jit` over a sharded batch the statistics are those of the global
-  batch, whatever the number of devices.
-
-  Args:
-    channels: size of the last axis.
-    rngs: nnx random streams.
-    dtype: type of the result; that of the input, float32 at least, if None.
-    scale: False keeps the scale (gamma) fixed at 1.
-    epsilon: added to the variance.
-
-  References:
-    Ioffe, Szegedy, Batch Normalization, 2015.
-  """
-
-  def __init__(
-    self,
-    channels: int,
-    *,
-    rngs: nnx.Rngs,
-    dtype: Any = None,
-    scale: bool = True,
-    epsilon: float = 1e-5,
-  ):
-    self.mean = nnx.BatchStat(jnp.zeros(channels))
-    self.var = nnx.BatchStat(jnp.ones(channels))
-    ones, zeros = nnx.initializers.ones, nnx.initializers.zeros
-    self.scale = nnx.Param(ones(rngs.params(), (channels,))) if scale else None
-    self.bias = nnx.Param(zeros(rngs.params(), (channels,)))
-    self.dtype, self.epsilon = dtype, epsilon
-    self.use_running_average = False  # `train()` and `eval()` of a net set it
-
-  def __call__(self, x: typing.Array) -> typing.Array:
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if self.use_running_average:
-      mean, var = self.mean[...], self.var[...]
-    else:
-      axes = tuple(range(x.ndim - 1))
-      # Not E[x^2] - E[x]^2, which loses the variance where the mean is large.
-      mean, var = x.mean(axes), x.var(axes)
-      count = x.size // x.shape[-1]
-      self._remember(mean, var * (count / max(count - 1, 1)))
-    factor = jax.lax.rsqrt(var + self.epsilon)
-    if self.scale is not None:
-      factor = factor * self.scale[...]
-    wide = (1,) * (x.ndim - 1) + (-1,)
-    y = (x - mean.reshape(wide)) * factor.reshape(wide)
-    return (y + self.bias[...].reshape(wide)).astype(self.dtype or x.dtype)
-
-  def _remember(self, mean: typing.Array, var: typing.Array) -> None:
-    for stat, new in ((self.mean, mean), (self.var, var)):
-      # `stat[...] = ` would make tracing quadratic in the depth of the net.
-      stat.set_value(_MOMENTUM * stat[...] + (1 - _MOMENTUM) * new)
 
 
 def symmetric_uniform(bound: float) -> nnx.Initializer:
@@ -136,6 +72,7 @@ def conv(
     feature_group_count=groups,
     use_bias=bias,
     dtype=dtype,
+    conv_general_dilated=halving.convolution,
     kernel_init=kernel_init,
     rngs=rngs,
   )
@@ -170,7 +107,9 @@ class ConvUnit(nnx.Module):
       dtype=dtype,
     )
     batch = norm == "batch"
-    self.bn = BatchNorm(channels, rngs=rngs, dtype=dtype) if batch else None
+    self.bn = (
+      batch_norm.BatchNorm(channels, rngs=rngs, dtype=dtype) if batch else None
+    )
 
   def __call__(self, x: typing.Array) -> typing.Array:
     x = self.conv(x)

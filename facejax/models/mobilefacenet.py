@@ -14,7 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import depthwise, layers, pooling, torch_names, trunk
+from facejax.models import (
+  batch_norm,
+  depthwise,
+  layers,
+  pooling,
+  torch_names,
+  trunk,
+)
 
 _HEAD_CHANNELS = 512
 # Every start is of this kind: normal, with variance 2 / fan-out.
@@ -111,7 +118,7 @@ class Unit(nnx.Module):
       self.conv = layers.conv(in_channels, channels, kernel, **options)
     else:
       self.conv = depthwise.GroupedConv(channels, groups=groups, **options)
-    self.bn = layers.BatchNorm(channels, rngs=rngs, dtype=dtype)
+    self.bn = batch_norm.BatchNorm(channels, rngs=rngs, dtype=dtype)
     self.prelu = None if linear else layers.PReLU(channels, rngs=rngs)
 
   def __call__(
@@ -193,12 +200,12 @@ class MobileFaceNet(trunk.Net):
     head = _HEAD_CHANNELS
     self.separate = Unit(rows[-1].after, head, 1, rngs=rngs, dtype=None)
     self.pool = GlobalDepthwise(_map_size(image_size), head, rngs=rngs)
-    self.pool_bn = layers.BatchNorm(head, rngs=rngs)
+    self.pool_bn = batch_norm.BatchNorm(head, rngs=rngs)
     self.dropout = nnx.Dropout(dropout)
     self.linear = nnx.Linear(
       head, embedding_dim, use_bias=False, kernel_init=_START, rngs=rngs
     )
-    self.embedding_bn = layers.BatchNorm(embedding_dim, rngs=rngs)
+    self.embedding_bn = batch_norm.BatchNorm(embedding_dim, rngs=rngs)
 
   def features(
     self, images: typing.Array, *, dropout_key: typing.PRNGKey | None

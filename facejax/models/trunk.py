@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers
+from facejax.models import batch_norm
 
 
 class Net(nnx.Module):
@@ -18,7 +18,7 @@ class Net(nnx.Module):
   sets `embedding_bn`, the BatchNorm over the embeddings, None if it has none.
   """
 
-  embedding_bn: layers.BatchNorm | None
+  embedding_bn: batch_norm.BatchNorm | None
 
   def features(
     self, images: typing.Array, *, dropout_key: typing.PRNGKey | None

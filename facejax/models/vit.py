@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from facejax import typing
-from facejax.models import layers, masking, torch_names, trunk
+from facejax.models import batch_norm, layers, masking, torch_names, trunk
 
 _PATCH = 9
 _MLP_RATIO = 4
@@ -173,10 +173,10 @@ class ViT(trunk.Net):
     self.norm = nnx.LayerNorm(dim, epsilon=1e-5, rngs=rngs)
     self.mask_token = nnx.Param(_NORMAL(rngs.params(), (1, 1, dim)))
     self.hidden = _linear(tokens * dim, dim, bias=False, rngs=rngs)
-    self.hidden_bn = layers.BatchNorm(dim, rngs=rngs, epsilon=_HEAD_EPSILON)
+    self.hidden_bn = batch_norm.BatchNorm(dim, rngs=rngs, epsilon=_HEAD_EPSILON)
     self.dropout = nnx.Dropout(dropout)
     self.linear = _linear(dim, embedding_dim, bias=False, rngs=rngs)
-    self.embedding_bn = layers.BatchNorm(
+    self.embedding_bn = batch_norm.BatchNorm(
       embedding_dim, rngs=rngs, epsilon=_HEAD_EPSILON
     )
 

@@ -1,0 +1,35 @@
+"""How programs that hold a net are compiled."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# Kernels of YNNPACK take the convolutions of XLA's CPU backend by default; for
+# the gradient of a kernel over a large map they take 2 to 4 times as long as
+# Eigen's. They stay where they are good: products of matrices, sums.
+YNN = "xla_cpu_experimental_ynn_fusion_type"
+FOR_CPU = {YNN: "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+def jit(function: Callable[..., Any], **arguments: Any) -> Any:
+  """`jax.jit` of a program that holds a net, with what makes it fast.
+
+  An option in the environment's XLA_FLAGS is left as it is there. Versions of
+  XLA that do not know an option go without it.
+  """
+  return jax.jit(function, compiler_options=options(), **arguments)
+
+
+@functools.cache
+def options() -> dict[str, str] | None:
+  """Options of the compiler for this process; None where there are none."""
+  if jax.default_backend() != "cpu" or YNN in os.environ.get("XLA_FLAGS", ""):
+    return None
+  try:
+    jax.jit(lambda: 0, compiler_options=FOR_CPU).lower().compile()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return FOR_CPU
