@@ -174,7 +174,6 @@ def test_mistakes_end_with_one_message(weights, tmp_path, capsys):
   for arguments, message in (
     ((weights,), "--net: say which net"),
     ((tmp_path / "no.pth", "--net", "vit_t"), "there is no file"),
-    ((tmp_path / "no.safetensors",), "there is no file"),
     (
       (weights, "--net", "iresnet18", "--image-size", 33, 33),
       "multiples of 16",
@@ -187,6 +186,12 @@ def test_mistakes_end_with_one_message(weights, tmp_path, capsys):
   with pytest.raises(SystemExit):
     run(weights, "--net", "nn4", "--workdir", folder)  # no layout in PyTorch
   assert not folder.exists()
+
+
+def test_a_missing_safetensors_file_is_named(tmp_path, capsys):
+  pytest.importorskip("safetensors", reason="needs the onnx extra")
+  assert run(tmp_path / "no.safetensors", "--workdir", tmp_path / "run") == 2
+  assert "there is no file" in capsys.readouterr().err
 
 
 def classes(tmp_path, parts):

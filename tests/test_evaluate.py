@@ -141,6 +141,7 @@ def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
 
 
 def test_identification_is_a_search(model, tiny_faces, vectors):
+  pytest.importorskip("sklearn", reason="needs the eval extra")
   result = evaluations.identify(
     model, options("who", tiny_faces), cluster_at=0.9, method=None
   )
@@ -183,6 +184,7 @@ def test_identification_is_a_search(model, tiny_faces, vectors):
 
 
 def test_thresholds_are_those_of_other_people():
+  pytest.importorskip("sklearn", reason="needs the eval extra")
   # Images of one person are ten degrees apart, people eighty or more.
   angles = np.deg2rad([0, 10, 90, 100, 180, 190, 270, 280])
   x = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
