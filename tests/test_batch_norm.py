@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from facejax import mesh as mesh_lib
 from facejax.models import batch_norm
 
 
@@ -31,13 +32,8 @@ def test_gradient_is_that_through_mean_and_variance(shape, mean, devices):
   with jax.enable_x64(True):
     doubled = (a.astype(np.float64) for a in (x, scale, bias))
     expected = both(reference, *doubled)
-  mesh = jax.make_mesh(
-    (devices,),
-    ("data",),
-    (jax.sharding.AxisType.Auto,),
-    devices=jax.devices()[:devices],
-  )
-  x = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+  mesh = mesh_lib.make_mesh(devices=devices)
+  x = jax.device_put(x, mesh_lib.sharding(mesh, mesh_lib.BATCH))
 
   def ours(x, scale, bias):
     return batch_norm.normalize(1e-3, x, scale, bias)[0]

@@ -190,8 +190,11 @@ def test_mistakes_end_with_one_message(weights, tmp_path, capsys):
 
 def test_a_missing_safetensors_file_is_named(tmp_path, capsys):
   pytest.importorskip("safetensors", reason="needs the onnx extra")
-  assert run(tmp_path / "no.safetensors", "--workdir", tmp_path / "run") == 2
-  assert "there is no file" in capsys.readouterr().err
+  folder = tmp_path / "run"
+  assert run(tmp_path / "no.safetensors", "--workdir", folder) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and "there is no file" in error
+  assert not folder.exists()
 
 
 def classes(tmp_path, parts):

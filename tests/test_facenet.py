@@ -86,22 +86,9 @@ def weights(params):
 def cost(jaxpr):
   """Each equation of a graph, and the multiply-adds of all that is in it."""
   for equation in jaxpr.eqns:
-    yield (
-      equation,
-      multiply_adds_of(equation)
-      + sum(
-        multiply_adds_of(inner)
-        for graph in jax.extend.core.jaxprs_in_params(equation.params)
-        for inner in tiny_nets.equations(graph)
-      ),
-    )
-
-
-def multiply_adds_of(equation):
-  kernel, out = equation.invars[-1].aval, equation.outvars[0].aval
-  if equation.primitive.name == "conv_general_dilated":
-    return out.size // out.shape[-1] * kernel.size
-  return kernel.size if equation.primitive.name == "dot_general" else 0
+    inner = jax.extend.core.jaxprs_in_params(equation.params)
+    within = [x for graph in inner for x in tiny_nets.equations(graph)]
+    yield equation, sum(map(tiny_nets.multiply_adds, [equation, *within]))
 
 
 def module(spec, size, dim=128):

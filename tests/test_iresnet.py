@@ -49,13 +49,8 @@ def test_multiply_adds_are_those_of_the_graph(tiny):
   def forward(x):
     return net.apply(params, stats, x, train=False)[0]
 
-  total = 0
-  for equation in tiny_nets.equations(jax.make_jaxpr(forward)(images(1)).jaxpr):
-    if equation.primitive.name == "conv_general_dilated":
-      kernel, out = equation.invars[1].aval, equation.outvars[0].aval
-      total += out.size // out.shape[-1] * kernel.size
-    elif equation.primitive.name == "dot_general":
-      total += equation.invars[1].aval.size
+  graph = tiny_nets.equations(jax.make_jaxpr(forward)(images(1)).jaxpr)
+  total = sum(map(tiny_nets.multiply_adds, graph))
   assert total == net.multiply_adds
 
 

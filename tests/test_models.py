@@ -10,6 +10,7 @@ import pytest
 import tiny_nets
 from flax import nnx
 
+from facejax import mesh as mesh_lib
 from facejax.models import (
   batch_norm,
   depthwise,
@@ -225,18 +226,13 @@ def test_halving_convolution_is_that_of_every_device(size, side, devices):
   expected = jax.jit(lambda *a: both(lambda x, k: plain(x, k, 2), *a))(
     x, kernel
   )
-  mesh = jax.make_mesh(
-    (devices,),
-    ("data",),
-    (jax.sharding.AxisType.Auto,),
-    devices=jax.devices()[:devices],
-  )
-  x = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
-  ours = jax.jit(lambda *a: both(halving.halve, *a))(x, kernel)
-  for one, other in zip(ours, expected, strict=True):
+  mesh = mesh_lib.make_mesh(devices=devices)
+  x = jax.device_put(x, mesh_lib.sharding(mesh, mesh_lib.BATCH))
+  ours = jax.jit(lambda *a: both(halving.halve, *a))
+  for one, other in zip(ours(x, kernel), expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-  text = jax.jit(lambda *a: both(halving.halve, *a)).trace(x, kernel)
-  text = text.lower(lowering_platforms=("cuda",)).as_text()
+  lowered = ours.trace(x, kernel).lower(lowering_platforms=("cuda",))
+  text = lowered.as_text()
   assert text.count("stablehlo.convolution") == 3
 
 

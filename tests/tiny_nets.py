@@ -39,6 +39,21 @@ def equations(jaxpr):
       yield from equations(jaxpr)
 
 
+def multiply_adds(equation):
+  """Those of an equation that convolves or multiplies; none of any other."""
+  shapes = [x.aval.shape for x in (*equation.invars, *equation.outvars)]
+  if equation.primitive.name == "conv_general_dilated":
+    _, kernel, out = shapes
+    return np.prod(out[:-1]) * np.prod(kernel)
+  if equation.primitive.name != "dot_general":
+    return 0
+  left, right, _ = shapes
+  (_, contracted), (_, batched) = equation.params["dimension_numbers"]
+  shared = {*contracted, *batched}
+  free = [n for i, n in enumerate(right) if i not in shared]
+  return np.prod(left) * np.prod(free)
+
+
 def forward(net, *, train=False, **options):
   """The graph of the net for one image, as accelerators have it."""
   params, stats = abstract(net)
