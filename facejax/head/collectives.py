@@ -168,7 +168,7 @@ def add_blocks(d_examples: Examples, total: "Totals") -> Examples:
   parts = jax.lax.psum((total.lengths, total.parameters), "model")
   lengths, negative = parts
   return d_examples._replace(
-    queries=total.queries.T,
+    queries=total.queries,
     lengths=d_examples.lengths + lengths,
     parameters=d_examples.parameters._replace(negative=negative),
   )
@@ -187,7 +187,7 @@ class Totals(NamedTuple):
     """Before the first block."""
     nothing = jnp.zeros_like(batch.queries[:, 0])
     parameters = dict.fromkeys(batch.parameters, nothing)
-    queries = jnp.zeros_like(batch.queries.T)
+    queries = jnp.zeros_like(batch.queries)
     return cls(queries, nothing, parameters, nothing)
 
   def add(self, block: chunked.Gradient) -> "Totals":
