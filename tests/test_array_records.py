@@ -9,7 +9,7 @@ import pytest
 
 from facejax.data import images
 from facejax.data.conversions import conversion
-from facejax.data.stores import array_records
+from facejax.data.stores import array_records, array_shards
 
 
 class Made:
@@ -95,7 +95,7 @@ def test_threads_share_a_reader(tmp_path):
 def test_only_so_many_shards_stay_open(tmp_path, monkeypatch):
   made = Made(range(12))
   folder = write(tmp_path, made, shards=12)
-  monkeypatch.setattr(array_records, "_MAX_OPEN", 3)
+  monkeypatch.setattr(array_shards, "_MAX_OPEN", 3)
   read = array_records.ArrayRecords(folder)
   before = len(os.listdir("/proc/self/fd"))
   for index in [*range(12), *range(12)]:

@@ -6,29 +6,20 @@ shards `images-00000-of-00008.array_record`. Each record is a msgpack map of
 compressed, since images are.
 """
 
-import collections
 import os
 import threading
 from typing import Any, NamedTuple, cast
 
 import msgpack
 import numpy as np
-from array_record.python import (
-  array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
-)
 
 from facejax.data import images
-from facejax.data.stores import set_header
+from facejax.data.stores import array_shards, set_header
 
 KIND = "array_record"
 LABELS = "labels.npy"
 WRITER_OPTIONS = "group_size:1,uncompressed"
 
-# Each read alone, without threads: a read ahead is thrown away.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
-_BUFFER = 32768
-# Below the 1024 files that a process may usually open.
-_MAX_OPEN = 512
 _MAX_NAME = 65536
 
 
@@ -76,8 +67,7 @@ class ArrayRecords:
   """A set of array records; an `encoded.EncodedImages`.
 
   Opening reads the header and looks at the sizes of the files. Shards are
-  opened when they are first asked for; an open one takes 30 bytes of memory an
-  image, of which the library makes its index.
+  opened when they are first asked for.
 
   Attributes:
     path: The folder.
@@ -98,14 +88,17 @@ class ArrayRecords:
     """
     self.path = os.fspath(path)
     header = set_header.read(self.path, kind=KIND)
-    self._files = [piece.file for piece in header.shards]
-    self._counts = [piece.images for piece in header.shards]
-    self._ends = np.cumsum(self._counts)
+    self._records = array_shards.Shards(
+      [
+        array_shards.Piece(
+          os.path.join(self.path, shard.file), shard.images, 0, shard.images
+        )
+        for shard in header.shards
+      ]
+    )
     self.labels = _labels(os.path.join(self.path, LABELS), header.plan)
     self.class_names = list(header.class_names)
     self.fingerprint = header.plan.fingerprint
-    self._open = collections.OrderedDict[int, _Shard]()
-    self._lock = threading.Lock()
     self._last = threading.local()
 
   def __reduce__(self):
@@ -130,95 +123,35 @@ class ArrayRecords:
       try:
         file = self._record(index).name
       except images.BadImageError:
-        shard, place = self._find(index)
-        file = f"record {place} of {self._files[shard]}".encode()
+        piece, place = self._records.find(index)
+        file = f"record {place} of {os.path.basename(piece.path)}".encode()
     identity = self.class_names[self.labels[index]]
     return f"{identity}/{images.printable(os.fsdecode(file))}"
 
   def close(self) -> None:
     """Closes the shards; the next image opens its own again."""
-    with self._lock:
-      self._open.clear()
-
-  def _find(self, index: int) -> tuple[int, int]:
-    if not 0 <= index < len(self):
-      raise IndexError(f"image {index} of {len(self)}")
-    shard = int(np.searchsorted(self._ends, index, side="right"))
-    return shard, int(index - self._ends[shard] + self._counts[shard])
+    self._records.close()
 
   def _record(self, index: int) -> Record:
-    number, place = self._find(index)
-    shard = self._shard(number)
+    if not 0 <= index < len(self):
+      raise IndexError(f"image {index} of {len(self)}")
     try:
-      record = unpack(shard.read(place))
+      data = self._records[index]
+    except RuntimeError as error:
+      raise self._bad(index, error) from None
+    try:
+      record = unpack(data)
       if record.label != self.labels[index]:
         raise ValueError(
           f"has label {record.label}, {LABELS} {self.labels[index]}"
         )
-    except (RuntimeError, ValueError) as error:
-      if isinstance(error, RuntimeError):
-        # After an error a reader gives nothing but that error.
-        with self._lock:
-          self._open.pop(number, None)
-      path = os.path.join(self.path, self._files[number])
-      raise images.BadImageError(
-        f"record {place} of {path!r} {error}"
-      ) from None
+    except ValueError as error:
+      raise self._bad(index, error) from None
     return record
 
-  def _shard(self, number: int) -> "_Shard":
-    with self._lock:
-      shard = self._open.get(number)
-      if shard is None:
-        if len(self._open) >= _MAX_OPEN:
-          # Closed once the last thread that reads it lets it go.
-          self._open.popitem(last=False)
-        path = os.path.join(self.path, self._files[number])
-        shard = self._open[number] = _Shard(path, self._counts[number])
-      return shard
-
-
-class _Shard:
-  """One open shard."""
-
-  def __init__(self, path: str, count: int):
-    """Opens it.
-
-    Raises:
-      ValueError: It is damaged, or holds another number of records.
-    """
-    self._lock = threading.Lock()
-    found, complaint = 0, "cannot be opened"
-    try:
-      # As bytes, since a str would have to be UTF-8.
-      self._reader = array_record_module.ArrayRecordReader(
-        os.fsencode(path),
-        options=_READER_OPTIONS,
-        file_reader_buffer_size=_BUFFER,
-      )
-      found = self._reader.num_records()
-      if not self._reader.ok():
-        self._reader.read([0])
-    except RuntimeError as error:
-      complaint = str(error)
-    if found != count:
-      reason = f"holds {found:,} records, not {count:,}" if found else complaint
-      raise ValueError(f"{path!r} is damaged: {reason}")
-
-  def read(self, place: int) -> bytes:
-    """Returns one record.
-
-    Raises:
-      RuntimeError: It is damaged.
-    """
-    # Seeking and reading takes 5 microseconds; the reader's own random access
-    # hands each read to another thread, 70 microseconds.
-    with self._lock:
-      try:
-        self._reader.seek(place)
-        return self._reader.read()
-      except (RuntimeError, IndexError) as error:
-        raise RuntimeError(f"is damaged: {error}") from None
+  def _bad(self, index: int, reason: Exception) -> images.BadImageError:
+    piece, place = self._records.find(index)
+    return images.BadImageError(f"record {place} of {piece.path!r} {reason}")
 
 
 def _labels(path: str, plan: set_header.Plan) -> np.ndarray:

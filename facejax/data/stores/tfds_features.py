@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf import message
 
 from facejax.data import images
 from facejax.data.stores import tfds_index
@@ -72,21 +74,27 @@ class Keys:
     return value
 
 
-def _parse(record: bytes) -> Mapping[str, Any]:
-  from google.protobuf import message
+@functools.cache
+def _parser() -> Callable[[bytes], Any]:
+  # Only when it is needed: TFDS takes seconds to import.
   from tensorflow_datasets.proto import tf_example_pb2
 
   protos: Any = tf_example_pb2
+  return protos.Example.FromString
+
+
+def _parse(record: bytes) -> Mapping[str, Any]:
   try:
-    return protos.Example.FromString(record).features.feature
+    return _parser()(record).features.feature
   except message.DecodeError as error:
     raise images.BadImageError(f"is no example of TFDS: {error}") from None
 
 
 def _value(features: Mapping[str, Any], key: str) -> int | bytes:
   # Asking the map itself for what it lacks would add it.
-  kind = features[key].WhichOneof("kind") if key in features else None
-  values = getattr(features[key], kind).value if kind else ()
+  feature = features.get(key)
+  kind = feature.WhichOneof("kind") if feature is not None else None
+  values = getattr(feature, kind).value if kind else ()
   if kind not in ("bytes_list", "int64_list") or len(values) != 1:
     raise images.BadImageError(f"has no {key!r}")
   return values[0]

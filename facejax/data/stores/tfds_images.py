@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facejax.data import images
-from facejax.data.stores import tfds_features, tfds_index
+from facejax.data.stores import array_shards, tfds_features, tfds_index
 
 _INFO = "dataset_info.json"
 _EXPECTED = (
@@ -190,10 +190,18 @@ def _shards(builder: Any, path: str, split: str) -> Sequence[Any]:
   return shards
 
 
-def _open(shards: Sequence[Any]) -> Any:
-  from array_record.python import array_record_data_source
-
-  return array_record_data_source.ArrayRecordDataSource(shards)
+def _open(shards: Sequence[Any]) -> array_shards.Shards:
+  return array_shards.Shards(
+    [
+      array_shards.Piece(
+        os.fspath(shard.filename),
+        shard.examples_in_shard,
+        shard.skip,
+        shard.take,
+      )
+      for shard in shards
+    ]
+  )
 
 
 def _check_lengths(shards: Sequence[Any]) -> None:

@@ -14,16 +14,16 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from facejax.data import images, progress
+from facejax.data.stores import array_shards
 
 logger = logging.getLogger("facejax.data")
 
 _FORMAT = 1
-_CHUNK = 256
 _NAMED_IN_LOG = 10
 _ARRAYS = {"labels": "<i4", "records": "<i8", "names": "|u1", "ends": "<i8"}
 
@@ -33,14 +33,6 @@ class Entry(NamedTuple):
 
   label: int | bytes
   file: bytes
-
-
-class Records(Protocol):
-  """Records in random access, such as array_record's data source."""
-
-  def __len__(self) -> int: ...
-  def __getitem__(self, index: int, /) -> bytes: ...
-  def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +73,7 @@ class Index:
 
 
 def gather(
-  records: Records,
+  records: array_shards.Shards,
   parse: Callable[[bytes], Entry],
   *,
   name: str,
@@ -102,21 +94,17 @@ def gather(
   labels, kept, ends = array.array("q"), array.array("q"), array.array("q", [0])
   files, bad = bytearray(), _Bad()
   with progress.counting("read labels of", len(records), unit="records") as add:
-    for begin in range(0, len(records), _CHUNK):
-      chunk = range(begin, min(begin + _CHUNK, len(records)))
-      for record, data in _read(records, chunk):
-        try:
-          if isinstance(data, Exception):
-            raise images.BadImageError(f"cannot be read: {data}")
-          entry = parse(data)
-        except images.BadImageError as error:
-          bad.add(f"record {record} of {name} {error}")
-          continue
-        kept.append(record)
-        labels.append(place.setdefault(entry.label, len(place)))
-        files += entry.file
-        ends.append(len(files))
-      add(len(chunk))
+    for record in range(len(records)):
+      add(1)
+      try:
+        entry = parse(_read(records, record))
+      except images.BadImageError as error:
+        bad.add(f"record {record} of {name} {error}")
+        continue
+      kept.append(record)
+      labels.append(place.setdefault(entry.label, len(place)))
+      files += entry.file
+      ends.append(len(files))
   bad.check(name, len(records), max_bad_share)
   order = sorted(place)
   rank = np.empty(len(order), np.int32)
@@ -153,21 +141,11 @@ class _Bad:
       logger.warning("left out %d damaged records of %s", self.count, name)
 
 
-def _read(
-  records: Records, chunk: range
-) -> list[tuple[int, bytes | Exception]]:
-  """Many at once, which is twice as fast, or one by one if some are damaged."""
-  try:
-    return list(zip(chunk, records.__getitems__(list(chunk)), strict=True))
-  except (RuntimeError, ValueError, IndexError, OSError):
-    return [(record, _read_one(records, record)) for record in chunk]
-
-
-def _read_one(records: Records, record: int) -> bytes | Exception:
+def _read(records: array_shards.Shards, record: int) -> bytes:
   try:
     return records[record]
-  except (RuntimeError, ValueError, IndexError, OSError) as error:
-    return error
+  except (RuntimeError, ValueError, OSError) as error:
+    raise images.BadImageError(f"cannot be read: {error}") from None
 
 
 def _text(label: int | bytes) -> int | str:
