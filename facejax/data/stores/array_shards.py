@@ -23,13 +23,13 @@ class Piece(NamedTuple):
 
   Attributes:
     path: The file.
-    count: How many records it holds.
+    total: How many records it holds.
     skip: How many come before the piece.
     take: How many belong to it.
   """
 
   path: str
-  count: int
+  total: int
   skip: int
   take: int
 
@@ -96,7 +96,7 @@ class Shards:
         if len(self._open) >= _MAX_OPEN:
           # Closed once the last thread that reads it lets it go.
           self._open.popitem(last=False)
-        shard = self._open[piece.path] = _Shard(piece.path, piece.count)
+        shard = self._open[piece.path] = _Shard(piece.path, piece.total)
       return shard
 
 
