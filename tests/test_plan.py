@@ -174,7 +174,7 @@ def test_92_million_classes_fit_24_gib(block_size):
       "--reserve-gib 9: must be less than .* 8.00 GiB",
     ),
     (
-      "--classes 10 --implementation chunked --state-storage bfloat16",
+      "--classes 10 --implementation chunked --optimizer-storage bfloat16",
       "'chunked' keeps its state in float32, not bfloat16: use fused",
     ),
     ("--classes 10 --json missing/plan.json", "missing/plan.json: make its"),

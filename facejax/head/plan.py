@@ -27,7 +27,7 @@ Examples:
       --memory-gib 16
       29 million people on eight GPUs of 16 GiB, from a laptop
   python -m facejax.head.plan --classes 92_000_000 --devices 8 --platform gpu \\
-      --storage bfloat16 --state-storage bfloat16 --memory-gib 24
+      --storage bfloat16 --optimizer-storage bfloat16 --memory-gib 24
       92 million, prototypes and momentum in bfloat16
   python -m facejax.head.plan --classes 2_000_000 --devices 4 --memory-gib 24 \\
       --reserve-gib 10 --json plan.json
@@ -85,7 +85,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
 def _figures(name, args, mesh, *, block_size, room) -> dict[str, Any]:
   """Those of one implementation."""
-  dtypes = {"dtype": args.storage, "state_dtype": args.state_storage}
+  dtypes = {"dtype": args.storage, "state_dtype": args.optimizer_storage}
   if name == "dense":
     dtypes = dict.fromkeys(dtypes, "float32")
   at = functools.partial(
@@ -223,7 +223,9 @@ def _add_head(add) -> None:
   )
   add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
   add("--storage", choices=dtypes, default="float32", help="of prototypes")
-  add("--state-storage", choices=dtypes, default="float32", help="of momentum")
+  add(
+    "--optimizer-storage", choices=dtypes, default="float32", help="of momentum"
+  )
   add(
     "--implementation",
     choices=[i for i in get_args(api.Implementation) if i != "dense"],
