@@ -182,6 +182,8 @@ def test_92_million_classes_fit_24_gib(block_size):
 )
 def test_mistakes_are_told(arguments, message, capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  # The planner asks for more devices only before JAX has started.
+  assert len(jax.devices()) == 8
   try:
     code = plan.main(arguments.split())
   except SystemExit as leaving:
