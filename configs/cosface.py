@@ -6,8 +6,8 @@ Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
     generated faces; two cores of an AMD EPYC, 106 s: 93.0 % on 2,000 pairs
     of unseen people (whitened PCA: 65.7 %)
   FACEJAX_DATA=... python -m facejax.train --config cosface.py:lfw
-    LFW View 1; the same cores, busy with other work, 24 min: 90.8 % on
-    pairsDevTest, 90.2 % at the threshold of pairsDevTrain (PCA: 67.6 %);
+    LFW View 1; the same cores, busy with other work, 8 min: 91.5 % on
+    pairsDevTest, 90.7 % at the threshold of pairsDevTrain (PCA: 67.6 %);
     with --epochs 40: 91.5 % and 89.0 %
   python -m facejax.train --config cosface.py:casia_r50       not yet run
   python -m facejax.train --config cosface.py:ms1mv3_r50      not yet run

@@ -6,8 +6,8 @@ pair of one person the nearest negative that is farther than the pair; AdaGrad.
 default and lfw have a small net, SGD with momentum and 32 people x 4 images.
 
   python -m facejax.train --config facenet.py
-    generated faces; two cores of an AMD EPYC, 276 s beside other work: 89.5 % and
-    VAL@FAR=1e-3 20.5 % on 4,000 pairs of unseen people
+    generated faces; two cores of an AMD EPYC, 5 min beside other work: 89.6 % and
+    VAL@FAR=1e-3 22.5 % on 4,000 pairs of unseen people
   FACEJAX_DATA=... python -m facejax.train --config facenet.py:lfw
     LFW View 1; the same cores, 13 min beside other work: 84.3 % on pairsDevTest,
     84.2 % at the threshold of pairsDevTrain
