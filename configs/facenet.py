@@ -9,8 +9,8 @@ default and lfw have a small net, SGD with momentum and 32 people x 4 images.
     generated faces; two cores of an AMD EPYC, 5 min beside other work: 89.6 % and
     VAL@FAR=1e-3 22.5 % on 4,000 pairs of unseen people
   FACEJAX_DATA=... python -m facejax.train --config facenet.py:lfw
-    LFW View 1; the same cores, 13 min beside other work: 84.3 % on pairsDevTest,
-    84.2 % at the threshold of pairsDevTrain
+    LFW View 1; the same cores, 15 min beside other work: 85.5 % on pairsDevTest,
+    84.8 % at the threshold of pairsDevTrain
   python -m facejax.train --config facenet.py:nn1             not yet run
   python -m facejax.train --config facenet.py:nn2             not yet run
   python -m facejax.train --config facenet.py:nns             not yet run
