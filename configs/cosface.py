@@ -3,7 +3,7 @@
 Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
   python -m facejax.train --config cosface.py
-    generated faces; two cores of an AMD EPYC, 106 s: 93.0 % on 2,000 pairs
+    generated faces; two cores of an AMD EPYC, 104 s: 92.5 % on 2,000 pairs
     of unseen people (whitened PCA: 65.7 %)
   FACEJAX_DATA=... python -m facejax.train --config cosface.py:lfw
     LFW View 1; the same cores, busy with other work, 8 min: 91.5 % on
