@@ -84,6 +84,15 @@ class Shards:
         self._open.pop(piece.path, None)
       raise
 
+  def check(self) -> None:
+    """Opens every file.
+
+    Raises:
+      ValueError: One is damaged, or holds another number of records.
+    """
+    for piece in self._pieces:
+      self._shard(piece)
+
   def close(self) -> None:
     """Closes the files; the next record opens its own again."""
     with self._lock:

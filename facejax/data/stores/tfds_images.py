@@ -1,6 +1,5 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow."""
 
-import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -76,7 +75,12 @@ class TfdsImages:
         return index
     except (FileNotFoundError, ValueError):
       pass
-    _check_lengths(shards)
+    try:
+      self._records.check()
+    except ValueError as error:
+      raise ValueError(
+        f"a shard is not what {_INFO} claims: {error}; copy or make it again"
+      ) from None
     index = tfds_index.gather(
       self._records,
       self._keys.entry,
@@ -202,24 +206,3 @@ def _open(shards: Sequence[Any]) -> array_shards.Shards:
       for shard in shards
     ]
   )
-
-
-def _check_lengths(shards: Sequence[Any]) -> None:
-  """Refuses shards that do not hold what the description claims."""
-  module: Any = importlib.import_module(
-    "array_record.python.array_record_module"
-  )
-  for shard in shards:
-    try:
-      reader = module.ArrayRecordReader(shard.filename)
-      found = reader.num_records()
-      reader.close()
-    except (RuntimeError, ValueError, OSError) as error:
-      raise ValueError(
-        f"shard {shard.filename!r} is damaged ({error}); copy or make it again"
-      ) from None
-    if found != shard.examples_in_shard:
-      raise ValueError(
-        f"shard {shard.filename!r} holds {found} records, {_INFO} claims"
-        f" {shard.examples_in_shard}; copy or make it again"
-      )
