@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from facejax import command, nearest
+from facejax import nearest
+from facejax.runtime import command_line
 
 _ROWS = 2**16
 # Vectors that an index learns from, where it has something to learn.
@@ -93,5 +94,7 @@ def _faiss() -> Any:
       warnings.simplefilter("ignore", DeprecationWarning)
       import faiss
   except ImportError:
-    raise command.extra("faiss for an approximate index", "index") from None
+    raise command_line.extra(
+      "faiss for an approximate index", "index"
+    ) from None
   return faiss

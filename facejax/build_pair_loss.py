@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from facejax import goal as goal_lib
-from facejax import loss_step, pair_loss_config, typing
+from facejax import loss_step, pair_loss_config
 from facejax.head import mined
 from facejax.losses import anchors, pairwise
+from facejax.runtime import typing
 
 
 def build(

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from facejax.data.conversions import durable
+from facejax.runtime import whole_files
 
 FILE = "model.json"
 _CONFIG = "config.json"
@@ -117,7 +117,7 @@ def write(folder: str | os.PathLike[str], card: Card) -> pathlib.Path:
   """Writes model.json, whole or not at all; the folder must exist."""
   path = pathlib.Path(folder) / FILE
   text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
-  durable.write(path, text.encode())
+  whole_files.write(path, text.encode())
   return path
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from facejax import clustering, command, compile_cache, embedder, embeddings
+from facejax import clustering, embedder, embeddings
 from facejax.data import images
 from facejax.metrics import clustering as metrics
+from facejax.runtime import command_line, compile_cache
 
 _DESCRIPTION = """Groups images by person, without knowing any.
 
@@ -44,7 +45,7 @@ _MOST, _MANY = 0.5, 100
 _METHODS = ("components", "agglomerative", "hdbscan")
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -197,21 +198,21 @@ def _rows(clusters: np.ndarray) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("cluster", _DESCRIPTION)
+  parser = command_line.parser("cluster", _DESCRIPTION)
   add = parser.add_argument
   add("embeddings", metavar="EMB", help="file that facejax.embed wrote")
   add("out", metavar="OUT", type=pathlib.Path, help="FILE.csv, or a folder")
   add("--method", choices=_METHODS, default="components")
   add(
     "--threshold",
-    type=command.number(float, -1, 1),
+    type=command_line.number(float, -1, 1),
     help="cosine from which on images are joined",
   )
-  count: Any = command.number(int, 1, 1000)
+  count: Any = command_line.number(int, 1, 1000)
   add("--neighbours", type=count, default=20, help="of components (20)")
   add(
     "--min-size",
-    type=command.number(int, 2),
+    type=command_line.number(int, 2),
     default=2,
     help="clusters of fewer images count as images alone (2)",
   )

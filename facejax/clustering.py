@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from facejax import command, nearest
+from facejax import nearest
+from facejax.runtime import command_line
 
 Linkage = Literal["average", "complete", "single"]
 
@@ -137,5 +138,5 @@ def _cluster_of_sklearn() -> Any:
   try:
     from sklearn import cluster
   except ImportError:
-    raise command.extra("scikit-learn", "eval") from None
+    raise command_line.extra("scikit-learn", "eval") from None
   return cluster

@@ -12,10 +12,10 @@ import numpy as np
 
 import facejax
 from facejax import card as card_lib
-from facejax import command, compile_cache, importing, stored_net
-from facejax.data.conversions import durable
+from facejax import importing, stored_net
 from facejax.imports import state_dicts
 from facejax.models import functional
+from facejax.runtime import command_line, compile_cache, whole_files
 
 _DESCRIPTION = """Makes the folder of a run from weights of elsewhere.
 
@@ -42,7 +42,7 @@ Exit codes: 0 written, 2 bad input."""
 _FACES = 2
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -92,7 +92,7 @@ def _read(
     trained_on=args.trained_on,
     loss=args.loss,
     source=f"{os.path.basename(args.weights)}, SHA-256"
-    f" {durable.sha256(args.weights)}",
+    f" {whole_files.sha256(args.weights)}",
     versions={"facejax": facejax.__version__, "jax": jax.__version__},
   )
   try:
@@ -121,7 +121,7 @@ def _try(card: card_lib.Card, weights: importing.Weights) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("convert", _DESCRIPTION)
+  parser = command_line.parser("convert", _DESCRIPTION)
   add = parser.add_argument
   add("weights", metavar="WEIGHTS", help=".pt, .pth or .safetensors")
   nets = importing.nets()
@@ -137,13 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     "--image-size",
     metavar=("HEIGHT", "WIDTH"),
     nargs=2,
-    type=command.number(int, 1, 4096),
+    type=command_line.number(int, 1, 4096),
     default=(112, 112),
     help="of the images that the net takes (112 112)",
   )
   add(
     "--crop",
-    type=command.number(float, 0, 1),
+    type=command_line.number(float, 0, 1),
     default=1.0,
     help="share of each side of an image, about its centre, to use (1)",
   )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax import mixing
+from facejax.runtime import hashing
 
 
 def _bits(array: jax.Array) -> jax.Array:
@@ -73,8 +73,8 @@ def digest(array: jax.Array) -> jax.Array:
   False
   """
   bits = _bits(array)
-  place = mixing.mix(_element_index(bits.shape)) | jnp.uint32(1)
-  return jnp.sum(mixing.mix(bits * place), dtype=jnp.uint32)
+  place = hashing.mix(_element_index(bits.shape)) | jnp.uint32(1)
+  return jnp.sum(hashing.mix(bits * place), dtype=jnp.uint32)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

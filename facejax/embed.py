@@ -6,16 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from facejax import (
-  command,
-  compile_cache,
-  embed_job,
-  embedder,
-  embeddings,
-  host_memory,
-  image_sets,
-)
-from facejax.data import progress
+from facejax import embed_job, embedder, embeddings, image_sets
+from facejax.runtime import command_line, compile_cache, host_memory, progress
 
 _DESCRIPTION = """Embeds a set of images with a trained net.
 
@@ -37,7 +29,7 @@ Exit codes: 0 done, 2 bad input."""
 _NAMED = 10
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -85,12 +77,12 @@ def _report(
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("embed", _DESCRIPTION)
+  parser = command_line.parser("embed", _DESCRIPTION)
   add = parser.add_argument
   add("run", metavar="RUN", help="folder of a trained net")
   add("images", metavar="IMAGES", help="folder, list or record file")
   add("out", metavar="OUT", type=pathlib.Path, help="file, .npz or .parquet")
-  count = command.number(int, 1, 2**20)
+  count = command_line.number(int, 1, 2**20)
   add("--batch-size", type=count, default=128, help="images at once (128)")
   add("--devices", type=count, help="how many to compute on (all)")
   add(
@@ -107,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     "--max-bad-share",
-    type=command.number(float, 0, 1),
+    type=command_line.number(float, 0, 1),
     default=0.01,
     help="most that may be left out, as a share (0.01)",
   )

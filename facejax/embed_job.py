@@ -13,9 +13,10 @@ import numpy as np
 
 from facejax import embedder as embedder_lib
 from facejax import embeddings as embeddings_lib
-from facejax import image_sets, read_ahead
+from facejax import image_sets
 from facejax.data import encoded, images
-from facejax.data.conversions import durable, fingerprints
+from facejax.data.conversions import fingerprints
+from facejax.runtime import read_ahead, whole_files
 
 _PLAN = "plan.json"
 # Unreadable images are judged as a share of at least this many.
@@ -135,7 +136,7 @@ def _prepare(job: Job) -> None:
     _check_plan(path, json.loads(json.dumps(plan)))
     return
   job.parts_folder.mkdir(exist_ok=True)
-  durable.write(path, (json.dumps(plan, indent=2) + "\n").encode())
+  whole_files.write(path, (json.dumps(plan, indent=2) + "\n").encode())
 
 
 def _check_plan(path: pathlib.Path, plan: Mapping[str, Any]) -> None:

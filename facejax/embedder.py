@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image as pillow
 
 from facejax import card as card_lib
-from facejax import finished, read_ahead, stored_net, train_state, train_step
-from facejax import mesh as mesh_lib
+from facejax import finished, stored_net, train_state, train_step
 from facejax.data import encoded
 from facejax.data import images as image_lib
 from facejax.models import functional
+from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import read_ahead
 
 # A file, its bytes, a picture of Pillow, or uint8 RGB [height, width, 3] or
 # grey [height, width].

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from facejax import command, npz
 from facejax.data import images
-from facejax.data.conversions import durable
+from facejax.runtime import command_line, npz, whole_files
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"
@@ -167,7 +166,7 @@ def _write(
       _write_npz(draft, whole, blocks)
     else:
       _write_parquet(draft, whole, blocks)
-    durable.commit(draft, path)
+    whole_files.commit(draft, path)
   finally:
     draft.unlink(missing_ok=True)
 
@@ -267,7 +266,7 @@ def _pyarrow() -> tuple[Any, Any]:
     import pyarrow
     from pyarrow import parquet
   except ImportError:
-    raise command.extra("pyarrow for .parquet", "parquet") from None
+    raise command_line.extra("pyarrow for .parquet", "parquet") from None
   return pyarrow, parquet
 
 

@@ -14,18 +14,11 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax import (
-  command,
-  compile_cache,
-  embedder,
-  evaluations,
-  finished,
-  host_memory,
-  presets,
-)
+from facejax import embedder, evaluations, finished, presets
 from facejax.data import images
 from facejax.evals import people, results
 from facejax.report import build
+from facejax.runtime import command_line, compile_cache, host_memory
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
 
@@ -64,7 +57,7 @@ _PEOPLE = ("identification", "clustering")
 _PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -207,10 +200,10 @@ def _cluster_at(
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("evaluate", _DESCRIPTION)
+  parser = command_line.parser("evaluate", _DESCRIPTION)
   add = parser.add_argument
-  count: Any = command.number(int, 1, 2**20)
-  cosine: Any = command.number(float, -1, 1)
+  count: Any = command_line.number(int, 1, 2**20)
+  cosine: Any = command_line.number(float, -1, 1)
   add("--workdir", required=True, metavar="RUN", help="folder of a trained net")
   add("--protocol", choices=_PROTOCOLS, metavar="PROTOCOL", help="see above")
   add("--pairs", default="", help="list of pairs, pack, or folder of lists")
@@ -227,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     default=1,
     help="enrolled of each person (1)",
   )
-  share: Any = command.number(float, 0, 1)
+  share: Any = command_line.number(float, 0, 1)
   add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
   add("--seed", type=int, default=0, help="of the halves of the open set (0)")
   add("--method", choices=people.METHODS, help="of the clusters")

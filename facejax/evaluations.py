@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from facejax import embedder, image_sets
-from facejax.data import encoded, progress
+from facejax.data import encoded
 from facejax.data.conversions import fingerprints
 from facejax.data.verification import pairs as pair_sets
 from facejax.evals import (
@@ -23,6 +23,7 @@ from facejax.evals import (
   verification,
 )
 from facejax.metrics import verification as metrics
+from facejax.runtime import progress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from facejax import (
-  command,
-  compile_cache,
-  export_formats,
-  exporting,
-  stored_net,
-)
+from facejax import export_formats, exporting, stored_net
+from facejax.runtime import command_line, compile_cache
 
 _DESCRIPTION = """Writes a trained net in a format of others.
 
@@ -40,7 +35,7 @@ Exit codes: 0 written and checked, 2 bad input, a missing extra, or a file that
 does not agree with the net."""
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -62,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("export", _DESCRIPTION)
+  parser = command_line.parser("export", _DESCRIPTION)
   add = parser.add_argument
   add(
     "--workdir",

@@ -12,8 +12,8 @@ import numpy as np
 
 import facejax
 from facejax import export_formats, stored_net
-from facejax.data.conversions import durable
 from facejax.evals import results
+from facejax.runtime import whole_files
 
 # Of generated faces; and the least cosine between net and file on them.
 _FACES = 3
@@ -54,11 +54,11 @@ def export(
     )
     about = {"file": path.name, **_about(net, form, draft, checked)}
     about["metrics"] = metrics(run)
-    durable.commit(draft, path)
+    whole_files.commit(draft, path)
   finally:
     draft.unlink(missing_ok=True)
   text = json.dumps(results.plain(about), indent=2) + "\n"
-  durable.write(path.with_name(f"{path.name}.json"), text.encode())
+  whole_files.write(path.with_name(f"{path.name}.json"), text.encode())
   return about
 
 
@@ -118,7 +118,7 @@ def _about(net, form, draft, checked) -> dict[str, Any]:
   return {
     "format": form,
     "bytes": draft.stat().st_size,
-    "sha256": durable.sha256(draft),
+    "sha256": whole_files.sha256(draft),
     "input": written.takes.format(
       height=height, width=width, colors=card.colors
     ),

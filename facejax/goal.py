@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import typing
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 Numbers = dict[str, typing.Array]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from facejax import typing
+from facejax.runtime import typing
 
 logger = logging.getLogger("facejax")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facejax.data import encoded, formats, images
-from facejax.data.verification import lines
+from facejax.runtime import text_lines
 
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
 _SETS = (".rec",)
@@ -106,7 +106,7 @@ def _read_list(path: str) -> ListedImages:
   home = os.path.dirname(path)
   separator = "," if path.endswith(".csv") else "\t"
   places, who = [], []
-  for row in lines.rows(path, separator=separator):
+  for row in text_lines.rows(path, separator=separator):
     place, *rest = row.fields
     if place.startswith("#"):
       continue

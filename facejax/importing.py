@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from facejax import card as card_lib
-from facejax import checkpoint, stored_net, typing
+from facejax import checkpoint, stored_net
 from facejax.exports import safetensors_file
 from facejax.imports import safetensors_file as safetensors_reader
 from facejax.models import functional, registry, torch_names
+from facejax.runtime import typing
 
 
 @jax.tree_util.register_dataclass

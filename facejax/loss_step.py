@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from facejax import goal as goal_lib
-from facejax import train_state, typing
+from facejax import train_state
 from facejax.head import centers as head_centers
 from facejax.head import fused_update
 from facejax.head import objective as objective_lib
-from facejax.losses import center, geometry
+from facejax.losses import center
+from facejax.runtime import typing, unit_vectors
 
 # (prototypes, their optimizer state, embeddings, labels, *, parameters, key).
 HeadUpdate: TypeAlias = Callable[..., fused_update.Update]
@@ -59,7 +60,7 @@ def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
     (loss, metrics), d_embeddings = jax.value_and_grad(value, has_aux=True)(
       embeddings
     )
-    centre = geometry.l2_normalize(embeddings).mean(axis=0)
+    centre = unit_vectors.l2_normalize(embeddings).mean(axis=0)
     # 0 where all embeddings are the same.
     spread = 1 - jnp.linalg.norm(centre)
     return Done(

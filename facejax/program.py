@@ -17,14 +17,14 @@ from facejax import (
   pair_loss_config,
   train_state,
   train_step,
-  typing,
 )
 from facejax import config as config_lib
 from facejax import goal as goal_lib
-from facejax import mesh as mesh_lib
 from facejax.head import api as head_api
 from facejax.head import sharded
 from facejax.models import functional
+from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import typing
 
 
 @dataclasses.dataclass(frozen=True)

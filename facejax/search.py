@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from facejax import (
-  command,
-  compile_cache,
-  embed_job,
-  embedder,
-  embeddings,
-  host_memory,
-  image_sets,
-  nearest,
-)
+from facejax import embed_job, embedder, embeddings, image_sets, nearest
 from facejax import gallery as gallery_lib
-from facejax.data import progress
+from facejax.runtime import command_line, compile_cache, host_memory, progress
 
 _DESCRIPTION = """Finds people in a gallery of known faces.
 
@@ -42,7 +33,7 @@ Exit codes: 0 done, 2 bad input."""
 _SHOWN = 20
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -171,7 +162,7 @@ def _write_table(path, gallery, asked, found, answers, top: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("search", _DESCRIPTION)
+  parser = command_line.parser("search", _DESCRIPTION)
   actions = parser.add_subparsers(required=True, metavar="build | query")
   add = _action(actions, "build", build, "make a gallery of known faces")
   add("gallery", metavar="GALLERY", type=pathlib.Path, help="folder to write")
@@ -187,12 +178,12 @@ def _parser() -> argparse.ArgumentParser:
   add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
   add("queries", metavar="QUERIES", help="embeddings, or images")
   add("--run", help="folder of the net, for images (that of the gallery)")
-  count = command.number(int, 1, 1000)
+  count = command_line.number(int, 1, 1000)
   add("--top", type=count, default=5, help="how many faces to show (5)")
   add("--votes", type=count, default=1, help="how many of them decide (1)")
   add(
     "--threshold",
-    type=command.number(float, -1, 1),
+    type=command_line.number(float, -1, 1),
     help="cosine from which on somebody is known (that of the run's"
     " verification; -1 names everybody)",
   )

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from facejax import card as card_lib
-from facejax import compiling, finished, train_state, typing
+from facejax import finished, train_state
 from facejax.data.generated import synthetic
-from facejax.losses import geometry
 from facejax.models import functional
+from facejax.runtime import jit, typing, unit_vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredNet:
 
   def embed(self, images: typing.Array) -> typing.Array:
     """uint8 RGB [batch, height, width, 3] to embeddings of length 1."""
-    return geometry.l2_normalize(self._apply(images))
+    return unit_vectors.l2_normalize(self._apply(images))
 
   def features(self, images: typing.Array) -> typing.Array:
     """Images that are already (x - 127.5) / 127.5, to embeddings as they are."""
@@ -49,7 +49,7 @@ class StoredNet:
     def embed(params, stats, images):
       return dataclasses.replace(self, params=params, stats=stats).embed(images)
 
-    return compiling.jit(embed)
+    return jit.jit(embed)
 
   def _apply(self, images: typing.Array) -> typing.Array:
     if self.card.colors == "BGR":

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 _SMALLEST_GROUP, LARGEST_GROUP = 8, 128
 

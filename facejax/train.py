@@ -17,10 +17,8 @@ from facejax import (
   advice,
   assemble,
   checkpoint,
-  compile_cache,
   finished,
   guards,
-  host_memory,
   recipe,
   summary,
   telemetry,
@@ -30,10 +28,11 @@ from facejax import (
 )
 from facejax import card as card_lib
 from facejax import config as config_lib
-from facejax import mesh as mesh_lib
 from facejax import program as program_lib
 from facejax.evals import pair_results, verification
 from facejax.report import build
+from facejax.runtime import compile_cache, host_memory
+from facejax.runtime import mesh as mesh_lib
 
 EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.

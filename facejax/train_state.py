@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from facejax import goal as goal_lib
-from facejax import mesh as mesh_lib
-from facejax import typing
 from facejax.head import api as head_api
 from facejax.head import storage as storage_lib
 from facejax.models import functional
+from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import typing
 
 
 @jax.tree_util.register_dataclass

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import compiling, train_state, typing
 from facejax import loss_step as loss_step_lib
-from facejax import mesh as mesh_lib
+from facejax import train_state
 from facejax.models import functional
+from facejax.runtime import jit, typing
+from facejax.runtime import mesh as mesh_lib
 
 Metrics = dict[str, typing.Array]
 
@@ -92,9 +93,7 @@ def make_train_step(
 
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  return compiling.jit(
-    step, donate_argnums=0, out_shardings=(placement, replicated)
-  )
+  return jit.jit(step, donate_argnums=0, out_shardings=(placement, replicated))
 
 
 def make_embed(
@@ -119,6 +118,6 @@ def make_embed(
       total = total + embeddings
     return total
 
-  return compiling.jit(
+  return jit.jit(
     embed, out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   )

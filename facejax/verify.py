@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from facejax import command, compile_cache, embedder, finished, host_memory
+from facejax import embedder, finished
+from facejax.runtime import command_line, compile_cache, host_memory
 
 _DESCRIPTION = """Says whether two images show the same person.
 
@@ -22,7 +23,7 @@ Examples:
 Exit codes: 0 compared, whatever the result; 2 bad input."""
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
@@ -67,13 +68,13 @@ def _words(result: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("verify", _DESCRIPTION)
+  parser = command_line.parser("verify", _DESCRIPTION)
   parser.add_argument("run", metavar="RUN", help="folder of a trained net")
   parser.add_argument("first", metavar="A", help="image")
   parser.add_argument("second", metavar="B", help="image")
   parser.add_argument(
     "--threshold",
-    type=command.number(float, -1, 1),
+    type=command_line.number(float, -1, 1),
     help="cosine from which on it is the same person",
   )
   parser.add_argument("--json", action="store_true", help="print JSON")

@@ -50,8 +50,9 @@ def in_jax(net: str, args: argparse.Namespace) -> dict[str, Work]:
   import jax.numpy as jnp
   import optax
 
-  from facejax import compiling, optim
+  from facejax import optim
   from facejax.models import functional
+  from facejax.runtime import jit
 
   size = image_size(net)
   backbone = functional.build(
@@ -63,7 +64,7 @@ def in_jax(net: str, args: argparse.Namespace) -> dict[str, Work]:
   tx = optim.sgd(constant, momentum=0.9, weight_decay=5e-4)
   images, weight = map(jnp.asarray, data(args, size))
 
-  @compiling.jit
+  @jit.jit
   def forward(params, stats):
     return backbone.apply(params, stats, images, train=False)[0]
 
@@ -76,7 +77,7 @@ def in_jax(net: str, args: argparse.Namespace) -> dict[str, Work]:
     updates, opt_state = tx.update(gradient, opt_state, params)
     return optax.apply_updates(params, updates), new_stats, opt_state
 
-  step = compiling.jit(step, donate_argnums=(0, 1, 2))
+  step = jit.jit(step, donate_argnums=(0, 1, 2))
   params, stats = jax.jit(backbone.init)(jax.random.key(0))
   state = jax.tree.map(jnp.copy, (params, stats, tx.init(params)))
   square = jnp.ones((SQUARE, SQUARE), jnp.dtype(args.dtype))

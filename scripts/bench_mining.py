@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from facejax import mesh as mesh_lib
 from facejax.head import memory as memory_lib
 from facejax.head import mined
 from facejax.losses import anchors, triplet
 from facejax.models import functional
+from facejax.runtime import mesh as mesh_lib
 
 RULES = get_args(triplet.Mining)
 MIB = 2**20

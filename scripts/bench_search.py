@@ -25,17 +25,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import (
-  embedder,
-  embeddings,
-  gallery,
-  image_sets,
-  mesh,
-  nearest,
-  search,
-)
-from facejax.data import progress
+from facejax import embedder, embeddings, gallery, image_sets, nearest, search
 from facejax.data.verification import lfw
+from facejax.runtime import mesh, progress
 
 MIB = 2**20
 ROWS = 2**16

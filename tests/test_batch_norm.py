@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facejax import mesh as mesh_lib
 from facejax.models import batch_norm
+from facejax.runtime import mesh as mesh_lib
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -12,9 +12,9 @@ import test_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax import mesh as mesh_lib
 from facejax.head import blocks, objective, sharded
 from facejax.losses import margins
+from facejax.runtime import mesh as mesh_lib
 
 COSFACE = test_head.COSFACE
 evaluate = test_head.evaluate

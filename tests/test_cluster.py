@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from facejax import cluster, clustering, compile_cache, embeddings
+from facejax import cluster, clustering, embeddings
+from facejax.runtime import compile_cache
 
 
 @pytest.fixture(autouse=True)

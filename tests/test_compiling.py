@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from facejax import compiling
+from facejax.runtime import jit
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-  compiling.options.cache_clear()
+  jit.options.cache_clear()
   yield
-  compiling.options.cache_clear()
+  jit.options.cache_clear()
 
 
 def convolve(x):
@@ -24,19 +24,19 @@ def convolve(x):
 
 def test_convolutions_are_left_to_eigen():
   x = jnp.ones((2, 8, 8, 4))
-  text = compiling.jit(convolve).lower(x).compile().as_text()
+  text = jit.jit(convolve).lower(x).compile().as_text()
   assert "__ynn_fusion" not in text
-  assert (compiling.jit(convolve)(x) == convolve(x)).all()
+  assert (jit.jit(convolve)(x) == convolve(x)).all()
 
 
 def test_flags_of_the_environment_come_first(monkeypatch):
-  assert compiling.options() is not None
-  compiling.options.cache_clear()
-  monkeypatch.setenv("XLA_FLAGS", f"--{compiling.YNN}=dot")
-  assert compiling.options() is None
+  assert jit.options() is not None
+  jit.options.cache_clear()
+  monkeypatch.setenv("XLA_FLAGS", f"--{jit.YNN}=dot")
+  assert jit.options() is None
 
 
 def test_an_xla_without_the_option_goes_without_it(monkeypatch):
-  monkeypatch.setattr(compiling, "FOR_CPU", {"xla_no_such_option": "1"})
-  assert compiling.options() is None
-  assert compiling.jit(lambda x: 2 * x)(jnp.ones(())) == 2
+  monkeypatch.setattr(jit, "FOR_CPU", {"xla_no_such_option": "1"})
+  assert jit.options() is None
+  assert jit.jit(lambda x: 2 * x)(jnp.ones(())) == 2

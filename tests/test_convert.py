@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from facejax.data import images, select
-from facejax.data.conversions import durable, fingerprints
+from facejax.data.conversions import fingerprints
 from facejax.data.stores import array_records, folder, record_io
 from facejax.data.stores import record_io_write as layout
+from facejax.runtime import whole_files
 
 
 def assert_equal(left, right):
@@ -183,6 +184,6 @@ def test_the_header_says_what_is_there(tmp_path):
   for piece in header["shards"] + header["files"]:
     path = tmp_path / "out" / piece["file"]
     assert path.stat().st_size == piece["bytes"]
-    assert durable.sha256(path) == piece["sha256"]
+    assert whole_files.sha256(path) == piece["sha256"]
   files = array_records.ArrayRecords(tmp_path / "out")
   assert files.fingerprint == fingerprints.shuffled(mark, 5)

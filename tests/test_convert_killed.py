@@ -8,8 +8,9 @@ import conversion_cases
 import pytest
 
 from facejax.data import convert
-from facejax.data.conversions import conversion, durable
+from facejax.data.conversions import conversion
 from facejax.data.stores import folder
+from facejax.runtime import whole_files
 
 
 def test_workers_do_not_change_the_bytes(tmp_path):
@@ -112,7 +113,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch):
   files = folder.ImageFolder(source)
   options = {"to": "array_record", "source_kind": "folder", "shards": 4}
   plan = conversion.plan(files, **options)
-  commit, commits = durable.commit, []
+  commit, commits = whole_files.commit, []
 
   def fail_at_third(draft, path):
     commits.append(path.name)
@@ -120,11 +121,11 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch):
       raise OSError("disk full")
     commit(draft, path)
 
-  monkeypatch.setattr(durable, "commit", fail_at_third)
+  monkeypatch.setattr(whole_files, "commit", fail_at_third)
   with pytest.raises(OSError, match="disk full"):
     conversion.convert(files, tmp_path / "out", plan)
   assert not (tmp_path / "out").exists()
-  monkeypatch.setattr(durable, "commit", commit)
+  monkeypatch.setattr(whole_files, "commit", commit)
   read = []
   encoded = files.encoded
   monkeypatch.setattr(

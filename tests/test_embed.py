@@ -8,15 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from facejax import (
-  compile_cache,
-  embed,
-  embed_job,
-  embedder,
-  embeddings,
-  host_memory,
-  image_sets,
-)
+from facejax import embed, embed_job, embedder, embeddings, image_sets
+from facejax.runtime import compile_cache, host_memory
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import tiny_run as tiny
 from PIL import Image
 
 from facejax import card, export, export_formats, exporting, stored_net
-from facejax.data.conversions import durable
 from facejax.data.generated import synthetic
 from facejax.exports import program
 from facejax.models import functional
+from facejax.runtime import whole_files
 
 onnx_file = pytest.importorskip(
   "facejax.exports.onnx_file",
@@ -62,7 +62,7 @@ def test_beside_each_file_lies_its_card(exported):
   for form, path in exported.items():
     about = json.loads(path.with_name(f"{path.name}.json").read_text())
     assert about["file"] == path.name and about["format"] == form
-    assert about["sha256"] == durable.sha256(path)
+    assert about["sha256"] == whole_files.sha256(path)
     assert about["bytes"] == path.stat().st_size
     assert about["checked"]["least_cosine"] >= 0.99999
     assert about["net"]["net"] == "iresnet10_slim"

@@ -7,15 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from facejax import (
-  compile_cache,
-  embedder,
-  embeddings,
-  gallery,
-  host_memory,
-  nearest,
-  search,
-)
+from facejax import embedder, embeddings, gallery, nearest, search
+from facejax.runtime import compile_cache, host_memory
 
 
 def people(count=30, each=3, dim=24, *, noise=0.15, seed=0, about=None):

@@ -21,9 +21,9 @@ from facejax import (
   train_state,
 )
 from facejax import config as config_lib
-from facejax import mesh as mesh_lib
 from facejax.head import centers
 from facejax.losses import center
+from facejax.runtime import mesh as mesh_lib
 
 C = loss_config
 LOSSES = {

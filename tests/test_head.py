@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from facejax import mesh as mesh_lib
 from facejax.head import api, objective, reference, storage
 from facejax.losses import margins
+from facejax.runtime import mesh as mesh_lib
 
 MESHES = [(1, 1), (2, 2), (8, 8), (8, 2)]
 COSFACE = functools.partial(margins.cosface, margin=0.35)

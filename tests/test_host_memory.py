@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from facejax import host_memory
+from facejax.runtime import host_memory
 
 # A training step with some 200 MB of temporaries.
 FAULTS = """

@@ -14,16 +14,16 @@ from facejax.losses import (
   binary,
   circle,
   elastic,
-  geometry,
   margins,
   multiplicative,
 )
+from facejax.runtime import unit_vectors
 
 partial = functools.partial
 
 
 def lengths(x):
-  return (x * geometry.l2_normalize(x)).sum(axis=1)
+  return (x * unit_vectors.l2_normalize(x)).sum(axis=1)
 
 
 def of_lengths(x):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facejax import mesh as mesh_lib
+from facejax.runtime import mesh as mesh_lib
 
 
 @pytest.mark.parametrize(

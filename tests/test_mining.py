@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax import mesh as mesh_lib
 from facejax.head import mined
 from facejax.losses import anchors, mining, triplet
+from facejax.runtime import mesh as mesh_lib
 
 RULES = get_args(triplet.Mining)
 MARGIN = 1.1

@@ -10,7 +10,6 @@ import pytest
 import tiny_nets
 from flax import nnx
 
-from facejax import mesh as mesh_lib
 from facejax.models import (
   batch_norm,
   depthwise,
@@ -20,6 +19,7 @@ from facejax.models import (
   registry,
   trunk,
 )
+from facejax.runtime import mesh as mesh_lib
 
 # What they drop in training, where they can.
 OPTIONS: dict[str, Any] = {

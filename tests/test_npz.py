@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from facejax import npz
+from facejax.runtime import npz
 
 
 def write(path):

@@ -11,9 +11,9 @@ import optax
 import pytest
 import test_head
 
-from facejax import mesh as mesh_lib
 from facejax.head import api, objective
 from facejax.losses import margins
+from facejax.runtime import mesh as mesh_lib
 
 BATCH = 16
 # Its state is the last gradient.

@@ -16,14 +16,8 @@ from PIL import Image
 
 from facejax.data import images
 from facejax.data.stores import folder
-from facejax.data.verification import (
-  encoded_pairs,
-  packs,
-  packs_write,
-  pairs,
-  pickled,
-  unpickle,
-)
+from facejax.data.verification import encoded_pairs, packs, packs_write, pairs
+from facejax.runtime import pickle_machine, pickle_values
 
 # Two "images" in all that an escape, a line or a text can go wrong with.
 A = b"\x89PNG\r\n\x1a\n\x00\xff'\"\\"
@@ -183,12 +177,12 @@ def test_what_a_pickle_asks_for_is_named(tmp_path):
 
 
 def test_the_list_of_names_is_short_and_exact():
-  assert len(pickled._NAMES) == 11
-  for module, name in pickled._NAMES:
-    assert pickled.find(module, name) == pickled.Name(name)
+  assert len(pickle_values._NAMES) == 11
+  for module, name in pickle_values._NAMES:
+    assert pickle_values.find(module, name) == pickle_values.Name(name)
   for near in (("numpy.core", "multiarray"), ("numpy", "dtypes"), ("", "")):
-    with pytest.raises(pickled.UnpickleError):
-      pickled.find(*near)
+    with pytest.raises(pickle_values.UnpickleError):
+      pickle_values.find(*near)
 
 
 def reconstruct(shape, data):
@@ -266,8 +260,8 @@ def test_every_cut_is_an_error(tmp_path):
     base64.b64decode(PYTHON_2["arrays 0"]),
   ):
     for size in range(len(data)):
-      with pytest.raises(pickled.UnpickleError):
-        unpickle.read(data[:size])
+      with pytest.raises(pickle_values.UnpickleError):
+        pickle_machine.read(data[:size])
 
 
 def test_missing_packs(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from facejax import read_ahead
+from facejax.runtime import read_ahead
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9])

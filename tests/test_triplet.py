@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.losses import anchors, geometry, triplet
+from facejax.losses import anchors, triplet
+from facejax.runtime import unit_vectors
 
 # The random rule is tested with mining in blocks.
 MININGS = [rule for rule in get_args(triplet.Mining) if rule != "random"]
@@ -150,7 +151,7 @@ def test_distance_of_cosines(kind, of_angle):
 
 def test_distances_of_directions():
   x = embeddings("plain", 6)
-  units = geometry.l2_normalize(x)
+  units = unit_vectors.l2_normalize(x)
   direct = ((units[:, None] - units[None]) ** 2).sum(-1)
   np.testing.assert_allclose(anchors.distances(x), direct, atol=1e-6)
   np.testing.assert_allclose(anchors.distances(5 * x), direct, atol=1e-6)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from facejax import compile_cache, embedder, finished, host_memory, verify
+from facejax import embedder, finished, verify
+from facejax.runtime import compile_cache, host_memory
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from facejax import command
 from facejax.data import formats, images
 from facejax.data.conversions import conversion, conversion_verify
 from facejax.data.stores import set_header
 from facejax.data.verification import lfw
+from facejax.runtime import command_line
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 130  # as shells report Ctrl-C
@@ -114,7 +114,7 @@ def _shown(path: str | os.PathLike[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("data.convert", _DESCRIPTION)
+  parser = command_line.parser("data.convert", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the set to read")
   add("destination", metavar="DST", nargs="?", help="the folder to write")
@@ -138,20 +138,20 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     "--shards",
-    type=command.number(int, 1, set_header.MAX_SHARDS),
+    type=command_line.number(int, 1, set_header.MAX_SHARDS),
     metavar="N",
     help="parts of the work (one for 2,048 images, up to 64; more above 8"
     " million images)",
   )
   add(
     "--shuffle",
-    type=command.number(int, 0, 2**32 - 1),
+    type=command_line.number(int, 0, 2**32 - 1),
     metavar="SEED",
     help="write in a random order; not to a folder (in the order of SRC)",
   )
   add(
     "--workers",
-    type=command.number(int, 1, 1024),
+    type=command_line.number(int, 1, 1024),
     default=max(1, os.cpu_count() or 1),
     metavar="N",
     help="processes (%(default)s)",

@@ -14,9 +14,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from facejax import command
-from facejax.data import progress
 from facejax.data.stores import folder, tfds_images, tfds_shards
+from facejax.runtime import command_line, progress
 
 _DESCRIPTION = """Writes a folder of identities as a data set of TFDS.
 
@@ -270,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("data.tfds_builder", _DESCRIPTION)
+  parser = command_line.parser("data.tfds_builder", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of identities")
   add("data_dir", metavar="DATA_DIR", help="the folder that holds data sets")

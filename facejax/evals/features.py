@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from facejax import read_ahead
 from facejax.data import sources
 from facejax.metrics import checks, templates
+from facejax.runtime import read_ahead
 
 # uint8 [n, height, width, 3] -> float [n, dim], n as often as can be the same.
 Net = Callable[[np.ndarray], np.ndarray]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from facejax.data import images
-from facejax.data.conversions import durable
 from facejax.metrics import intervals
+from facejax.runtime import whole_files
 
 FOLDER = "report"
 # Belongs to training, see `facejax.finished`.
@@ -175,7 +175,7 @@ def write(run: str | os.PathLike[str], result: Result) -> pathlib.Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   content = {"format": _FORMAT, **dataclasses.asdict(result)}
   text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
-  durable.write(path, text.encode())
+  whole_files.write(path, text.encode())
   return path
 
 

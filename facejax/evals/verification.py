@@ -8,9 +8,9 @@ import rich.box
 import rich.table
 import rich.text
 
-from facejax import read_ahead
 from facejax.data.verification import pairs as pair_sets
 from facejax.metrics import validation, verification
+from facejax.runtime import read_ahead
 
 Embed = Callable[[np.ndarray], np.ndarray]
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from facejax import command
 from facejax.exports import onnx_graph, onnx_rules, onnx_writer, program
+from facejax.runtime import command_line
 
 try:
   import onnx
   from onnx import helper
 except ImportError:
-  raise command.extra("onnx", "onnx") from None
+  raise command_line.extra("onnx", "onnx") from None
 
 INPUT, OUTPUT = "data", "embedding"
 # Channels second, by JAX's numbering of [batch, height, width, channels].
@@ -100,7 +100,7 @@ def run(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
   try:
     import onnxruntime
   except ImportError:
-    raise command.extra("onnxruntime", "onnx") from None
+    raise command_line.extra("onnxruntime", "onnx") from None
   session = onnxruntime.InferenceSession(
     os.fspath(path), providers=["CPUExecutionProvider"]
   )

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from facejax import command
+from facejax.runtime import command_line
 
 try:
   import onnx
   from onnx import helper, numpy_helper
 except ImportError:
-  raise command.extra("onnx", "onnx") from None
+  raise command_line.extra("onnx", "onnx") from None
 
 # Read by every runtime since onnxruntime 1.12.
 OPSET = 17

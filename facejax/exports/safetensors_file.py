@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import command
+from facejax.runtime import command_line
 
 # Under this name the card lies beside the arrays, as JSON.
 CARD = "facejax_card"
@@ -33,7 +33,7 @@ def write(
   try:
     from safetensors import numpy as library
   except ImportError:
-    raise command.extra("safetensors", "onnx") from None
+    raise command_line.extra("safetensors", "onnx") from None
   arrays = {
     name(key): np.ascontiguousarray(leaf)
     for key, leaf in jax.tree.leaves_with_path(dict(trees))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax import command
+from facejax.runtime import command_line
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -51,4 +51,4 @@ def _check_extra() -> None:
   try:
     import flatbuffers  # noqa: F401
   except ImportError:
-    raise command.extra("flatbuffers", "onnx") from None
+    raise command_line.extra("flatbuffers", "onnx") from None

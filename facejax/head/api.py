@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import typing
 from facejax.head import (
   fused_update,
   reference,
@@ -16,6 +15,7 @@ from facejax.head import (
   storage,
 )
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 Implementation: TypeAlias = Literal[
   "fused", "chunked", "dense", "partial_fc", "sparse"

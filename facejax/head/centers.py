@@ -6,8 +6,8 @@ A step touches the rows of the batch's classes alone.
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import reference
+from facejax.runtime import typing
 
 P = jax.P
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import blocks, logits, storage
+from facejax.runtime import typing
 
 Carry = TypeVar("Carry")
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import chunked, logits
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 P = jax.P
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import typing
 from facejax.head import (
   blocks,
   chunked,
@@ -23,6 +22,7 @@ from facejax.head import (
   storage,
 )
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 P = jax.P
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import blocks, reference
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 # exp() of the largest logit, summed over the classes, must fit float32
 # (e^88.7), and that of the smallest must not vanish (e^-87.3).

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import blocks
-from facejax.losses import anchors, choices, geometry
+from facejax.losses import anchors, choices
 from facejax.losses import mining as mining_lib
 from facejax.losses import triplet as triplet_lib
+from facejax.runtime import typing, unit_vectors
 
 P = jax.P
 
@@ -125,7 +125,7 @@ def triplet(
   )
   # XLA keeps a collective over an axis of one device.
   axes = tuple(name for name in ("data", "model") if mesh.shape[name] > 1)
-  units = geometry.l2_normalize(
+  units = unit_vectors.l2_normalize(
     embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
   )
   people = mining_lib.identities(labels)

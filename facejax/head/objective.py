@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
-from facejax.losses import geometry
+from facejax.runtime import typing, unit_vectors
 
 _TINY = 1e-12
 
@@ -113,7 +112,7 @@ class Objective:
     x = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
     if self.bias:
       x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-    units = geometry.l2_normalize(x)
+    units = unit_vectors.l2_normalize(x)
     if self.scale is None:
       return x, (x * units).sum(axis=1)
     return self.scale * units, jnp.full_like(x[:, 0], self.scale)

@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import jax
 
-from facejax import command
 from facejax.head import api, blocks, memory, storage
+from facejax.runtime import command_line
 
 _DESCRIPTION = """Says how much memory the head will need.
 
@@ -198,7 +198,7 @@ def _readable(size: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("head.plan", _DESCRIPTION)
+  parser = command_line.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
   _add_machine(parser.add_argument_group("the machine").add_argument)
   parser.add_argument(
@@ -209,17 +209,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_head(add) -> None:
   dtypes = get_args(storage.Storage)
-  count = command.number(int, 1, memory.MAX_CLASSES)
+  count = command_line.number(int, 1, memory.MAX_CLASSES)
   add("--classes", type=count, required=True, help="such as 10_000_000")
-  add("--dim", type=command.number(int, 1, 65_536), default=512, help="(512)")
+  add(
+    "--dim", type=command_line.number(int, 1, 65_536), default=512, help="(512)"
+  )
   add(
     "--batch",
-    type=command.number(int, 1, 2**20),
+    type=command_line.number(int, 1, 2**20),
     default=1024,
     help="examples a step, on all devices together (1024)",
   )
   add(
-    "--centers", type=command.number(int, 1, 16), default=1, help="a class (1)"
+    "--centers",
+    type=command_line.number(int, 1, 16),
+    default=1,
+    help="a class (1)",
   )
   add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
   add("--storage", choices=dtypes, default="float32", help="of prototypes")
@@ -233,14 +238,14 @@ def _add_head(add) -> None:
   )
   add(
     "--rate",
-    type=command.number(float, 1e-3, 1),
+    type=command_line.number(float, 1e-3, 1),
     default=0.1,
     help="share of classes of partial_fc and sparse (0.1)",
   )
   add("--precision", choices=get_args(api.Precision), default="float32")
   add(
     "--saved-mib",
-    type=command.number(float, 0, 2**20),
+    type=command_line.number(float, 0, 2**20),
     default=0,
     help="room of fused to keep exponentials of the forward pass (0); not"
     " taken where their sum might not fit float32",
@@ -248,7 +253,7 @@ def _add_head(add) -> None:
 
 
 def _add_machine(add) -> None:
-  count = command.number(int, 1, 1024)
+  count = command_line.number(int, 1, 1024)
   add("--devices", type=count, help="(all of this machine)")
   add("--model", type=count, help="devices that classes are split over (all)")
   add(
@@ -258,12 +263,12 @@ def _add_machine(add) -> None:
   )
   add(
     "--memory-gib",
-    type=command.number(float, 0.01, 2**20),
+    type=command_line.number(float, 0.01, 2**20),
     help="of one device (that of this machine)",
   )
   add(
     "--reserve-gib",
-    type=command.number(float, 0, 2**20),
+    type=command_line.number(float, 0, 2**20),
     default=0,
     help="of it for the backbone (0)",
   )

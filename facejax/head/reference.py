@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import objective as objective_lib
-from facejax.losses import geometry
+from facejax.runtime import typing, unit_vectors
 
 # Cosines decide the loss: a float32 matmul must not fall back to bfloat16 or
 # TF32 passes, which accelerators use by default.
@@ -35,9 +34,9 @@ def loss(
   queries, lengths = objective.queries(embeddings)
   norms = jnp.ones(prototypes.shape[:-1], queries.dtype)
   if objective.unit_prototypes:
-    prototypes = geometry.l2_normalize(prototypes)
+    prototypes = unit_vectors.l2_normalize(prototypes)
   else:
-    norms = (prototypes * geometry.l2_normalize(prototypes)).sum(axis=-1)
+    norms = (prototypes * unit_vectors.l2_normalize(prototypes)).sum(axis=-1)
   if prototypes.ndim == 2:
     dots = jnp.matmul(queries, prototypes.T, precision=PRECISION)
     norm = norms[labels]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from facejax import typing
+from facejax.runtime import typing
 
 _HALF = 128  # rows; some transformations treat small matrices otherwise
 _STEPS = 3  # the first may have a learning rate of 0

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 # Largest stratum; a rate is rounded to the nearest of its fractions.
 _LARGEST_STRATUM = 1000

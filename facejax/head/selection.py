@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import (
   blocks,
   chunked,
@@ -16,6 +15,7 @@ from facejax.head import (
   sparse,
 )
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 Classes: TypeAlias = Literal["all", "sampled", "probable"]
 

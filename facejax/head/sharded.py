@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import blocks, chunked, collectives, logits
 from facejax.head import objective as objective_lib
+from facejax.runtime import typing
 
 P = jax.P
 _NONE = objective_lib.Parameters()

@@ -12,8 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.head import blocks, chunked, collectives, logits, sampling
+from facejax.runtime import typing
 
 # Classes that the normaliser is estimated from, before it is known.
 _SAMPLE = 4096

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import mixing, typing
+from facejax.runtime import hashing, typing
 
 Storage: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -64,8 +64,8 @@ def store(
   assert words is not None
   flat = x.reshape(x.shape[0], -1)
   columns = jnp.arange(flat.shape[1], dtype=jnp.uint32)
-  columns = mixing.mix(columns + jnp.uint32((salt << 20) + 1))
+  columns = hashing.mix(columns + jnp.uint32((salt << 20) + 1))
   # The cut-off half of the bits, plus noise as large, carries into the rest.
-  noise = mixing.mix(words[:, None] ^ columns[None, :]) >> 16
+  noise = hashing.mix(words[:, None] ^ columns[None, :]) >> 16
   bits = jax.lax.bitcast_convert_type(flat, jnp.uint32) + noise
   return (bits >> 16).astype(jnp.uint16).reshape(x.shape)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from facejax import command
+from facejax.runtime import command_line
 
 
 def read(
@@ -20,7 +20,7 @@ def read(
   try:
     import safetensors
   except ImportError:
-    raise command.extra("safetensors", "onnx") from None
+    raise command_line.extra("safetensors", "onnx") from None
   name = os.fspath(path)
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no file {name!r}")

@@ -12,8 +12,8 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from facejax.data.verification import pickled
 from facejax.imports import torch_pickle
+from facejax.runtime import pickle_values
 
 _ZIP = b"PK\x03\x04"
 # What pickles of the older form begin with.
@@ -50,7 +50,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         yield _read_older(file.read())
   except FileNotFoundError:
     raise FileNotFoundError(f"there is no file {name!r}") from None
-  except (pickled.UnpickleError, _WrongFile) as error:
+  except (pickle_values.UnpickleError, _WrongFile) as error:
     raise ValueError(f"{name!r} {error}") from None
   except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
     raise ValueError(f"{name!r} is damaged ({error})") from None

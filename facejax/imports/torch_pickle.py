@@ -8,8 +8,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from facejax.data.verification import pickled, unpickle
 from facejax.imports import tensors
+from facejax.runtime import pickle_machine, pickle_values
 
 # Exact names only: whoever allows all of a module allows too much.
 _CALLS = {
@@ -21,7 +21,7 @@ _CALLS = {
 }
 
 
-class Machine(unpickle.Machine):
+class Machine(pickle_machine.Machine):
   """The machine for weights.
 
   Args:
@@ -43,21 +43,25 @@ class Machine(unpickle.Machine):
   def actions(self) -> dict[bytes, Callable[[Any], Any]]:
     return _ACTIONS
 
-  def find(self, module: Any, name: Any) -> pickled.Name:
+  def find(self, module: Any, name: Any) -> pickle_values.Name:
     known = isinstance(module, str) and isinstance(name, str)
     if known and (module, name) in _CALLS:
-      return pickled.Name(_CALLS[module, name])
+      return pickle_values.Name(_CALLS[module, name])
     if known and module == "torch" and name in tensors.STORAGES:
-      return pickled.Name(name)
+      return pickle_values.Name(name)
     shown = f"{module[:80]}.{name[:80]}" if known else "something unnamed"
-    raise pickled.UnpickleError(
+    raise pickle_values.UnpickleError(
       f"asks for {shown}, which no weights need; nothing was run. If you trust"
       " the file, load it with PyTorch and save its state dict alone"
     )
 
   def call(self, called: Any, arguments: Any) -> Any:
-    if not isinstance(called, pickled.Name) or not isinstance(arguments, tuple):
-      raise pickled.UnpickleError("calls something other than a known name")
+    if not isinstance(called, pickle_values.Name) or not isinstance(
+      arguments, tuple
+    ):
+      raise pickle_values.UnpickleError(
+        "calls something other than a known name"
+      )
     match called.name, arguments:
       case "tensor", (tensors.Storage() as storage, start, shape, strides, *_):
         return tensors.Tensor(storage, start, tuple(shape), tuple(strides))
@@ -69,19 +73,21 @@ class Machine(unpickle.Machine):
         return dict(items)
       case "size", (sizes,):
         return tuple(sizes)
-    raise pickled.UnpickleError(f"makes a {called.name} of something else")
+    raise pickle_values.UnpickleError(
+      f"makes a {called.name} of something else"
+    )
 
   def build(self, made: Any, state: Any) -> None:
     # PyTorch hangs its versions of modules on a state dict.
     if not isinstance(made, dict) or not isinstance(state, dict):
-      raise pickled.UnpickleError("sets the state of something else")
+      raise pickle_values.UnpickleError("sets the state of something else")
 
   def storage(self, described: Any) -> tensors.Storage:
     """What `torch.save` calls a persistent object."""
     match described:
       case (
         "storage",
-        pickled.Name(name=kind),
+        pickle_values.Name(name=kind),
         str() as key,
         str(),
         int() as count,
@@ -92,14 +98,20 @@ class Machine(unpickle.Machine):
         )
         before = self.storages.setdefault(key, made)
         if (before.dtype, before.count) != (made.dtype, made.count):
-          raise pickled.UnpickleError(f"describes storage {key!r} in two ways")
+          raise pickle_values.UnpickleError(
+            f"describes storage {key!r} in two ways"
+          )
         return before
-    raise pickled.UnpickleError("refers to something other than a storage")
+    raise pickle_values.UnpickleError(
+      "refers to something other than a storage"
+    )
 
   def update(self, items: list[Any]) -> None:
     """Adds keys and values, in turn, to a dictionary."""
     if not isinstance(self.stack[-1], dict) or len(items) % 2:
-      raise pickled.UnpickleError("adds to something other than a dictionary")
+      raise pickle_values.UnpickleError(
+        "adds to something other than a dictionary"
+      )
     self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
 
@@ -115,7 +127,7 @@ def _dictionary(machine: Machine) -> None:
 
 
 _ACTIONS = {
-  **unpickle.ACTIONS,
+  **pickle_machine.ACTIONS,
   pickle.EMPTY_DICT: lambda m: m.push({}),
   pickle.DICT: _dictionary,
   pickle.SETITEM: lambda m: m.update(m.last(2)),

@@ -7,8 +7,8 @@ What an example has of its own, such as its length, is turned into an array
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import angles, margins
+from facejax.runtime import typing
 
 # Of AdaFace: bounds of the lengths, and distance of cosine and angle to the
 # ends of their ranges.

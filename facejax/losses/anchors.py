@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
-from facejax.losses import choices, geometry
+from facejax.losses import choices
+from facejax.runtime import typing, unit_vectors
 
 Distance: TypeAlias = Literal["squared", "euclidean", "angle"]
 Over: TypeAlias = Literal["all", "active"]
@@ -69,7 +69,7 @@ def cosines(embeddings: typing.ArrayLike) -> typing.Array:
   """
   x = jnp.asarray(embeddings)
   x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  units = geometry.l2_normalize(x)
+  units = unit_vectors.l2_normalize(x)
   return jnp.matmul(units, units.T, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -2,8 +2,7 @@
 
 import jax.numpy as jnp
 
-from facejax import typing
-from facejax.losses import geometry
+from facejax.runtime import typing, unit_vectors
 
 
 def as_float(x: typing.ArrayLike | float) -> typing.Array:
@@ -88,7 +87,7 @@ def inter_class(prototypes: typing.Array, labels: typing.Array) -> typing.Array:
   count = prototypes.shape[0]
   if count < 2:
     raise ValueError(f"prototypes of {count} class: inter_class needs 2")
-  units = geometry.l2_normalize(as_float(prototypes))
+  units = unit_vectors.l2_normalize(as_float(prototypes))
   angles = angle(jnp.matmul(units[labels], units.T, precision="highest"))
   is_own = labels[:, None] == jnp.arange(count)[None, :]
   return jnp.where(is_own, 0, angles).sum(axis=1) / (-jnp.pi * (count - 1))

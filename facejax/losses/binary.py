@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import angles, choices, margins
+from facejax.runtime import typing
 
 Kind: TypeAlias = Literal["C", "A", "M"]
 

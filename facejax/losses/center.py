@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import choices
+from facejax.runtime import typing
 
 Rule: TypeAlias = Literal["paper", "facenet"]
 

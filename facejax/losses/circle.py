@@ -6,8 +6,8 @@ For use as margin and negative of a softmax whose scale is gamma.
 
 import jax
 
-from facejax import typing
 from facejax.losses import angles
+from facejax.runtime import typing
 
 
 def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:

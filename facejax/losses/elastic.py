@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import angles, choices
+from facejax.runtime import typing
 
 Order: TypeAlias = Literal["code", "rank"]
 

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import angles, choices
+from facejax.runtime import typing
 
 Gradient: TypeAlias = Literal["exact", "detached"]
 Guard: TypeAlias = Literal["fallback", "easy", "none", "clip"]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import triplet
+from facejax.runtime import typing
 
 
 class Identities(NamedTuple):

@@ -4,8 +4,8 @@ import math
 
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import angles, margins
+from facejax.runtime import typing
 
 
 def psi(cosine: typing.ArrayLike, *, margin: int) -> typing.Array:

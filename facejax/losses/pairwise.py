@@ -7,8 +7,8 @@ Embeddings are scaled to unit length in here and computed in float32 at least.
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
 from facejax.losses import anchors
+from facejax.runtime import typing
 
 
 def contrastive(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax import mixing, typing
 from facejax.losses import anchors, choices
+from facejax.runtime import hashing, typing
 
 Mining: TypeAlias = Literal[
   "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow", "random"
@@ -232,10 +232,10 @@ def shuffled(
   numbers = (x.astype(jnp.uint32) for x in (anchor, positive))
   pair = jax.random.bits(key, dtype=jnp.uint32)
   for number in numbers:
-    pair = mixing.mix(pair ^ number)
-  each = mixing.mix(jnp.arange(1, count + 1, dtype=jnp.uint32))
+    pair = hashing.mix(pair ^ number)
+  each = hashing.mix(jnp.arange(1, count + 1, dtype=jnp.uint32))
   each = each.reshape((1,) * pair.ndim + (count,))
-  return mixing.mix(pair[..., None] ^ each) >> 1
+  return hashing.mix(pair[..., None] ^ each) >> 1
 
 
 def check_rule(mining: Mining, key: typing.PRNGKey | None) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
+from facejax.runtime import typing
 
 # Weight of the old value in the running statistics, as in every published net
 # (torch names the weight of the new one, 0.1).

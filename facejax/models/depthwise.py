@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import pooling
+from facejax.runtime import typing
 
 _SIDE = 3
 

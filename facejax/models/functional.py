@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import layers, registry, torch_names, trunk
+from facejax.runtime import typing
 
 NETS = registry.NETS
 

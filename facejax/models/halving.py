@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

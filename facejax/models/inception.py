@@ -14,8 +14,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import layers, pooling, trunk
+from facejax.runtime import typing
 
 # The smallest side that five halvings leave a pixel of.
 MIN_SIDE = 32

@@ -22,8 +22,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import batch_norm, layers, torch_names, trunk
+from facejax.runtime import typing
 
 # Channels of a map for each that its squeeze-and-excitation keeps.
 _REDUCTION = 16

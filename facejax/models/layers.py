@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
-from facejax.losses import geometry
 from facejax.models import batch_norm, halving
+from facejax.runtime import typing, unit_vectors
 
 # How a net keeps its maps in range: BatchNorm after every convolution, or the
 # local response normalisation of the nets that were published before it.
@@ -147,4 +146,4 @@ class UnitEmbedding(nnx.Module):
   ) -> typing.Array:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = self.dropout(x, deterministic=dropout_key is None, rngs=dropout_key)
-    return geometry.l2_normalize(self.linear(x))
+    return unit_vectors.l2_normalize(self.linear(x))

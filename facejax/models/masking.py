@@ -7,7 +7,7 @@ References:
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 
 def mask(

@@ -13,7 +13,6 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import (
   batch_norm,
   depthwise,
@@ -22,6 +21,7 @@ from facejax.models import (
   torch_names,
   trunk,
 )
+from facejax.runtime import typing
 
 _HEAD_CHANNELS = 512
 # Every start is of this kind: normal, with variance 2 / fan-out.

@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 # Under the root of L2 pooling: negligible beside any pixel, but it makes the
 # gradient of a window of zeros 0 instead of NaN.

@@ -19,8 +19,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import layers, pooling, torch_names, trunk
+from facejax.runtime import typing
 
 _STAGES = 4
 

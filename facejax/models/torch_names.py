@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from facejax import typing
+from facejax.runtime import typing
 
 Path: TypeAlias = tuple[str | int, ...]
 

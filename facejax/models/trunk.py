@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import batch_norm
+from facejax.runtime import typing
 
 
 class Net(nnx.Module):

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax import typing
 from facejax.models import batch_norm, layers, masking, torch_names, trunk
+from facejax.runtime import typing
 
 _PATCH = 9
 _MLP_RATIO = 4

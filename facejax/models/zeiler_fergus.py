@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from flax import nnx
 
-from facejax import typing
 from facejax.models import layers, pooling, trunk
+from facejax.runtime import typing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from facejax import command
 from facejax.report import build
+from facejax.runtime import command_line
 
 _DESCRIPTION = """Builds RUN/report/index.html from what lies in the folder of a run.
 
@@ -21,10 +21,10 @@ Examples:
 Exit codes: 0 done, 2 bad input."""
 
 
-@command.answered
+@command_line.answered
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  parser = command.parser("report", _DESCRIPTION)
+  parser = command_line.parser("report", _DESCRIPTION)
   parser.add_argument("run", metavar="RUN", help="folder of a run")
   print(build.write(parser.parse_args(arguments).run))
   return 0

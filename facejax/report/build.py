@@ -12,11 +12,11 @@ from matplotlib import figure
 
 import facejax
 from facejax import card as card_lib
-from facejax import command, telemetry
+from facejax import telemetry
 from facejax.data import images
-from facejax.data.conversions import durable
 from facejax.evals import results, verification
 from facejax.report import captions, plots, svg, training_plots
+from facejax.runtime import command_line, whole_files
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def write_training(
   text = json.dumps(content, indent=2, allow_nan=False) + "\n"
   folder = pathlib.Path(run, results.FOLDER)
   folder.mkdir(parents=True, exist_ok=True)
-  durable.write(folder / f"{results.TAKEN}.json", text.encode())
+  whole_files.write(folder / f"{results.TAKEN}.json", text.encode())
   for _, result in found:
     results.write(run, result)
   try:
@@ -120,7 +120,7 @@ def write(run: str | os.PathLike[str]) -> pathlib.Path:
   page = _render(run)
   path = run / results.FOLDER / PAGE
   path.parent.mkdir(exist_ok=True)
-  durable.write(path, page.encode())
+  whole_files.write(path, page.encode())
   return path
 
 
@@ -128,7 +128,7 @@ def _render(run: pathlib.Path) -> str:
   try:
     import jinja2
   except ImportError:
-    raise command.extra("jinja2 for the report", "eval") from None
+    raise command_line.extra("jinja2 for the report", "eval") from None
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_HERE),
     autoescape=True,

@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from facejax import command
-from facejax.data import progress
 from facejax.data.aligning import align_folder, align_list
+from facejax.runtime import command_line, progress
 
 _DESCRIPTION = """Aligns all faces of a folder by five landmarks.
 
@@ -120,7 +119,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser("data.align", _DESCRIPTION)
+  parser = command_line.parser("data.align", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of photos")
   add("target", metavar="DST", help="the folder of aligned faces")

@@ -11,17 +11,17 @@ import pathlib
 
 import numpy as np
 
-from facejax.data import encoded, progress
+from facejax.data import encoded
 from facejax.data.conversions import (
   conversion_folder,
   conversion_record_io,
   conversion_targets,
   conversion_workers,
-  durable,
   fingerprints,
   workspace,
 )
 from facejax.data.stores import set_header
+from facejax.runtime import progress, whole_files
 
 TARGETS: dict[str, conversion_targets.Target] = {
   "array_record": conversion_targets.ArrayRecordTarget(),
@@ -156,7 +156,7 @@ def _order(
     draft = path.with_suffix(".tmp")
     with open(draft, "wb") as file:
       np.save(file, order)
-    durable.commit(draft, path)
+    whole_files.commit(draft, path)
   return np.load(path, mmap_mode="r")
 
 

@@ -9,8 +9,9 @@ import shutil
 import numpy as np
 
 from facejax.data import encoded, images
-from facejax.data.conversions import conversion_targets, durable, fingerprints
+from facejax.data.conversions import conversion_targets, fingerprints
 from facejax.data.stores import set_header
+from facejax.runtime import whole_files
 
 # Hidden, so that those who read the folder for its images do not see it.
 HEADER_FOLDER = ".facejax"
@@ -77,7 +78,7 @@ class FolderTarget:
     os.sync()
     path = site.folder / HEADER_FOLDER / f"{shard.name}.sha256"
     path.parent.mkdir(exist_ok=True)
-    durable.write(path, lines.getvalue())
+    whole_files.write(path, lines.getvalue())
     return conversion_targets.piece(path, images=len(shard.places))
 
   def finish(
@@ -109,7 +110,7 @@ def compare(path: pathlib.Path, root: pathlib.Path) -> str | None:
       file = os.path.join(root, *map(os.fsdecode, parts))
       if not os.path.isfile(file):
         return f"{images.printable(file)!r}, which is missing"
-      if durable.sha256(file) != digest.decode("ascii", "replace"):
+      if whole_files.sha256(file) != digest.decode("ascii", "replace"):
         return f"{images.printable(file)!r}"
   return None
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from facejax.data import encoded, images
-from facejax.data.conversions import conversion_targets, durable, fingerprints
+from facejax.data.conversions import conversion_targets, fingerprints
 from facejax.data.stores import record_io_write as layout
 from facejax.data.stores import set_header
+from facejax.runtime import whole_files
 
 NAME = "train.rec"
 
@@ -58,7 +59,7 @@ class RecordIOTarget:
     with open(drafts[1], "wb") as file:
       np.save(file, sizes)
     for draft, path in zip(drafts, paths, strict=True):
-      durable.commit(draft, path)
+      whole_files.commit(draft, path)
     return conversion_targets.piece(paths[0], images=len(shard.places))
 
   def finish(
@@ -73,17 +74,17 @@ class RecordIOTarget:
     ends = np.cumsum([len(head), *(shard.bytes for shard in shards)])
     rec = site.folder / NAME
     if not rec.exists():
-      durable.write(rec, head)
+      whole_files.write(rec, head)
     _join(site, shards, ends.tolist())
     tail = site.scratch / "identities.rec"
     tail_sizes = _write_identities(tail, spans, count)
     last = conversion_targets.piece(tail)
-    durable.append(tail, rec, int(ends[-1]))
+    whole_files.append(tail, rec, int(ends[-1]))
     _write_index(site, shards, len(head), tail_sizes)
     _write_names(site, shards)
     height, width = _image_size(site.files)
     text = f"{site.files.num_classes},{height},{width}\n"
-    durable.write(site.folder / "property", text.encode())
+    whole_files.write(site.folder / "property", text.encode())
     joined = [
       set_header.Piece(NAME, shard.bytes, shard.sha256, shard.images, begin)
       for shard, begin in zip(shards, ends[:-1].tolist(), strict=True)
@@ -143,7 +144,7 @@ def _join(
         f" {shard.file}: delete its folder and begin again"
       )
     if part.exists():
-      durable.append(part, rec, begin)
+      whole_files.append(part, rec, begin)
 
 
 def _write_identities(
@@ -184,7 +185,7 @@ def _write_index(
         file.write(b"".join(b"%d\t%d\n" % line for line in lines))
         key += len(chunk)
       offset += int(part.sum())
-  durable.commit(draft, site.folder / "train.idx")
+  whole_files.commit(draft, site.folder / "train.idx")
 
 
 def _write_names(
@@ -194,8 +195,8 @@ def _write_names(
   with open(draft, "wb") as file:
     for shard in shards:
       part = (site.scratch / shard.file).with_suffix(".lst")
-      durable.copy(part, file)
-  durable.commit(draft, site.folder / "train.lst")
+      whole_files.copy(part, file)
+  whole_files.commit(draft, site.folder / "train.lst")
 
 
 def _image_size(files: encoded.EncodedImages) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from array_record.python import (
 )
 
 from facejax.data import encoded
-from facejax.data.conversions import durable, fingerprints
+from facejax.data.conversions import fingerprints
 from facejax.data.stores import array_records, set_header
+from facejax.runtime import whole_files
 
 Advance = Callable[[int], object]
 Pieces = Sequence[set_header.Piece]
@@ -126,7 +127,7 @@ class ArrayRecordTarget:
       raise OSError(
         f"{os.fspath(draft)!r} cannot be written: {error}"
       ) from None
-    durable.commit(draft, path)
+    whole_files.commit(draft, path)
     return piece(path, images=len(shard.places))
 
   def finish(
@@ -143,11 +144,11 @@ class ArrayRecordTarget:
         values = labels[part if order is None else order[part]]
         file.write(values.astype("<i4").tobytes())
     path = site.folder / array_records.LABELS
-    durable.commit(draft, path)
+    whole_files.commit(draft, path)
     return shards, [piece(path)]
 
 
 def piece(path: pathlib.Path, *, images: int = 0) -> set_header.Piece:
   """Describes a file that is finished."""
   size = path.stat().st_size
-  return set_header.Piece(path.name, size, durable.sha256(path), images)
+  return set_header.Piece(path.name, size, whole_files.sha256(path), images)

@@ -4,9 +4,9 @@ import concurrent.futures
 import os
 import pathlib
 
-from facejax.data import progress
-from facejax.data.conversions import conversion_folder, durable
+from facejax.data.conversions import conversion_folder
 from facejax.data.stores import set_header
+from facejax.runtime import progress, whole_files
 
 _NAMED = 3
 
@@ -32,7 +32,7 @@ def verify(path: str | os.PathLike[str], *, workers: int = 1) -> int:
   pieces = [*header.shards, *header.files]
 
   def check(piece: set_header.Piece) -> str | None:
-    found = durable.sha256(folder / piece.file, piece.offset, piece.bytes)
+    found = whole_files.sha256(folder / piece.file, piece.offset, piece.bytes)
     if found != piece.sha256:
       begin, end = piece.offset, piece.offset + piece.bytes
       return f"{piece.file!r}, bytes {begin:,} to {end:,}"

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data.conversions import conversion_targets, durable, workspace
+from facejax.data.conversions import conversion_targets, workspace
 from facejax.data.stores import set_header
+from facejax.runtime import whole_files
 
 _LOOK_EVERY = 0.1
 
@@ -51,7 +52,7 @@ class Job:
     shard = conversion_targets.Shard(number, begin, places, self.name(number))
     piece = self.target.write(self.site, shard, advance)
     note = json.dumps(dataclasses.asdict(piece)).encode()
-    durable.write(self._note(number), note)
+    whole_files.write(self._note(number), note)
     close = getattr(self.site.files, "close", None)
     if close is not None:
       close()  # the indices of shards that the next part has no use for

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from facejax.data import images
-from facejax.data.conversions import durable
 from facejax.data.stores import set_header
+from facejax.runtime import whole_files
 
 SCRATCH = ".conversion"
 
@@ -89,7 +89,7 @@ def publish(partial: pathlib.Path, destination: pathlib.Path) -> None:
   """Gives the finished folder its name."""
   check_free(destination)
   os.rename(partial, destination)
-  durable.sync(destination.parent)
+  whole_files.sync(destination.parent)
   tidy(destination)
 
 
@@ -117,7 +117,7 @@ def _agree(partial: pathlib.Path, plan: set_header.Plan) -> None:
   path = partial / SCRATCH / _PLAN
   wanted = plan.to_json()
   if not path.is_file():
-    durable.write(path, json.dumps(wanted, indent=1).encode() + b"\n")
+    whole_files.write(path, json.dumps(wanted, indent=1).encode() + b"\n")
     return
   begun = set_header.load(path)
   differ = [name for name in wanted if begun.get(name) != wanted[name]]

@@ -20,7 +20,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facejax.data.conversions import durable, fingerprints
+from facejax.data.conversions import fingerprints
+from facejax.runtime import whole_files
 
 FILE = "facejax.json"
 FORMAT = "facejax images"
@@ -126,7 +127,7 @@ def write(folder: pathlib.Path, header: Header) -> None:
     "class_names": list(header.class_names),
   }
   text = json.dumps(fields, indent=1)
-  durable.write(folder / FILE, text.encode() + b"\n")
+  whole_files.write(folder / FILE, text.encode() + b"\n")
 
 
 def read(folder: str | os.PathLike[str], *, kind: str | None = None) -> Header:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facejax.data import images, progress
+from facejax.data import images
 from facejax.data.stores import array_shards
+from facejax.runtime import progress
 
 logger = logging.getLogger("facejax.data")
 

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from facejax.data import images
-from facejax.data.verification import encoded_pairs, pickled, unpickle
+from facejax.data.verification import encoded_pairs
+from facejax.runtime import pickle_machine, pickle_values
 
 MAX_BYTES = 4 * 1024**3
 SUFFIXES = (".bin", ".npz")
@@ -122,7 +123,7 @@ def read_pack(path: str | os.PathLike[str]) -> encoded_pairs.EncodedPairs:
       return _read_npz(file, size) if zipped else _read_bin(file)
     except _BadPackError as error:
       message = f"the pack {os.fspath(path)!r} {error}"
-    except pickled.UnpickleError as error:
+    except pickle_values.UnpickleError as error:
       message = f"{os.fspath(path)!r} is no pack of images: it {error}"
   raise ValueError(message)
 
@@ -133,7 +134,7 @@ class _BadPackError(ValueError):
 
 def _read_bin(file: BinaryIO) -> encoded_pairs.EncodedPairs:
   stem = images.printable(os.path.splitext(os.path.basename(file.name))[0])
-  pack = unpickle.read(file.read())
+  pack = pickle_machine.read(file.read())
   if not isinstance(pack, list | tuple) or len(pack) != 2:
     raise _BadPackError("does not hold two lists, of images and of labels")
   same = _same(pack[1])
@@ -162,8 +163,8 @@ def _read_bin(file: BinaryIO) -> encoded_pairs.EncodedPairs:
 
 
 def _same(labels: Any) -> np.ndarray:
-  if isinstance(labels, pickled.Array) and len(labels.shape) == 1:
-    labels = pickled.integers(labels)
+  if isinstance(labels, pickle_values.Array) and len(labels.shape) == 1:
+    labels = pickle_values.integers(labels)
   if not isinstance(labels, list | tuple) or not labels:
     raise _BadPackError("has no list that says which pairs are genuine")
   for k, label in enumerate(labels):
@@ -176,7 +177,7 @@ def _file(member: Any, index: int) -> bytes:
   """Returns the bytes of an encoded image, kept as bytes or as an array."""
   if isinstance(member, bytes):
     return member
-  if not isinstance(member, pickled.Array) or member.dtype != "u1":
+  if not isinstance(member, pickle_values.Array) or member.dtype != "u1":
     raise _BadPackError(f"has something other than bytes for image {index}")
   if max(member.shape) != len(member.data):
     raise _BadPackError(

@@ -36,7 +36,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from facejax.data.verification import encoded_pairs, lfw, lines
+from facejax.data.verification import encoded_pairs, lfw
+from facejax.runtime import text_lines
 
 Protocol = Literal["lfw", "cfp_ff", "cfp_fp", "agedb", "calfw", "cplfw"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -104,8 +105,8 @@ def guess(path: str | os.PathLike[str]) -> Protocol:
       f"{os.fspath(path)!r} is a folder; for CFP name the protocol, cfp_ff or"
       " cfp_fp, or one of the folders Split/FF and Split/FP"
     )
-  fields = next(lines.rows(path)).fields
-  if len(fields) <= 2 and all(map(lines.is_count, fields)):
+  fields = next(text_lines.rows(path)).fields
+  if len(fields) <= 2 and all(map(text_lines.is_count, fields)):
     return "lfw"
   if len(fields) == 3 and fields[2] in _LABELS:
     return "agedb"
@@ -128,7 +129,7 @@ def _lfw(path: str) -> Iterator[ListedPair]:
 
 
 def _agedb(path: str) -> Iterator[ListedPair]:
-  rows = list(lines.rows(path, fields=3))
+  rows = list(text_lines.rows(path, fields=3))
   folds = encoded_pairs.folds_in_order(len(rows))
   for row, fold in zip(rows, folds.tolist(), strict=True):
     first, second, label = row.fields
@@ -140,7 +141,7 @@ def _agedb(path: str) -> Iterator[ListedPair]:
 
 def _alternating(path: str) -> Iterator[ListedPair]:
   """Two lines for each pair, each with one of its images and its label."""
-  rows = list(lines.rows(path, fields=2))
+  rows = list(text_lines.rows(path, fields=2))
   if len(rows) % 2:
     raise rows[-1].error("the other image of this pair is missing")
   couples = list(zip(rows[0::2], rows[1::2], strict=True))
@@ -177,7 +178,7 @@ def _cfp(path: str, kind: str) -> Iterator[ListedPair]:
   for fold, folder in enumerate(folds):
     for name, same in (("same.txt", True), ("diff.txt", False)):
       file = os.path.join(split, folder, name)
-      for row in lines.rows(file, fields=2, separator=","):
+      for row in text_lines.rows(file, fields=2, separator=","):
         numbers = row.count(row.fields[0]), row.count(row.fields[1])
         if numbers[0] not in frontal or numbers[1] not in other:
           raise row.error(f"there are no images of numbers {numbers}")
@@ -191,7 +192,7 @@ def _cfp_images(split: str, letter: str) -> dict[int, str]:
   places = [os.path.join(split, *up, name) for up in ([".."] * 2, [".."])]
   file = next(filter(os.path.isfile, places), places[0])
   paths = {}
-  for row in lines.rows(file, fields=2):
+  for row in text_lines.rows(file, fields=2):
     # "../Data/Images/001/frontal/01.jpg", seen from the folder Protocol.
     tail = "/".join(row.fields[1].split("/")[-3:])
     paths[row.count(row.fields[0])] = row.image(tail)

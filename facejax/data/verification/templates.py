@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from facejax.data.verification import lines
+from facejax.runtime import text_lines
 
 _MAX_ID = 2**31 - 1
 _MAX_COORDINATE = 1e9
@@ -98,7 +98,7 @@ def read_template_images(file: str | os.PathLike[str]) -> TemplateImages:
     ValueError: A line is malformed, or leads out of the folder; names it.
   """
   names, ids = [], []
-  for row in lines.rows(file, fields=3):
+  for row in text_lines.rows(file, fields=3):
     names.append(row.image(row.fields[0]))
     ids.append([_identifier(row, text) for text in row.fields[1:]])
   template, media = np.asarray(ids, np.int32).T.copy()
@@ -113,7 +113,7 @@ def read_detected_faces(file: str | os.PathLike[str]) -> DetectedFaces:
     ValueError: A line is malformed, or leads out of the folder; names it.
   """
   names, values = [], []
-  for row in lines.rows(file, fields=12):
+  for row in text_lines.rows(file, fields=12):
     names.append(row.image(row.fields[0]))
     try:
       values.append(array.array("f", map(float, row.fields[1:])))
@@ -132,7 +132,7 @@ def read_template_pairs(file: str | os.PathLike[str]) -> TemplatePairs:
     FileNotFoundError: There is no such file.
     ValueError: A line is malformed; names it.
   """
-  next(lines.rows(file, fields=3))
+  next(text_lines.rows(file, fields=3))
   # numpy reads millions of lines fast, but does not tell which one is wrong.
   try:
     table = np.loadtxt(file, np.int32, comments=None, ndmin=2)
@@ -145,7 +145,7 @@ def read_template_pairs(file: str | os.PathLike[str]) -> TemplatePairs:
 
 def _blame(file: str | os.PathLike[str]) -> NoReturn:
   """Finds the first line that is no pair of templates."""
-  for row in lines.rows(file, fields=3):
+  for row in text_lines.rows(file, fields=3):
     for text in row.fields[:2]:
       _identifier(row, text)
     if row.fields[2] not in ("0", "1"):
@@ -160,7 +160,7 @@ def read_enrolled(file: str | os.PathLike[str]) -> Enrolled:
     FileNotFoundError: There is no such file.
     ValueError: It has no such columns or a line is malformed; names it.
   """
-  rows = lines.rows(file, separator=",")
+  rows = text_lines.rows(file, separator=",")
   header = next(rows)
   names = [field.strip('"').upper() for field in header.fields]
   if not {"TEMPLATE_ID", "SUBJECT_ID"} <= {*names}:
@@ -177,7 +177,7 @@ def read_enrolled(file: str | os.PathLike[str]) -> Enrolled:
   return Enrolled(template, subject)
 
 
-def _identifier(row: lines.Row, text: str) -> int:
+def _identifier(row: text_lines.Row, text: str) -> int:
   if not (text.isascii() and text.isdecimal()) or len(text) > 10:
     raise row.error(f"expected a number, got {text[:80]!r}")
   if int(text) > _MAX_ID:

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from facejax.data.verification import pickled
+from facejax.runtime import pickle_values
 
 # Beside the bytes of an image a pack takes up to some fifty operations for it.
 _MIN_STEPS = 1_000_000
@@ -69,7 +69,7 @@ class Machine:
     self.stack: list[Any] = []
     self.marks: list[int] = []
     self.memo: dict[int, Any] = {}
-    self._maker = pickled.Maker(room=len(data))
+    self._maker = pickle_values.Maker(room=len(data))
     self._data = data
 
   @property
@@ -79,7 +79,7 @@ class Machine:
 
   def find(self, module: Any, name: Any) -> Any:
     """What stands for something that the pickle would import."""
-    return pickled.find(module, name)
+    return pickle_values.find(module, name)
 
   def call(self, called: Any, arguments: Any) -> Any:
     """What calling a name returns."""
@@ -87,7 +87,7 @@ class Machine:
 
   def build(self, made: Any, state: Any) -> None:
     """Gives something that was just made its content."""
-    pickled.build(made, state)
+    pickle_values.build(made, state)
 
   def read(self) -> Any:
     """What the pickle describes.
@@ -97,10 +97,10 @@ class Machine:
     """
     try:
       return self.run()
-    except pickled.UnpickleError:
+    except pickle_values.UnpickleError:
       raise
     except (ValueError, TypeError, LookupError) as error:
-      raise pickled.UnpickleError(
+      raise pickle_values.UnpickleError(
         f"is a damaged pickle: before byte {self.place}, {error}"
       ) from None
 
@@ -122,17 +122,17 @@ class Machine:
       elif code in actions:
         actions[code](self)
       else:
-        raise pickled.UnpickleError(
+        raise pickle_values.UnpickleError(
           f"uses the operation {_operation(code)}, which no {self.kind}"
           " needs; nothing was run"
         )
-    raise pickled.UnpickleError(
+    raise pickle_values.UnpickleError(
       f"has more operations than a {self.kind.split()[0]} needs"
     )
 
   def take(self, size: int) -> bytes:
     if not 0 <= size <= len(self._data) - self.place:
-      raise pickled.UnpickleError(
+      raise pickle_values.UnpickleError(
         f"ends early: byte {self.place} announces {size} bytes, and"
         f" {len(self._data) - self.place} follow"
       )
@@ -142,7 +142,7 @@ class Machine:
   def line(self) -> bytes:
     end = self._data.find(b"\n", self.place)
     if end < 0:
-      raise pickled.UnpickleError(f"ends early, after byte {self.place}")
+      raise pickle_values.UnpickleError(f"ends early, after byte {self.place}")
     return self.take(end + 1 - self.place)[:-1]
 
   def number(self, form: str) -> int:
@@ -151,7 +151,7 @@ class Machine:
   def last(self, count: int) -> list[Any]:
     """Takes values off the stack; the oldest comes first."""
     if not 0 <= count <= len(self.stack):
-      raise pickled.UnpickleError("takes more values than there are")
+      raise pickle_values.UnpickleError("takes more values than there are")
     kept = len(self.stack) - count
     values = self.stack[kept:]
     del self.stack[kept:]
@@ -168,14 +168,16 @@ class Machine:
 
   def extend(self, values: list[Any]) -> None:
     if not isinstance(self.stack[-1], list):
-      raise pickled.UnpickleError("appends to something other than a list")
+      raise pickle_values.UnpickleError(
+        "appends to something other than a list"
+      )
     self.stack[-1].extend(values)
 
 
 def _start(machine: Machine) -> None:
   protocol = machine.number("<B")
   if protocol > _MAX_PROTOCOL:
-    raise pickled.UnpickleError(
+    raise pickle_values.UnpickleError(
       f"is a pickle of protocol {protocol}; write it with {_MAX_PROTOCOL} or"
       " lower"
     )
@@ -199,7 +201,9 @@ def _truth_or_number(line: bytes) -> bool | int:
 def _quoted(line: bytes) -> bytes:
   """What `repr` of Python 2 wrote."""
   if not _QUOTED.fullmatch(line):
-    raise pickled.UnpickleError("has a string that is not quoted as it should")
+    raise pickle_values.UnpickleError(
+      "has a string that is not quoted as it should"
+    )
   return line[1:-1].decode("unicode-escape").encode("latin-1")
 
 

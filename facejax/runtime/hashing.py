@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 
 def mix(x: typing.Array) -> typing.Array:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from facejax import typing
+from facejax.runtime import typing
 
 P = jax.P
 BATCH = P(("data", "model"))

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from facejax import typing
+from facejax.runtime import typing
 
 _EPSILON = 1e-12
 
