@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from facejax import clustering, embedder, embeddings
 from facejax.data import images
 from facejax.metrics import clustering as metrics
+from facejax.runs import embedder
 from facejax.runtime import command_line, compile_cache
+from facejax.vectors import clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
 

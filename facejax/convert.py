@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 import facejax
-from facejax import card as card_lib
-from facejax import importing, stored_net
+from facejax import importing
 from facejax.imports import state_dicts
 from facejax.models import functional
+from facejax.runs import card as card_lib
+from facejax.runs import net as stored_net
 from facejax.runtime import command_line, compile_cache, whole_files
 
 _DESCRIPTION = """Makes the folder of a run from weights of elsewhere.

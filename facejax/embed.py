@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from facejax import embed_job, embedder, embeddings, image_sets
+from facejax import image_sets
+from facejax.runs import embed_job, embedder
 from facejax.runtime import command_line, compile_cache, host_memory, progress
+from facejax.vectors import embeddings
 
 _DESCRIPTION = """Embeds a set of images with a trained net.
 

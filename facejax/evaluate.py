@@ -14,10 +14,11 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax import embedder, evaluations, finished, presets
+from facejax import evaluations, presets
 from facejax.data import images
-from facejax.evals import people, results
+from facejax.evals import people
 from facejax.report import build
+from facejax.runs import embedder, finished, results
 from facejax.runtime import command_line, compile_cache, host_memory
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax import embedder, image_sets
+from facejax import image_sets
 from facejax.data import encoded
 from facejax.data.conversions import fingerprints
 from facejax.data.verification import pairs as pair_sets
@@ -18,11 +18,11 @@ from facejax.evals import (
   pair_results,
   people,
   projector,
-  results,
   template_results,
   verification,
 )
 from facejax.metrics import verification as metrics
+from facejax.runs import embedder, results
 from facejax.runtime import progress
 
 

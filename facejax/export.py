@@ -5,7 +5,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from facejax import export_formats, exporting, stored_net
+from facejax import export_formats, exporting
+from facejax.runs import net as stored_net
 from facejax.runtime import command_line, compile_cache
 
 _DESCRIPTION = """Writes a trained net in a format of others.

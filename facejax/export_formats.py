@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 import facejax
-from facejax import stored_net
 from facejax.exports import safetensors_file, stablehlo_file, torch_file
 from facejax.imports import safetensors_file as safetensors_reader
 from facejax.imports import state_dicts
 from facejax.models import torch_names
+from facejax.runs import net as stored_net
 
 Net = stored_net.StoredNet
 

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 import facejax
-from facejax import export_formats, stored_net
-from facejax.evals import results
+from facejax import export_formats
+from facejax.runs import net as stored_net
+from facejax.runs import results
 from facejax.runtime import whole_files
 
 # Of generated faces; and the least cosine between net and file on them.

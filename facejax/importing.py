@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from facejax import card as card_lib
-from facejax import checkpoint, stored_net
 from facejax.exports import safetensors_file
 from facejax.imports import safetensors_file as safetensors_reader
 from facejax.models import functional, registry, torch_names
+from facejax.runs import card as card_lib
+from facejax.runs import checkpoint
+from facejax.runs import net as stored_net
 from facejax.runtime import typing
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from facejax import embed_job, embedder, embeddings, image_sets, nearest
-from facejax import gallery as gallery_lib
+from facejax import image_sets
+from facejax.runs import embed_job, embedder
 from facejax.runtime import command_line, compile_cache, host_memory, progress
+from facejax.vectors import embeddings, nearest
+from facejax.vectors import gallery as gallery_lib
 
 _DESCRIPTION = """Finds people in a gallery of known faces.
 

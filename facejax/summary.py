@@ -8,12 +8,13 @@ import rich.box
 import rich.console
 import rich.table
 
-from facejax import checkpoint, train_state
 from facejax import config as config_lib
 from facejax import program as program_lib
+from facejax import train_state
 from facejax.data import sources
 from facejax.head import blocks
 from facejax.models import functional
+from facejax.runs import checkpoint
 
 _MIB = 2**20
 

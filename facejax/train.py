@@ -16,8 +16,6 @@ import facejax
 from facejax import (
   advice,
   assemble,
-  checkpoint,
-  finished,
   guards,
   recipe,
   summary,
@@ -26,11 +24,12 @@ from facejax import (
   trainer,
   workdir,
 )
-from facejax import card as card_lib
 from facejax import config as config_lib
 from facejax import program as program_lib
 from facejax.evals import pair_results, verification
 from facejax.report import build
+from facejax.runs import card as card_lib
+from facejax.runs import checkpoint, finished
 from facejax.runtime import compile_cache, host_memory
 from facejax.runtime import mesh as mesh_lib
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from facejax import embedder, finished
+from facejax.runs import embedder, finished
 from facejax.runtime import command_line, compile_cache, host_memory
 
 _DESCRIPTION = """Says whether two images show the same person.

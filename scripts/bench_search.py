@@ -25,9 +25,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import embedder, embeddings, gallery, image_sets, nearest, search
+from facejax import image_sets, search
 from facejax.data.verification import lfw
+from facejax.runs import embedder
 from facejax.runtime import mesh, progress
+from facejax.vectors import embeddings, gallery, nearest
 
 MIB = 2**20
 ROWS = 2**16
@@ -178,7 +180,7 @@ def photos(args: argparse.Namespace) -> embeddings.Embeddings:
   """Embeddings of all of LFW, kept beside the run for the next time."""
   kept = pathlib.Path(args.embeddings or f"{args.run}/lfw.npz")
   if not kept.exists():
-    from facejax import embed_job
+    from facejax.runs import embed_job
 
     files = image_sets.open_set(args.lfw)
     model = embedder.load(args.run)

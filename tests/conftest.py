@@ -31,7 +31,7 @@ def tiny_run(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_run):
   """The net of `tiny_run`, on two devices, compiled once for all tests."""
-  from facejax import embedder
+  from facejax.runs import embedder
 
   return embedder.load(tiny_run, devices=2)
 

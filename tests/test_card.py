@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from facejax import card, config
+from facejax import config
+from facejax.runs import card
 
 
 def a_card(**changes):

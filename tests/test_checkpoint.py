@@ -17,7 +17,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 
-from facejax import checkpoint
+from facejax.runs import checkpoint
 
 P = jax.P
 

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from facejax import cluster, clustering, embeddings
+from facejax import cluster
 from facejax.runtime import compile_cache
+from facejax.vectors import clustering, embeddings
 
 
 @pytest.fixture(autouse=True)

@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 import tiny_run as tiny
 
-from facejax import (
-  card,
-  checkpoint,
-  convert,
-  embedder,
-  export_formats,
-  finished,
-  importing,
-  stored_net,
-  train_state,
-)
+from facejax import convert, export_formats, importing, train_state
 from facejax.exports import torch_file as torch_writer
 from facejax.imports import state_dicts
 from facejax.models import functional, torch_names
+from facejax.runs import card, checkpoint, embedder, finished
+from facejax.runs import net as stored_net
 
 # The nets that round trips are exact for.
 TWINS = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 
-from facejax import digest
+from facejax.runs import digest
 
 P = jax.P
 

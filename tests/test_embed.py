@@ -8,8 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from facejax import embed, embed_job, embedder, embeddings, image_sets
+from facejax import embed, image_sets
+from facejax.runs import embed_job, embedder
 from facejax.runtime import compile_cache, host_memory
+from facejax.vectors import embeddings
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import tiny_run as tiny
 from PIL import Image
 
 import facejax
-from facejax import card, embedder, finished, train_state
+from facejax import train_state
 from facejax.data import images as image_lib
+from facejax.runs import card, embedder, finished
 
 
 def arrays(count=5, size=(50, 41)):

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from facejax import embeddings
+from facejax.vectors import embeddings
 
 
 def some(count=6, dim=4, **changes):

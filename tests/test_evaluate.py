@@ -9,14 +9,16 @@ import pytest
 import tiny_run as tiny
 from PIL import Image
 
-from facejax import clustering, evaluate, evaluations
+from facejax import evaluate, evaluations
 from facejax.data import align, images
 from facejax.data.generated import synthetic
-from facejax.evals import identification, overlap, people, results
+from facejax.evals import identification, overlap, people
 from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates
 from facejax.metrics import identification as ranks
 from facejax.metrics import verification as metrics
+from facejax.runs import results
+from facejax.vectors import clustering
 
 PEOPLE = range(4)
 

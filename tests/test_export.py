@@ -13,10 +13,12 @@ import pytest
 import tiny_run as tiny
 from PIL import Image
 
-from facejax import card, export, export_formats, exporting, stored_net
+from facejax import export, export_formats, exporting
 from facejax.data.generated import synthetic
 from facejax.exports import program
 from facejax.models import functional
+from facejax.runs import card
+from facejax.runs import net as stored_net
 from facejax.runtime import whole_files
 
 onnx_file = pytest.importorskip(

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from facejax import embedder, embeddings, gallery, nearest, search
+from facejax import search
+from facejax.runs import embedder
 from facejax.runtime import compile_cache, host_memory
+from facejax.vectors import embeddings, gallery, nearest
 
 
 def people(count=30, each=3, dim=24, *, noise=0.15, seed=0, about=None):

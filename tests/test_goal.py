@@ -14,7 +14,6 @@ import test_train
 from facejax import (
   advice,
   build_loss,
-  checkpoint,
   goal,
   loss_config,
   model_config,
@@ -23,6 +22,7 @@ from facejax import (
 from facejax import config as config_lib
 from facejax.head import centers
 from facejax.losses import center
+from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
 
 C = loss_config

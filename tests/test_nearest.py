@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax import nearest, top_k
 from facejax.runtime import mesh as mesh_lib
+from facejax.vectors import nearest, top_k
 
 
 def brute_force(vectors, queries, k):

@@ -12,13 +12,13 @@ import browser
 import numpy as np
 import pytest
 
-from facejax import card, finished
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import exhibits, pair_results, results, verification
+from facejax.evals import exhibits, pair_results, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import verification as metrics
 from facejax.report import __main__ as command_line
 from facejax.report import build, plots, svg, training_plots
+from facejax.runs import card, finished, results
 
 HOSTILE = '<script>alert("1")</script> $x_1$ & \udce9'
 

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import facejax
-from facejax import assemble, checkpoint, recipe, telemetry, train, train_state
+from facejax import assemble, recipe, telemetry, train, train_state
 from facejax import program as program_lib
 from facejax.data.generated import synthetic
 from facejax.evals import verification
+from facejax.runs import checkpoint
 
 # A run of seconds: 40 images of ten people, 32 x 32.
 SMALL = [

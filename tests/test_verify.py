@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from facejax import embedder, finished, verify
+from facejax import verify
+from facejax.runs import embedder, finished
 from facejax.runtime import compile_cache, host_memory
 
 

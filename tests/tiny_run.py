@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from facejax import card, checkpoint, train_state
+from facejax import train_state
 from facejax.data.generated import synthetic
 from facejax.models import functional
+from facejax.runs import card, checkpoint
 
 SIZE = (32, 32)
 DIM = 16

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facejax.data import images, sources
-from facejax.evals import results
+from facejax.runs import results
 
 _SIDE = 96
 _QUALITY = 82

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from facejax.evals import exhibits, pair_results, results
+from facejax.evals import exhibits, pair_results
 from facejax.metrics import gallery, identification
+from facejax.runs import results
 
 _RANKS = 50
 _BLOCK = 1024

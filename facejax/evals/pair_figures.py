@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from facejax.evals import results, verification
+from facejax.evals import verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, intervals, validation
 from facejax.metrics import verification as metrics
+from facejax.runs import results
 
 Quantity = results.Quantity
 

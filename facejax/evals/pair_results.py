@@ -8,16 +8,11 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import (
-  exhibits,
-  features,
-  pair_figures,
-  results,
-  verification,
-)
+from facejax.evals import exhibits, features, pair_figures, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality
 from facejax.metrics import verification as metrics
+from facejax.runs import results
 
 _POINTS = 400
 

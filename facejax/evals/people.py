@@ -4,10 +4,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from facejax import clustering
-from facejax.evals import results
 from facejax.metrics import clustering as metrics
 from facejax.metrics import diagnostics
+from facejax.runs import results
+from facejax.vectors import clustering
 
 Quantity = results.Quantity
 Method = Literal["agglomerative", "components"]

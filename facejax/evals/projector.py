@@ -9,7 +9,7 @@ import tensorboardX
 from PIL import Image
 
 from facejax.data import images, sources
-from facejax.evals import results
+from facejax.runs import results
 
 _MOST = 2000
 _SIDE = 48

@@ -12,9 +12,10 @@ import numpy as np
 
 from facejax.data import align, encoded, images
 from facejax.data.verification import templates as lists
-from facejax.evals import features, pair_figures, pair_results, results
+from facejax.evals import features, pair_figures, pair_results
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, gallery, identification, templates
+from facejax.runs import results
 
 _FARS = {f"1e-{k}": 10.0**-k for k in range(6, 0, -1)}
 _FPIRS = (0.01, 0.1)

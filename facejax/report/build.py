@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from matplotlib import figure
 
 import facejax
-from facejax import card as card_lib
 from facejax import telemetry
 from facejax.data import images
-from facejax.evals import results, verification
+from facejax.evals import verification
 from facejax.report import captions, plots, svg, training_plots
+from facejax.runs import card as card_lib
+from facejax.runs import results
 from facejax.runtime import command_line, whole_files
 
 logger = logging.getLogger(__name__)

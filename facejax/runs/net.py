@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax import card as card_lib
-from facejax import finished, train_state
+from facejax import train_state
 from facejax.data.generated import synthetic
 from facejax.models import functional
+from facejax.runs import card as card_lib
+from facejax.runs import finished
 from facejax.runtime import jit, typing, unit_vectors
 
 

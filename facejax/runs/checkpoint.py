@@ -21,7 +21,7 @@ from typing import Any, Self
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from facejax import digest, quiet, retention
+from facejax.runs import digest, orbax_noise, retention
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Checkpoints:
     )
     self._pending: int | None = None
     self._writer: ocp.training.Checkpointer | None = None
-    quiet.silence_orbax_logs()
+    orbax_noise.silence_orbax_logs()
 
   def __enter__(self) -> Self:
     return self
@@ -280,13 +280,13 @@ def _read_arrays(path: str, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
   context = ocp.Context()
   context.array.loading.enable_padding_and_truncation = True
   context.pytree.loading.partial_load = True
-  with quiet.stray_reads_ignored():
+  with orbax_noise.stray_reads_ignored():
     try:
       with context:
         return ocp.load(path, like)
     except Exception as error:
       reason = _summary(error)
-    quiet.let_stray_reads_end()
+    orbax_noise.let_stray_reads_end()
   raise DamagedCheckpointError(reason)
 
 

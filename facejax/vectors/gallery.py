@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from facejax import approximate, embedder, nearest
-from facejax import embeddings as embeddings_lib
+from facejax.runs import embedder
+from facejax.vectors import approximate, nearest
+from facejax.vectors import embeddings as embeddings_lib
 
 _ABOUT = "gallery.json"
 _INDEX = "index.faiss"

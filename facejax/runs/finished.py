@@ -6,7 +6,8 @@ import os
 import pathlib
 from typing import Any
 
-from facejax import checkpoint, train_state
+from facejax import train_state
+from facejax.runs import checkpoint
 
 _CHECKPOINTS = "checkpoints"
 _RESULTS = pathlib.Path("report") / "metrics.json"

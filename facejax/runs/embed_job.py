@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facejax import embedder as embedder_lib
-from facejax import embeddings as embeddings_lib
 from facejax import image_sets
 from facejax.data import encoded, images
 from facejax.data.conversions import fingerprints
+from facejax.runs import embedder as embedder_lib
 from facejax.runtime import read_ahead, whole_files
+from facejax.vectors import embeddings as embeddings_lib
 
 _PLAN = "plan.json"
 # Unreadable images are judged as a share of at least this many.

@@ -14,11 +14,12 @@ import jax
 import numpy as np
 from PIL import Image as pillow
 
-from facejax import card as card_lib
-from facejax import finished, stored_net, train_state, train_step
+from facejax import train_state, train_step
 from facejax.data import encoded
 from facejax.data import images as image_lib
 from facejax.models import functional
+from facejax.runs import card as card_lib
+from facejax.runs import finished, net
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import read_ahead
 
@@ -45,11 +46,11 @@ def load(
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
-  card = stored_net.read_card(run)
+  card = net.read_card(run)
   mesh = mesh_lib.make_mesh(devices=devices)
-  backbone = stored_net.build(card, card.dtype)
+  backbone = net.build(card, card.dtype)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  like = stored_net.like(card, backbone, replicated)
+  like = net.like(card, backbone, replicated)
   step, trunk = finished.read_trunk(run, like)
   return Embedder(run, card, step, backbone, trunk, mesh)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from facejax import nearest
 from facejax.runtime import command_line
+from facejax.vectors import nearest
 
 _ROWS = 2**16
 # Vectors that an index learns from, where it has something to learn.

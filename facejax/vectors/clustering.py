@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from facejax import nearest
 from facejax.runtime import command_line
+from facejax.vectors import nearest
 
 Linkage = Literal["average", "complete", "single"]
 

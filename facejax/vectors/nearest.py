@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax import top_k
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
+from facejax.vectors import top_k
 
 # Scores that a device holds at a time, in bytes: what caches like, and what
 # keeps an accelerator busy.

@@ -1,0 +1,1 @@
+"""Sets of embeddings: their files, nearest neighbours, clusters, galleries."""
