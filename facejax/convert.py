@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 import facejax
-from facejax import importing
-from facejax.imports import state_dicts
+from facejax.interchange import importing, state_dicts
 from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import net as stored_net

@@ -14,9 +14,9 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax import evaluations, presets
+from facejax import presets
 from facejax.data import images
-from facejax.evals import people
+from facejax.evaluation import clusters, protocols
 from facejax.report import build
 from facejax.runs import embedder, finished, results
 from facejax.runtime import command_line, compile_cache, host_memory
@@ -149,7 +149,7 @@ def _name(args: argparse.Namespace) -> str:
 def _evaluate(
   args: argparse.Namespace, model: embedder.Embedder
 ) -> results.Result:
-  options = evaluations.Options(
+  options = protocols.Options(
     name=args.name,
     path=args.path,
     batch_size=args.batch_size,
@@ -158,11 +158,11 @@ def _evaluate(
   )
   threshold = args.threshold
   if args.threshold_pairs:
-    threshold = evaluations.threshold_of(
+    threshold = protocols.threshold_of(
       model, options, file=args.threshold_pairs
     )
   if args.protocol in _TEMPLATES:
-    return evaluations.templates(
+    return protocols.templates(
       model,
       options,
       folder=args.pairs,
@@ -170,7 +170,7 @@ def _evaluate(
       use_detector=args.detector,
     )
   if args.protocol in _PEOPLE:
-    return evaluations.identify(
+    return protocols.identify(
       model,
       options,
       cluster_at=_cluster_at(args, threshold),
@@ -180,7 +180,7 @@ def _evaluate(
       seed=args.seed,
       search=args.protocol == "identification",
     )
-  return evaluations.pairs(
+  return protocols.pairs(
     model,
     options,
     file=args.pairs,
@@ -224,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
   share: Any = command_line.number(float, 0, 1)
   add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
   add("--seed", type=int, default=0, help="of the halves of the open set (0)")
-  add("--method", choices=people.METHODS, help="of the clusters")
+  add("--method", choices=clusters.METHODS, help="of the clusters")
   add("--hardest", type=count, default=8, help="pairs of each kind to show (8)")
   add("--samples", type=count, default=1000, help="draws of a bootstrap (1000)")
   for name, what in (

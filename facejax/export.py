@@ -5,7 +5,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from facejax import export_formats, exporting
+from facejax.interchange import exporting
+from facejax.interchange import formats as export_formats
 from facejax.runs import net as stored_net
 from facejax.runtime import command_line, compile_cache
 

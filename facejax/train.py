@@ -26,7 +26,7 @@ from facejax import (
 )
 from facejax import config as config_lib
 from facejax import program as program_lib
-from facejax.evals import pair_results, verification
+from facejax.evaluation import pair_results, verification
 from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, finished

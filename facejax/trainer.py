@@ -15,7 +15,7 @@ from facejax import config as config_lib
 from facejax import program as program_lib
 from facejax.data import pipeline, sampling, sources
 from facejax.data.verification import pairs as pairs_lib
-from facejax.evals import verification
+from facejax.evaluation import verification
 from facejax.metrics import verification as metrics_lib
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib

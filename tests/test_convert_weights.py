@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny_run as tiny
 
-from facejax import convert, export_formats, importing, train_state
-from facejax.exports import torch_file as torch_writer
-from facejax.imports import state_dicts
+from facejax import convert, train_state
+from facejax.interchange import formats, importing, state_dicts
+from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
 from facejax.runs import card, checkpoint, embedder, finished
 from facejax.runs import net as stored_net
@@ -69,7 +69,7 @@ def test_an_import_embeds_like_the_run_it_came_from(
   assert step == 0
   same((trunk.params, trunk.stats), (net.params, net.stats))
   # And it is handed on to the bit, too.
-  export_formats.FORMATS["torch"].write(
+  formats.FORMATS["torch"].write(
     stored_net.read(folder), tmp_path / "again.pth"
   )
   same(state_dicts.read_net(tmp_path / "again.pth"), read(weights))
@@ -82,7 +82,7 @@ def read(path):
 def test_our_own_file_needs_no_more_to_be_said(net, tiny_run, tmp_path):
   pytest.importorskip("safetensors", reason="needs the onnx extra")
   path = tmp_path / "net.safetensors"
-  export_formats.FORMATS["safetensors"].write(net, path)
+  formats.FORMATS["safetensors"].write(net, path)
   assert run(path, "--workdir", tmp_path / "run") == 0
   again = stored_net.read(tmp_path / "run")
   same((again.params, again.stats), (net.params, net.stats))
@@ -259,11 +259,11 @@ def test_nets_with_a_layout_are_listed():
 def test_our_own_files_that_are_not_whole(net, tmp_path):
   library = pytest.importorskip("safetensors.numpy", reason="the onnx extra")
   path = tmp_path / "net.safetensors"
-  export_formats.FORMATS["safetensors"].write(net, path)
+  formats.FORMATS["safetensors"].write(net, path)
   arrays = library.load_file(path)
   arrays["extra"] = arrays.pop("params.linear.bias")
   for notes, message in (
-    ({"facejax_card": export_formats.card_text(net)}, "2 arrays do not fit"),
+    ({"facejax_card": formats.card_text(net)}, "2 arrays do not fit"),
     ({"facejax_card": "{"}, "its card cannot be used"),
     ({"facejax_card": json.dumps({"net": 1})}, "its card cannot be used"),
   ):

@@ -8,7 +8,7 @@ import pytest
 import rich.console
 
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import verification
+from facejax.evaluation import verification
 from facejax.metrics import validation
 
 _PEOPLE, _IMAGES, _DIM = 12, 3, 8

@@ -9,10 +9,10 @@ import pytest
 import tiny_run as tiny
 from PIL import Image
 
-from facejax import evaluate, evaluations
+from facejax import evaluate
 from facejax.data import align, images
 from facejax.data.generated import synthetic
-from facejax.evals import identification, overlap, people
+from facejax.evaluation import clusters, identification, overlap, protocols
 from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates
 from facejax.metrics import identification as ranks
@@ -65,14 +65,14 @@ def vectors(tiny_model, tiny_faces):
 
 
 def options(name, path, **more):
-  return evaluations.Options(
+  return protocols.Options(
     name, str(path), batch_size=4, samples=20, hardest=3, **more
   )
 
 
 def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = evaluations.pairs(
+  result = protocols.pairs(
     model,
     options("mine", tiny_faces),
     file=str(tmp_path / "list.txt"),
@@ -109,7 +109,7 @@ def test_sphereface_takes_both_features_and_centres_them(
   model, tiny_faces, tmp_path
 ):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = evaluations.pairs(
+  result = protocols.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
   net = model.features_batch
@@ -129,7 +129,7 @@ def test_sphereface_takes_both_features_and_centres_them(
 def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
   file = str(tmp_path / "list.txt")
-  result = evaluations.pairs(
+  result = protocols.pairs(
     model, options("mine", tiny_faces), file=file, fold=1
   )
   scores = np.asarray([vectors[a] @ vectors[b] for a, b, _ in pairs])
@@ -139,12 +139,12 @@ def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   assert result["accuracy_fold"] == pytest.approx(expected.accuracies[1])
   assert "3 pairs" in result.about and "fold 2 of 10" in result.about
   with pytest.raises(ValueError, match="fold 11 of 10"):
-    evaluations.pairs(model, options("x", tiny_faces), file=file, fold=10)
+    protocols.pairs(model, options("x", tiny_faces), file=file, fold=10)
 
 
 def test_identification_is_a_search(model, tiny_faces, vectors):
   pytest.importorskip("sklearn", reason="needs the eval extra")
-  result = evaluations.identify(
+  result = protocols.identify(
     model, options("who", tiny_faces), cluster_at=0.9, method=None
   )
   x = np.stack(list(vectors.values()))
@@ -193,7 +193,7 @@ def test_thresholds_are_those_of_other_people():
   labels = np.repeat([0, 1, 2, 3], 2)
   found = {
     q.key: q
-    for q in people.clusters_cross_fitted(x, labels, "agglomerative", seed=0)
+    for q in clusters.clusters_cross_fitted(x, labels, "agglomerative", seed=0)
   }
   assert found["pairwise_f_cross_fitted"].value == 1
   assert found["clusters_cross_fitted"].value == 4
@@ -252,7 +252,7 @@ def ijb(tmp_path):
 @pytest.mark.parametrize("use_detector", [True, False])
 def test_templates(model, ijb, keep_norms, use_detector):
   crops, lists, landmarks = ijb
-  result = evaluations.templates(
+  result = protocols.templates(
     model,
     options("ijb", crops),
     folder=str(lists),
@@ -304,10 +304,10 @@ def test_lists_that_do_not_fit_are_refused(model, ijb):
   path = lists / "x_face_tid_mid.txt"
   path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
   with pytest.raises(ValueError, match="other images"):
-    evaluations.templates(model, options("x", crops), folder=str(lists))
+    protocols.templates(model, options("x", crops), folder=str(lists))
   path.unlink()
   with pytest.raises(FileNotFoundError, match=r"face_tid_mid\.txt"):
-    evaluations.templates(model, options("x", crops), folder=str(lists))
+    protocols.templates(model, options("x", crops), folder=str(lists))
   assert templates.FAR_TARGETS[0] == 1e-6
 
 

@@ -13,9 +13,9 @@ import pytest
 import tiny_run as tiny
 from PIL import Image
 
-from facejax import export, export_formats, exporting
+from facejax import export
 from facejax.data.generated import synthetic
-from facejax.exports import program
+from facejax.interchange import exporting, formats, operations
 from facejax.models import functional
 from facejax.runs import card
 from facejax.runs import net as stored_net
@@ -44,7 +44,7 @@ def exported(net, tiny_run, tmp_path_factory):
   """A file of each format, by its name."""
   folder = tmp_path_factory.mktemp("export")
   files = {}
-  for form, written in export_formats.FORMATS.items():
+  for form, written in formats.FORMATS.items():
     files[form] = folder / f"net{written.suffix}"
     exporting.export(net, form, files[form], run=tiny_run)
   return files
@@ -278,13 +278,13 @@ def test_what_has_no_rule_is_refused_by_name():
       notes={},
     )
   with pytest.raises(ValueError, match="does not depend"):
-    program.trace(lambda x: jnp.ones(3), (2,))
+    operations.trace(lambda x: jnp.ones(3), (2,))
 
 
 def test_a_file_that_does_not_agree_is_not_left(
   net, tiny_run, tmp_path, monkeypatch
 ):
-  right = export_formats.FORMATS["onnx"]
+  right = formats.FORMATS["onnx"]
 
   def write_wrong(net, path):
     # As an exporter that normalises twice.
@@ -297,10 +297,10 @@ def test_a_file_that_does_not_agree_is_not_left(
     )
     onnx_file.write(path, model)
 
-  wrong = export_formats.Format(
+  wrong = formats.Format(
     right.suffix, right.takes, right.gives, write_wrong, right.embed
   )
-  monkeypatch.setitem(export_formats.FORMATS, "onnx", wrong)
+  monkeypatch.setitem(formats.FORMATS, "onnx", wrong)
   with pytest.raises(ValueError, match="does not agree with the net"):
     exporting.export(net, "onnx", tmp_path / "net.onnx", run=tiny_run)
   assert not list(tmp_path.iterdir())
@@ -309,7 +309,7 @@ def test_a_file_that_does_not_agree_is_not_left(
 def test_weights_that_were_changed_are_noticed(
   net, tiny_run, tmp_path, monkeypatch
 ):
-  right = export_formats.FORMATS["safetensors"]
+  right = formats.FORMATS["safetensors"]
 
   def write_wrong(net, path):
     right.write(net, path)
@@ -317,10 +317,10 @@ def test_weights_that_were_changed_are_noticed(
     data[-1] ^= 1
     path.write_bytes(data)
 
-  wrong = export_formats.Format(
+  wrong = formats.Format(
     right.suffix, right.takes, right.gives, write_wrong, right.embed
   )
-  monkeypatch.setitem(export_formats.FORMATS, "safetensors", wrong)
+  monkeypatch.setitem(formats.FORMATS, "safetensors", wrong)
   with pytest.raises(ValueError, match="does not hold the weights"):
     exporting.export(net, "safetensors", tmp_path / "x", run=tiny_run)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import exhibits, pair_results, verification
+from facejax.evaluation import pair_results, thumbnails, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import verification as metrics
 from facejax.report import __main__ as command_line
@@ -347,8 +347,8 @@ def test_hardest_pairs_come_first():
   found, pairs = verified()
   accepted = found.scores >= 0.2
   for exhibit, kind, sign in zip(
-    exhibits.hardest_pairs(
-      exhibits.face(Noise()), pairs.first, pairs.second, found.scores,
+    thumbnails.hardest_pairs(
+      thumbnails.face(Noise()), pairs.first, pairs.second, found.scores,
       found.same, accepted=accepted, count=5,
     ),
     (~found.same, found.same),
@@ -368,14 +368,14 @@ def test_the_map_is_the_main_plane():
   generator = np.random.default_rng(0)
   labels = np.repeat([4, 2, 7], [10, 10, 2])
   x = generator.normal(size=(22, 6)) * 0.1 + 3 * np.eye(6)[labels % 3]
-  shown_map = exhibits.people_map(x, labels, list("abcdefgh"))
+  shown_map = thumbnails.people_map(x, labels, list("abcdefgh"))
   assert shown_map is not None and shown_map["names"] == ["c", "e"]
   kept = x[np.isin(labels, [2, 4])]
   values = np.linalg.eigvalsh(np.cov(kept.T))[::-1]
   np.testing.assert_allclose(
     shown_map["explained"], values[:2] / values.sum(), atol=1e-4
   )
-  assert exhibits.people_map(x[-2:], labels[-2:], list("abcdefgh")) is None
+  assert thumbnails.people_map(x[-2:], labels[-2:], list("abcdefgh")) is None
 
 
 def test_drawing_needs_neither_pyplot_nor_a_display():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from facejax import convert
-from facejax.exports import torch_file as torch_writer
-from facejax.imports import state_dicts, tensors, torch_file
+from facejax.interchange import state_dicts, torch_read, torch_tensors
+from facejax.interchange import torch_write as torch_writer
 
 
 def read(path):
@@ -47,7 +47,7 @@ def test_files_of_torch_save(zipped, tmp_path):
   torch = pytest.importorskip("torch", reason="needs the bench extra")
   path, original = tmp_path / "x.pt", saved(torch)
   torch.save(original, path, _use_new_zipfile_serialization=zipped)
-  with torch_file.opened(path) as found:
+  with torch_read.opened(path) as found:
     same(found["state_dict"]["b"].numpy(), original["state_dict"]["b"].numpy())
     same(found["state_dict"]["c"].numpy(), original["state_dict"]["c"].numpy())
     for ours, theirs in zip(found["types"], original["types"], strict=True):
@@ -106,7 +106,7 @@ def test_nothing_in_a_file_is_run(older, tmp_path):
       path.write_bytes(data)
     else:
       zipped(path, data)
-    with pytest.raises(ValueError, match="x.pth'"), torch_file.opened(path):
+    with pytest.raises(ValueError, match="x.pth'"), torch_read.opened(path):
       pass
     assert not mark.exists()
 
@@ -135,9 +135,9 @@ def test_an_attack_ends_with_a_message(tmp_path, capsys):
   ],
 )
 def test_views_beyond_their_storage_are_refused(start, shape, strides):
-  storage = tensors.Storage(np.dtype(np.float32), 6, lambda: bytes(24))
+  storage = torch_tensors.Storage(np.dtype(np.float32), 6, lambda: bytes(24))
   with pytest.raises(ValueError, match="tensor"):
-    tensors.Tensor(storage, start, shape, strides)
+    torch_tensors.Tensor(storage, start, shape, strides)
 
 
 def test_a_storage_of_another_size_is_refused(tmp_path):

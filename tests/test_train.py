@@ -18,7 +18,7 @@ import facejax
 from facejax import assemble, recipe, telemetry, train, train_state
 from facejax import program as program_lib
 from facejax.data.generated import synthetic
-from facejax.evals import verification
+from facejax.evaluation import verification
 from facejax.runs import checkpoint
 
 # A run of seconds: 40 images of ten people, 32 x 32.

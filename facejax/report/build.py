@@ -13,7 +13,7 @@ from matplotlib import figure
 import facejax
 from facejax import telemetry
 from facejax.data import images
-from facejax.evals import verification
+from facejax.evaluation import verification
 from facejax.report import captions, plots, svg, training_plots
 from facejax.runs import card as card_lib
 from facejax.runs import results

@@ -10,17 +10,17 @@ from facejax import image_sets
 from facejax.data import encoded
 from facejax.data.conversions import fingerprints
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import (
-  exhibits,
+from facejax.evaluation import (
+  clusters,
   features,
   identification,
   overlap,
   pair_results,
-  people,
   projector,
-  template_results,
+  thumbnails,
   verification,
 )
+from facejax.evaluation import templates as template_results
 from facejax.metrics import verification as metrics
 from facejax.runs import embedder, results
 from facejax.runtime import progress
@@ -136,7 +136,7 @@ def identify(
   )
   used = _features(model, options, source, known.tolist())
   vectors = used.units.astype(np.float32)
-  read = exhibits.face(source)
+  read = thumbnails.face(source)
   quantities, curves, notes, shown = [], {}, [], []
   if search:
     quantities, curves, notes = identification.quantities(
@@ -151,16 +151,16 @@ def identify(
         count=options.hardest,
       )
     ]
-  way: Any = method or people.usual_method(len(vectors))
+  way: Any = method or clusters.usual_method(len(vectors))
   quantities = [
     *quantities,
-    *people.clusters_cross_fitted(vectors, labels, way, seed=seed),
+    *clusters.clusters_cross_fitted(vectors, labels, way, seed=seed),
   ]
   if cluster_at is not None:
-    quantities += people.clusters_at(vectors, labels, cluster_at, way)
+    quantities += clusters.clusters_at(vectors, labels, cluster_at, way)
   names = [files.class_names[int(label)] for label in np.unique(labels)]
   text, warn = overlap.of_people(overlap.trained_on(model.run), names)
-  shown_map = exhibits.people_map(vectors, labels, files.class_names)
+  shown_map = thumbnails.people_map(vectors, labels, files.class_names)
   projector.write(
     model.run, options.name, vectors, source, known, step=model.step
   )
@@ -168,7 +168,7 @@ def identify(
     name=options.name,
     protocol="identification" if search else "clustering",
     about=f"{len(known):,} images of {len(names):,} people",
-    quantities=[*quantities, *people.angles(vectors, labels)],
+    quantities=[*quantities, *clusters.angles(vectors, labels)],
     warnings=[*notes, f"{text}."] if warn else notes,
     notes=() if warn else [f"{text}."],
     curves=curves | ({"map": shown_map} if shown_map else {}),

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import facejax
-from facejax import export_formats
+from facejax.interchange import formats
 from facejax.runs import net as stored_net
 from facejax.runs import results
 from facejax.runtime import whole_files
@@ -46,7 +46,7 @@ def export(
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  written = export_formats.FORMATS[form]
+  written = formats.FORMATS[form]
   draft = path.with_name(f"{path.name}.tmp")
   try:
     written.write(net, draft)
@@ -114,7 +114,7 @@ def _compare(
 
 
 def _about(net, form, draft, checked) -> dict[str, Any]:
-  written, card = export_formats.FORMATS[form], net.card
+  written, card = formats.FORMATS[form], net.card
   height, width = card.image_size
   return {
     "format": form,

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from facejax.exports import onnx_graph, onnx_waiting, program
+from facejax.interchange import onnx_graph, onnx_waiting, operations
 
 Result: TypeAlias = onnx_graph.Tensor | onnx_waiting.Waiting
 
@@ -47,31 +47,31 @@ class Writer:
 
   def __init__(self, graph: onnx_graph.Graph, rules: "Mapping[str, Rule]"):
     self.graph, self._rules = graph, rules
-    self._found: dict[program.Value, Result] = {}
+    self._found: dict[operations.Value, Result] = {}
 
-  def put(self, value: program.Value, result: Result) -> None:
+  def put(self, value: operations.Value, result: Result) -> None:
     """Says what stands for a value."""
     self._found[value] = result
 
-  def tensor(self, value: program.Value) -> onnx_graph.Tensor:
+  def tensor(self, value: operations.Value) -> onnx_graph.Tensor:
     """What stands for a value, written if it was still waiting."""
     result = self._found[value]
     if not isinstance(result, onnx_graph.Tensor):
       result = self._found[value] = result.write(self.graph)
     return result
 
-  def result(self, value: program.Value) -> Result:
+  def result(self, value: operations.Value) -> Result:
     """What stands for a value, as it is."""
     return self._found[value]
 
-  def plain(self, operand: program.Operand) -> onnx_graph.Tensor:
+  def plain(self, operand: operations.Operand) -> onnx_graph.Tensor:
     """Likewise, or a constant, with axes as JAX numbers them."""
     if isinstance(operand, np.ndarray):
       name = self.graph.constant(operand)
       return onnx_graph.Tensor(name, onnx_graph.plain_order(operand.ndim))
     return self.graph.plain(self.tensor(operand))
 
-  def write(self, operation: program.Operation) -> None:
+  def write(self, operation: operations.Operation) -> None:
     """Writes one operation.
 
     Raises:
@@ -79,7 +79,7 @@ class Writer:
     """
     self.put(operation.output, self._written(operation))
 
-  def _written(self, operation: program.Operation) -> Result:
+  def _written(self, operation: operations.Operation) -> Result:
     affine = onnx_waiting.takes(operation)
     if affine is not None:
       value, constant = affine
@@ -96,14 +96,14 @@ class Writer:
       )
     return self._rules[operation.name](self, operation)
 
-  def _waiting(self, value: program.Value) -> onnx_waiting.Affine:
+  def _waiting(self, value: operations.Value) -> onnx_waiting.Affine:
     result = self._found[value]
     if isinstance(result, onnx_waiting.Affine) and value.uses == 1:
       return result
     return onnx_waiting.Affine(self.tensor(value))
 
   def elementwise(
-    self, kind: str, operands: Sequence[program.Operand], **attributes: Any
+    self, kind: str, operands: Sequence[operations.Operand], **attributes: Any
   ) -> onnx_graph.Tensor:
     """Adds a node whose operands are laid out alike."""
     order = self.order(operands)
@@ -117,15 +117,17 @@ class Writer:
     ]
     return self.graph.add(kind, *inputs, order=order, **attributes)
 
-  def order(self, operands: Sequence[program.Operand]) -> onnx_graph.Order:
+  def order(self, operands: Sequence[operations.Operand]) -> onnx_graph.Order:
     """How the axes of operands lie that are to be laid out alike."""
-    tensors = [self.tensor(x) for x in operands if isinstance(x, program.Value)]
+    tensors = [
+      self.tensor(x) for x in operands if isinstance(x, operations.Value)
+    ]
     turned = [tensor for tensor in tensors if not tensor.is_plain]
     return (turned or tensors)[0].order
 
   def _clip(self, kind, operands) -> onnx_graph.Tensor | None:
     bounds = [x for x in operands if isinstance(x, np.ndarray) and x.size == 1]
-    values = [x for x in operands if isinstance(x, program.Value)]
+    values = [x for x in operands if isinstance(x, operations.Value)]
     if len(bounds) != 1 or len(values) != 1:
       return None
     x, bound = self.tensor(values[0]), bounds[0].reshape(())
@@ -135,11 +137,11 @@ class Writer:
     return self.graph.add("Clip", x.name, *limits, order=x.order)
 
 
-Rule: TypeAlias = Callable[[Writer, program.Operation], Result]
+Rule: TypeAlias = Callable[[Writer, operations.Operation], Result]
 
 
-def only(operation: program.Operation) -> program.Value:
+def only(operation: operations.Operation) -> operations.Value:
   """The first operand, which is a value and not a constant."""
   value = operation.inputs[0]
-  assert isinstance(value, program.Value)
+  assert isinstance(value, operations.Value)
   return value

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facejax.exports import (
+from facejax.interchange import (
   onnx_graph,
   onnx_shapes,
   onnx_waiting,
   onnx_writer,
-  program,
+  operations,
 )
 
 
 def _prelu(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, slope = writer.tensor(onnx_writer.only(operation)), operation.inputs[1]
   assert isinstance(slope, np.ndarray)
@@ -28,7 +28,7 @@ def _prelu(
 
 
 def _convolution(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   params, weights = operation.params, operation.inputs[1]
   numbers = params["dimension_numbers"]
@@ -58,14 +58,14 @@ def _convolution(
 
 
 def _product(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   first, second = operation.inputs
   (left, right), (left_batch, right_batch) = operation.params[
     "dimension_numbers"
   ]
   if isinstance(second, np.ndarray) and second.ndim == 2 and not left_batch:
-    waiting = isinstance(first, program.Value) and writer.result(first)
+    waiting = isinstance(first, operations.Value) and writer.result(first)
     if isinstance(waiting, onnx_waiting.Flattened):
       return waiting.times(second, writer.graph)
     x = writer.plain(first)
@@ -85,7 +85,7 @@ def _product(
 
 def _matrix(
   writer: onnx_writer.Writer,
-  operand: program.Operand,
+  operand: operations.Operand,
   batch: Sequence[int],
   contracted: Sequence[int],
   *,
@@ -111,7 +111,7 @@ def _size(shape: Sequence[int | None], axes: Sequence[int]) -> int | None:
 
 
 def _reduce(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, axes = writer.tensor(onnx_writer.only(operation)), operation.params["axes"]
   rest = [axis for axis in x.order if axis not in axes]
@@ -126,34 +126,34 @@ def _reduce(
 
 
 def _select(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   condition, otherwise, chosen = operation.inputs
   return writer.elementwise("Where", (condition, chosen, otherwise))
 
 
 def _square(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   return writer.elementwise("Mul", [onnx_writer.only(operation)] * 2)
 
 
 def _integer_power(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   power = np.array(operation.params["y"], np.float32)
   return writer.elementwise("Pow", [onnx_writer.only(operation), power])
 
 
 def _inverse_root(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   root = writer.elementwise("Sqrt", [onnx_writer.only(operation)])
   return writer.graph.add("Reciprocal", root.name, order=root.order)
 
 
 def _convert(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   if not np.issubdtype(operation.params["new_dtype"], np.floating):
     raise NotImplementedError("values that are not of a floating type")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.evals import exhibits, pair_results
+from facejax.evaluation import pair_results, thumbnails
 from facejax.metrics import gallery, identification
 from facejax.runs import results
 
@@ -92,7 +92,7 @@ def mistaken(
   labels: np.ndarray,
   *,
   enrolled: int,
-  read: exhibits.Read,
+  read: thumbnails.Read,
   count: int,
 ) -> results.Exhibit:
   """Probes for whom somebody else scores best, beside that person."""

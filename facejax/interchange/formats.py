@@ -9,9 +9,13 @@ import jax
 import numpy as np
 
 import facejax
-from facejax.exports import safetensors_file, stablehlo_file, torch_file
-from facejax.imports import safetensors_file as safetensors_reader
-from facejax.imports import state_dicts
+from facejax.interchange import (
+  safetensors_file,
+  stablehlo_file,
+  state_dicts,
+  torch_write,
+)
+from facejax.interchange import safetensors_read as safetensors_reader
 from facejax.models import torch_names
 from facejax.runs import net as stored_net
 
@@ -44,7 +48,7 @@ def card_text(net: Net) -> str:
 
 
 def _write_onnx(net: Net, path: pathlib.Path) -> None:
-  from facejax.exports import onnx_file  # an extra
+  from facejax.interchange import onnx_file  # an extra
 
   model = onnx_file.build(
     net.features,
@@ -57,7 +61,7 @@ def _write_onnx(net: Net, path: pathlib.Path) -> None:
 
 
 def _embed_onnx(net: Net, path: pathlib.Path, images: np.ndarray) -> np.ndarray:
-  from facejax.exports import onnx_file
+  from facejax.interchange import onnx_file
 
   del net
   return onnx_file.run(path, images)
@@ -91,7 +95,7 @@ def _embed_safetensors(
 
 def _write_torch(net: Net, path: pathlib.Path) -> None:
   arrays = torch_names.to_torch(net.backbone, (net.params, net.stats))
-  torch_file.write(path, arrays)
+  torch_write.write(path, arrays)
 
 
 def _embed_torch(

@@ -8,7 +8,7 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.verification import pairs as pair_sets
-from facejax.evals import exhibits, features, pair_figures, verification
+from facejax.evaluation import features, pair_figures, thumbnails, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality
 from facejax.metrics import verification as metrics
@@ -82,8 +82,8 @@ def result(
     f" {images_here:,} images {what}",
     quantities=[*quantities, *pair_figures.rates(tally, samples=samples)],
     curves=shown,
-    exhibits=exhibits.hardest_pairs(
-      exhibits.face(pairs.source),
+    exhibits=thumbnails.hardest_pairs(
+      thumbnails.face(pairs.source),
       pairs.first[mine],
       pairs.second[mine],
       scores,
@@ -154,7 +154,7 @@ def _of_features(
   """A map of people, and whether short features foretell false rejects."""
   out: dict[str, Mapping[str, Any]] = {}
   labels = np.asarray(pairs.source.labels)[chosen]
-  shown = exhibits.people_map(used.units, labels, pairs.source.class_names)
+  shown = thumbnails.people_map(used.units, labels, pairs.source.class_names)
   if shown is not None:
     out["map"] = shown
   lengths = np.linalg.norm(used.summed, axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from facejax.data import align, encoded, images
 from facejax.data.verification import templates as lists
-from facejax.evals import features, pair_figures, pair_results
+from facejax.evaluation import features, pair_figures, pair_results
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, gallery, identification, templates
 from facejax.runs import results

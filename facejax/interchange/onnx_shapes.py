@@ -2,11 +2,16 @@
 
 import numpy as np
 
-from facejax.exports import onnx_graph, onnx_waiting, onnx_writer, program
+from facejax.interchange import (
+  onnx_graph,
+  onnx_waiting,
+  onnx_writer,
+  operations,
+)
 
 
 def reshape(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   value = onnx_writer.only(operation)
   x, before, after = writer.tensor(value), value.shape, operation.output.shape
@@ -33,7 +38,7 @@ def reshaped(
 
 
 def broadcast(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   value, after = onnx_writer.only(operation), operation.output.shape
   kept = operation.params["broadcast_dimensions"]
@@ -47,7 +52,7 @@ def broadcast(
 
 
 def transpose(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   x = writer.tensor(onnx_writer.only(operation))
   after = list(operation.params["permutation"])
@@ -60,7 +65,7 @@ def _cut(writer, x, begin, end, step, axes) -> onnx_graph.Tensor:
 
 
 def cut(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   value, params = onnx_writer.only(operation), operation.params
   begin, end = params["start_indices"], params["limit_indices"]
@@ -80,7 +85,7 @@ def cut(
 
 
 def reverse(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, axes = (
     writer.tensor(onnx_writer.only(operation)),
@@ -93,7 +98,7 @@ def reverse(
 
 
 def pad(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   fill, widths = operation.inputs[1], operation.params["padding_config"]
   x = writer.tensor(onnx_writer.only(operation))
@@ -106,7 +111,7 @@ def pad(
 
 
 def concatenate(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   if any(isinstance(x, np.ndarray) for x in operation.inputs):
     raise NotImplementedError("a constant beside values in a concatenation")
@@ -115,7 +120,7 @@ def concatenate(
 
 
 def window_sum(
-  writer: onnx_writer.Writer, operation: program.Operation
+  writer: onnx_writer.Writer, operation: operations.Operation
 ) -> onnx_writer.Result:
   """Sums over windows along one axis, as shifted copies."""
   value, params = onnx_writer.only(operation), operation.params

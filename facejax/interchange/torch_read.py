@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from facejax.imports import torch_pickle
+from facejax.interchange import torch_pickle
 from facejax.runtime import pickle_values
 
 _ZIP = b"PK\x03\x04"

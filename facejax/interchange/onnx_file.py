@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from facejax.exports import onnx_graph, onnx_rules, onnx_writer, program
+from facejax.interchange import onnx_graph, onnx_rules, onnx_writer, operations
 from facejax.runtime import command_line
 
 try:
@@ -49,7 +49,7 @@ def build(
       would be larger than ONNX files can be.
   """
   height, width = image_size
-  steps = program.prelu(program.trace(function, (height, width, 3)))
+  steps = operations.prelu(operations.trace(function, (height, width, 3)))
   graph = onnx_graph.Graph()
   writer = onnx_writer.Writer(graph, onnx_rules.RULES)
   writer.put(steps.argument, onnx_graph.Tensor(INPUT, _IMAGES))
@@ -74,8 +74,8 @@ def build(
     helper.make_graph(
       graph.nodes,
       name,
-      [value(INPUT, kind, [program.BATCH, 3, height, width])],
-      [value(OUTPUT, kind, [program.BATCH, steps.result.shape[1]])],
+      [value(INPUT, kind, [operations.BATCH, 3, height, width])],
+      [value(OUTPUT, kind, [operations.BATCH, steps.result.shape[1]])],
       graph.constants,
     ),
     opset_imports=[helper.make_opsetid("", onnx_graph.OPSET)],

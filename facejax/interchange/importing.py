@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from facejax.exports import safetensors_file
-from facejax.imports import safetensors_file as safetensors_reader
+from facejax.interchange import safetensors_file
+from facejax.interchange import safetensors_read as safetensors_reader
 from facejax.models import functional, registry, torch_names
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint

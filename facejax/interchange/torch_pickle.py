@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from facejax.imports import tensors
+from facejax.interchange import torch_tensors
 from facejax.runtime import pickle_machine, pickle_values
 
 # Exact names only: whoever allows all of a module allows too much.
@@ -37,7 +37,7 @@ class Machine(pickle_machine.Machine):
   ):
     super().__init__(data, place)
     self._read = read
-    self.storages: dict[str, tensors.Storage] = {}
+    self.storages: dict[str, torch_tensors.Storage] = {}
 
   @property
   def actions(self) -> dict[bytes, Callable[[Any], Any]]:
@@ -47,7 +47,7 @@ class Machine(pickle_machine.Machine):
     known = isinstance(module, str) and isinstance(name, str)
     if known and (module, name) in _CALLS:
       return pickle_values.Name(_CALLS[module, name])
-    if known and module == "torch" and name in tensors.STORAGES:
+    if known and module == "torch" and name in torch_tensors.STORAGES:
       return pickle_values.Name(name)
     shown = f"{module[:80]}.{name[:80]}" if known else "something unnamed"
     raise pickle_values.UnpickleError(
@@ -63,9 +63,17 @@ class Machine(pickle_machine.Machine):
         "calls something other than a known name"
       )
     match called.name, arguments:
-      case "tensor", (tensors.Storage() as storage, start, shape, strides, *_):
-        return tensors.Tensor(storage, start, tuple(shape), tuple(strides))
-      case "parameter", (tensors.Tensor() as tensor, *_):
+      case "tensor", (
+        torch_tensors.Storage() as storage,
+        start,
+        shape,
+        strides,
+        *_,
+      ):
+        return torch_tensors.Tensor(
+          storage, start, tuple(shape), tuple(strides)
+        )
+      case "parameter", (torch_tensors.Tensor() as tensor, *_):
         return tensor
       case "dictionary", ():
         return {}
@@ -82,7 +90,7 @@ class Machine(pickle_machine.Machine):
     if not isinstance(made, dict) or not isinstance(state, dict):
       raise pickle_values.UnpickleError("sets the state of something else")
 
-  def storage(self, described: Any) -> tensors.Storage:
+  def storage(self, described: Any) -> torch_tensors.Storage:
     """What `torch.save` calls a persistent object."""
     match described:
       case (
@@ -92,9 +100,9 @@ class Machine(pickle_machine.Machine):
         str(),
         int() as count,
         *_,
-      ) if kind in tensors.STORAGES and count >= 0:
-        made = tensors.Storage(
-          tensors.STORAGES[kind], count, lambda: self._read(key)
+      ) if kind in torch_tensors.STORAGES and count >= 0:
+        made = torch_tensors.Storage(
+          torch_tensors.STORAGES[kind], count, lambda: self._read(key)
         )
         before = self.storages.setdefault(key, made)
         if (before.dtype, before.count) != (made.dtype, made.count):
@@ -132,6 +140,6 @@ _ACTIONS = {
   pickle.DICT: _dictionary,
   pickle.SETITEM: lambda m: m.update(m.last(2)),
   pickle.SETITEMS: lambda m: m.update(m.since_mark()),
-  pickle.BINFLOAT: lambda m: m.push(tensors.read_float(m.take(8))),
+  pickle.BINFLOAT: lambda m: m.push(torch_tensors.read_float(m.take(8))),
   pickle.BINPERSID: _persistent,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.imports import safetensors_file, tensors, torch_file
+from facejax.interchange import safetensors_read, torch_read, torch_tensors
 
 # Where training code keeps the net's state dict beside other things.
 _NETS = ("state_dict_backbone", "state_dict", "model_state_dict", "model")
@@ -32,9 +32,9 @@ def read_net(
   """
   name = os.fspath(path)
   if name.endswith(".safetensors"):
-    arrays, _ = safetensors_file.read(path)
+    arrays, _ = safetensors_read.read(path)
     return _named(arrays, prefix, name)
-  with torch_file.opened(path) as saved:
+  with torch_read.opened(path) as saved:
     found = _state_dict(saved, name)
     chosen = _named(found, prefix, name)
     return {key: _array(tensor, key, name) for key, tensor in chosen.items()}
@@ -91,13 +91,13 @@ def _in_order(paths: Sequence[str]) -> list[str]:
 
 def _read_classes(path: str) -> list[np.ndarray]:
   if path.endswith(".safetensors"):
-    arrays, _ = safetensors_file.read(path)
+    arrays, _ = safetensors_read.read(path)
     return [_only(arrays, path)]
-  with torch_file.opened(path) as saved:
+  with torch_read.opened(path) as saved:
     for key in _CLASSES:
       if isinstance(saved, Mapping) and key in saved:
         saved = saved[key]
-    if isinstance(saved, tensors.Tensor):
+    if isinstance(saved, torch_tensors.Tensor):
       return [saved.numpy()]
     if isinstance(saved, Sequence) and saved and not isinstance(saved, str):
       return [_array(part, "of the list", path) for part in saved]
@@ -129,7 +129,9 @@ def _state_dict(saved: Any, path: str) -> Mapping[str, Any]:
       saved = saved[key]
   if not isinstance(saved, Mapping):
     raise ValueError(f"{path!r} holds no state dict")
-  if not any(isinstance(value, tensors.Tensor) for value in saved.values()):
+  if not any(
+    isinstance(value, torch_tensors.Tensor) for value in saved.values()
+  ):
     raise ValueError(f"{path!r} has no tensors, but {_listed(saved)}")
   return saved
 
@@ -152,7 +154,7 @@ def _named(named: Mapping[str, Any], prefix: str, path: str) -> dict[str, Any]:
 
 
 def _array(tensor: Any, name: str, path: str) -> np.ndarray:
-  if not isinstance(tensor, tensors.Tensor):
+  if not isinstance(tensor, torch_tensors.Tensor):
     raise ValueError(f"{path!r}: {name!r} is no tensor")
   try:
     return tensor.numpy()

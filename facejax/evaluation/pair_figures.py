@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from facejax.evals import verification
+from facejax.evaluation import verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, intervals, validation
 from facejax.metrics import verification as metrics

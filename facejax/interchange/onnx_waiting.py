@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from facejax.exports import onnx_graph as graph_lib
-from facejax.exports import program
+from facejax.interchange import onnx_graph as graph_lib
+from facejax.interchange import operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +92,16 @@ class Flattened:
 Waiting = Affine | Flattened
 
 
-def takes(operation: program.Operation) -> tuple[program.Value, Any] | None:
+def takes(
+  operation: operations.Operation,
+) -> tuple[operations.Value, Any] | None:
   """The value and the constant if an operation is one that `then` knows."""
   if operation.name not in ("add", "sub", "mul", "div"):
     return None
   first, second = operation.inputs
-  if isinstance(first, program.Value) and isinstance(second, np.ndarray):
+  if isinstance(first, operations.Value) and isinstance(second, np.ndarray):
     value, constant = first, second
-  elif isinstance(first, np.ndarray) and isinstance(second, program.Value):
+  elif isinstance(first, np.ndarray) and isinstance(second, operations.Value):
     value, constant = second, first
     if operation.name == "div":
       return None

@@ -1,1 +1,0 @@
-"""Evaluations of a trained network, and the files that report them."""

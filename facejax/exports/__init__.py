@@ -1,1 +1,0 @@
-"""Nets in the formats of others: ONNX, StableHLO, PyTorch, safetensors."""

@@ -1,1 +1,0 @@
-"""Weights that others wrote: PyTorch checkpoints and safetensors, as arrays."""

@@ -1,0 +1,1 @@
+"""Nets in the formats of others, both ways."""
