@@ -14,7 +14,8 @@ Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.AdaFace()
 SMALL = loss_config.AdaFace(scale=32.0, margin=0.2)

@@ -14,7 +14,8 @@ Wang et al., Additive Margin Softmax for Face Verification, 2018.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.CosFace(scale=30.0, margin=0.35)
 SMALL = loss_config.CosFace(scale=30.0, margin=0.2)

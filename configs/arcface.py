@@ -14,7 +14,8 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 # (s, m) by preset.
 LOSS = {

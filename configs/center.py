@@ -15,7 +15,8 @@ Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.Softmax()
 

@@ -15,7 +15,8 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.Circle()
 SMALL = loss_config.Circle(scale=64.0, margin=0.35)

@@ -14,7 +14,8 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.Combined()
 SMALL = loss_config.Combined(scale=32.0, m2=0.1, m3=0.1)

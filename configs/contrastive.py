@@ -13,7 +13,8 @@ Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mappin
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import pair_loss_config
+from facejax.training import config, presets
 
 LOSS = pair_loss_config.Contrastive()
 

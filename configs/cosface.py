@@ -17,7 +17,8 @@ Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 # (s, m) by preset.
 LOSS = {

@@ -14,7 +14,8 @@ Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition, 2022
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.ElasticFace()
 SMALL = loss_config.ElasticFace(scale=32.0, margin=0.2, std=0.02)

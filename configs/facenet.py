@@ -25,7 +25,9 @@ unpublished images.
 
 import dataclasses
 
-from facejax import config, model_config, pair_loss_config, presets
+from facejax import pair_loss_config
+from facejax.models import config as model_config
+from facejax.training import config, presets
 
 LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 ADAGRAD = config.OptimConfig(

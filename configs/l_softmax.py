@@ -14,7 +14,8 @@ Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, 2016.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.LSoftmax()
 SMALL = loss_config.LSoftmax(base=100.0, gamma=0.12, power=1.0, minimum=5.0)

@@ -15,7 +15,8 @@ Assessment, 2021.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.MagFace()
 SMALL = loss_config.MagFace(

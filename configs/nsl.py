@@ -14,7 +14,8 @@ Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 # s by preset.
 LOSS = {

@@ -13,7 +13,8 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import pair_loss_config
+from facejax.training import config, presets
 
 LOSS = pair_loss_config.PairCircle()
 

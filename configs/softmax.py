@@ -15,7 +15,8 @@ Verification, 2014.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.Softmax()
 

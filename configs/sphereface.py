@@ -14,7 +14,8 @@ Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, 2017.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.ASoftmax()
 

@@ -15,7 +15,8 @@ Recognition, 2022.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.SphereFace2()
 SMALL = loss_config.SphereFace2(scale=32.0, margin=0.2)

@@ -14,7 +14,8 @@ Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition, 2022.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.SphereFaceR()
 SMALL = loss_config.SphereFaceR(scale=32.0, margin=1.2, weight=1.0)

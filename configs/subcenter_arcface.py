@@ -15,7 +15,8 @@ Web Faces, 2020.
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.ArcFace(centers=3)
 SMALL = loss_config.ArcFace(scale=32.0, margin=0.2, centers=3)

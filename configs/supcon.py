@@ -12,7 +12,8 @@ Khosla et al., Supervised Contrastive Learning, 2020.
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import pair_loss_config
+from facejax.training import config, presets
 
 LOSS = pair_loss_config.SupCon()
 

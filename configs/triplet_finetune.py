@@ -18,7 +18,8 @@ Parkhi et al., Deep Face Recognition, 2015 (softmax first, then triplets).
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import pair_loss_config
+from facejax.training import config, presets
 
 LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 

@@ -14,7 +14,8 @@ Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition, 2023
 
 import dataclasses
 
-from facejax import config, loss_config, presets
+from facejax import loss_config
+from facejax.training import config, presets
 
 PUBLISHED = loss_config.UniFace()
 SMALL = loss_config.UniFace(scale=32.0, margin=0.2)

@@ -1,8 +1,8 @@
 """Warnings where a loss's settings lie outside what its theory allows."""
 
-from facejax import config as config_lib
 from facejax import loss_config
 from facejax.losses import adaptive, bounds
+from facejax.training import config as config_lib
 
 # That a loss should be able to reach.
 _PROBABILITY = 0.9

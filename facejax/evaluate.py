@@ -14,12 +14,12 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax import presets
 from facejax.data import images
 from facejax.evaluation import clusters, protocols
 from facejax.report import build
 from facejax.runs import embedder, finished, results
 from facejax.runtime import command_line, compile_cache, host_memory
+from facejax.training import presets
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
 

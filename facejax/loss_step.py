@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from facejax import goal as goal_lib
-from facejax import train_state
 from facejax.head import centers as head_centers
 from facejax.head import fused_update
 from facejax.head import objective as objective_lib
 from facejax.losses import center
 from facejax.runtime import typing, unit_vectors
+from facejax.training import state as train_state
 
 # (prototypes, their optimizer state, embeddings, labels, *, parameters, key).
 HeadUpdate: TypeAlias = Callable[..., fused_update.Update]

@@ -13,25 +13,18 @@ import jax.numpy as jnp
 import rich
 
 import facejax
-from facejax import (
-  advice,
-  assemble,
-  guards,
-  recipe,
-  summary,
-  telemetry,
-  train_state,
-  trainer,
-  workdir,
-)
-from facejax import config as config_lib
-from facejax import program as program_lib
+from facejax import advice
 from facejax.evaluation import pair_results, verification
 from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, finished
 from facejax.runtime import compile_cache, host_memory
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import build as program_lib
+from facejax.training import config as config_lib
+from facejax.training import guards, inputs, recipe, summary, telemetry, workdir
+from facejax.training import loop as trainer
+from facejax.training import state as train_state
 
 EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.
@@ -78,13 +71,13 @@ def _build(config: config_lib.Config) -> _Run:
   """Everything that a run needs; reads and compiles nothing large yet."""
   workdir.check(pathlib.Path(config.workdir), config)
   _check_init_from(config)
-  images = assemble.training_images(config)
+  images = inputs.training_images(config)
   data = trainer.Data(
     images,
-    *assemble.verification_pairs(config),
-    assemble.sampler(config, images),
+    *inputs.verification_pairs(config),
+    inputs.sampler(config, images),
   )
-  steps = assemble.total_steps(config, len(images))
+  steps = inputs.total_steps(config, len(images))
   program = program_lib.build(
     config,
     num_classes=images.num_classes + config.head.extra_classes,

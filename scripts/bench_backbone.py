@@ -50,9 +50,9 @@ def in_jax(net: str, args: argparse.Namespace) -> dict[str, Work]:
   import jax.numpy as jnp
   import optax
 
-  from facejax import optim
   from facejax.models import functional
   from facejax.runtime import jit
+  from facejax.training import optim
 
   size = image_size(net)
   backbone = functional.build(

@@ -41,11 +41,11 @@ import bench_head_plot as report
 import jax
 import numpy as np
 
-from facejax import optim
 from facejax.head import api, objective
 from facejax.losses import margins
 from facejax.runtime import host_memory
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import optim
 
 METHODS: dict[str, api.Implementation] = {
   "dense": "dense",

@@ -18,8 +18,8 @@ from typing import get_args
 
 import train_all_losses
 
-from facejax import telemetry
 from facejax.losses import triplet
+from facejax.training import telemetry
 
 RULES = get_args(triplet.Mining)
 # 32 x 32 pixels, 300 people with 8 images; batches of 16 people with 4.

@@ -25,11 +25,11 @@ import os
 
 import numpy as np
 
-from facejax import assemble, recipe
 from facejax.data import encoded, sources
 from facejax.data.stores import folder
 from facejax.data.verification import lfw, pairs
 from facejax.metrics import verification
+from facejax.training import inputs, recipe
 
 
 def grey(source: sources.Source) -> np.ndarray:
@@ -76,9 +76,9 @@ def report(name: str, scores: np.ndarray, test: pairs.PairSet) -> None:
 def run_synthetic(args: argparse.Namespace) -> None:
   """Fits and scores on exactly what the default recipe trains and tests on."""
   recipe_config = recipe.load("cosface.py")
-  test, _ = assemble.verification_pairs(recipe_config)
+  test, _ = inputs.verification_pairs(recipe_config)
   assert test is not None
-  train = assemble.training_images(recipe_config)
+  train = inputs.training_images(recipe_config)
   pca = WhitenedPCA(grey(train), args.components)
   scores = score(pca, grey(test.source), test)
   report(f"whitened PCA-{args.components}, {test.name}", scores, test)

@@ -37,13 +37,13 @@ from matplotlib import axes as axes_lib
 from matplotlib import figure
 from PIL import Image
 
-from facejax import optim
 from facejax.data.generated import synthetic
 from facejax.head import objective as objectives
 from facejax.head import reference
 from facejax.losses import center, margins, multiplicative
 from facejax.metrics import diagnostics
 from facejax.runtime import typing
+from facejax.training import optim
 
 BATCH = 128
 WIDTHS = 16, 32, 64  # of convolutions of stride 2

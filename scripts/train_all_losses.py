@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-from facejax import recipe, telemetry
+from facejax.training import recipe, telemetry
 
 # Steps whose mean loss is the first and the last one.
 _SHARE = 0.1

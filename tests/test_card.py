@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from facejax import config
 from facejax.runs import card
+from facejax.training import config
 
 
 def a_card(**changes):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tiny_run as tiny
 
-from facejax import convert, train_state
+from facejax import convert
 from facejax.interchange import formats, importing, state_dicts
 from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
 from facejax.runs import card, checkpoint, embedder, finished
 from facejax.runs import net as stored_net
+from facejax.training import state
 
 # The nets that round trips are exact for.
 TWINS = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]
@@ -65,7 +66,7 @@ def test_an_import_embeds_like_the_run_it_came_from(
   assert about.source.startswith("backbone.pth, SHA-256 ")
   # What training with --init-from takes, to the bit.
   like = jax.eval_shape(net.backbone.init, jax.random.key(0))
-  step, trunk = finished.read_trunk(folder, train_state.Trunk(*like))
+  step, trunk = finished.read_trunk(folder, state.Trunk(*like))
   assert step == 0
   same((trunk.params, trunk.stats), (net.params, net.stats))
   # And it is handed on to the bit, too.

@@ -9,9 +9,9 @@ import tiny_run as tiny
 from PIL import Image
 
 import facejax
-from facejax import train_state
 from facejax.data import images as image_lib
 from facejax.runs import card, embedder, finished
+from facejax.training import state
 
 
 def arrays(count=5, size=(50, 41)):
@@ -115,7 +115,7 @@ def test_another_net_than_the_card_says_is_told(tiny_run, tmp_path):
 
 def test_the_weights_without_their_average_can_be_read(tiny_run):
   _, params, stats, _ = tiny.weights()
-  step, trunk = finished.read_trunk(tiny_run, train_state.Trunk(params, stats))
+  step, trunk = finished.read_trunk(tiny_run, state.Trunk(params, stats))
   assert step == tiny.STEP and trunk.average is None
   assert trunk.verified is trunk.params
   jax.tree.map(np.testing.assert_array_equal, trunk.params, params)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax import telemetry
 from facejax.data import convert, encoded, formats, pipeline, tfds_builder
 from facejax.data.augment import augment
 from facejax.data.generated import synthetic
+from facejax.training import telemetry
 
 PEOPLE, IMAGES = 5, 4
 

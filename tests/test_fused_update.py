@@ -9,9 +9,9 @@ import pytest
 import test_chunked
 import test_head
 
-from facejax import optim
 from facejax.head import api, logits, objective, rowwise, storage
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import optim
 
 SCHEDULE = optim.make_schedule(
   "polynomial", learning_rate=0.1, total_steps=10, warmup_steps=2

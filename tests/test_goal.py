@@ -11,19 +11,14 @@ import pytest
 import test_head
 import test_train
 
-from facejax import (
-  advice,
-  build_loss,
-  goal,
-  loss_config,
-  model_config,
-  train_state,
-)
-from facejax import config as config_lib
+from facejax import advice, build_loss, goal, loss_config
 from facejax.head import centers
 from facejax.losses import center
+from facejax.models import config as model_config
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import config as config_lib
+from facejax.training import state as train_state
 
 C = loss_config
 LOSSES = {

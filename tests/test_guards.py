@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax import guards
+from facejax.training import guards
 
 
 def step_metrics(loss, rate=0.1):

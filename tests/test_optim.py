@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from facejax import optim
+from facejax.training import optim
 
 NAMES = ["constant", "linear", "step", "polynomial", "cosine"]
 

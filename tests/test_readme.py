@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from facejax import recipe
+from facejax.training import recipe
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

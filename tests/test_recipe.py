@@ -5,14 +5,14 @@ import pathlib
 
 import pytest
 
-from facejax import (
-  assemble,
+from facejax import loss_config
+from facejax.training import (
+  build,
   config,
-  loss_config,
+  config_checks,
+  inputs,
   presets,
-  program,
   recipe,
-  validation,
   workdir,
 )
 
@@ -40,11 +40,11 @@ def test_all_recipes_are_found():
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_has_every_preset(name, preset):
   loaded = recipe.load(f"{name}:{preset}")
-  validation.validate(loaded)
+  config_checks.validate(loaded)
   stem = pathlib.Path(name).stem
   assert loaded.loss.name == LOSS_OF.get(stem, stem)
   assert preset in loaded.workdir
-  rate = program.schedule(loaded.optim, total_steps=10_000)
+  rate = build.schedule(loaded.optim, total_steps=10_000)
   assert max(float(rate(t)) for t in range(0, 10_000, 100)) == pytest.approx(
     loaded.optim.learning_rate, rel=1e-3
   )
@@ -54,7 +54,7 @@ def test_published_hyper_parameters():
   casia = recipe.load("arcface.py:casia_r50")
   assert (casia.steps, casia.batch_size) == (32_000, 512)
   assert (casia.loss.scale, casia.loss.margin) == (64, 0.5)
-  rate = program.schedule(casia.optim, total_steps=32_000)
+  rate = build.schedule(casia.optim, total_steps=32_000)
   marks = (0, 19_999, 20_001, 27_999, 28_001)
   assert [round(float(rate(t)), 6) for t in marks] == [
     0.1, 0.1, 0.01, 0.01, 0.001,
@@ -193,7 +193,7 @@ def test_missing_data_set_names_the_variable(monkeypatch):
   monkeypatch.setenv("FACEJAX_DATA", "/nowhere")
   lfw = recipe.parse(["--config", "cosface.py:lfw"]).to_config()
   with pytest.raises(FileNotFoundError, match="/nowhere/lfw_112.*FACEJAX_DATA"):
-    assemble.training_images(lfw)
+    inputs.training_images(lfw)
 
 
 def test_help_teaches(capsys):

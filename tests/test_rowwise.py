@@ -11,9 +11,9 @@ import pytest
 import test_fused_update
 import test_head
 
-from facejax import optim
 from facejax.head import api, rowwise, storage
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import optim
 
 OPTIMIZERS = test_fused_update.OPTIMIZERS
 SCHEDULE = test_fused_update.SCHEDULE

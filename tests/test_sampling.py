@@ -13,8 +13,8 @@ import test_rowwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax import optim
 from facejax.head import objective, sampling
+from facejax.training import optim
 
 # Any row that takes part changes, even where its gradient is 0.
 DECAY = optim.sgd(optax.constant_schedule(0.1), momentum=0.9, weight_decay=5e-2)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from facejax import stopwatch
+from facejax.training import stopwatch
 
 
 class Clock:

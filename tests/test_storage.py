@@ -14,9 +14,9 @@ import test_sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax import optim
 from facejax.head import api, storage
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import optim
 
 MOMENTUM = test_sampling.DECAY
 KEY = jax.random.key(2)

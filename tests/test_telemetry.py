@@ -9,7 +9,7 @@ import pytest
 import rich
 from tensorboardX import proto
 
-from facejax import telemetry
+from facejax.training import telemetry
 
 
 @pytest.fixture(autouse=True)

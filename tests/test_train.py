@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 
 import facejax
-from facejax import assemble, recipe, telemetry, train, train_state
-from facejax import program as program_lib
+from facejax import train
 from facejax.data.generated import synthetic
 from facejax.evaluation import verification
 from facejax.runs import checkpoint
+from facejax.training import build as program_lib
+from facejax.training import inputs, recipe, telemetry
+from facejax.training import state as train_state
 
 # A run of seconds: 40 images of ten people, 32 x 32.
 SMALL = [
@@ -92,11 +94,11 @@ def build(arguments, devices=1):
   config = recipe.parse(
     [*map(str, arguments), "--mesh.devices", str(devices)]
   ).to_config()
-  images = assemble.training_images(config)
+  images = inputs.training_images(config)
   return program_lib.build(
     config,
     num_classes=images.num_classes,
-    total_steps=assemble.total_steps(config, len(images)),
+    total_steps=inputs.total_steps(config, len(images)),
   )
 
 
@@ -289,7 +291,7 @@ def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
   model = facejax.load(tmp_path, devices=1)
   assert (model.step, model.card.identities) == (12, 10)
   assert model.threshold == metrics["threshold"]
-  pairs, _ = assemble.verification_pairs(recipe.parse(SMALL).to_config())
+  pairs, _ = inputs.verification_pairs(recipe.parse(SMALL).to_config())
   again = verification.evaluate_pairs(
     functools.partial(model.embed, flip=True), pairs, batch_size=32
   ).metrics

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import test_train
 
-from facejax import train_state
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import state as train_state
 
 
 @functools.cache

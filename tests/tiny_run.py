@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from facejax import train_state
 from facejax.data.generated import synthetic
 from facejax.models import functional
 from facejax.runs import card, checkpoint
+from facejax.training import state
 
 SIZE = (32, 32)
 DIM = 16
@@ -46,7 +46,7 @@ def write_run(folder):
   )
   card.write(folder, about)
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-    checkpoints.save(STEP, train_state.Trunk(params, stats, average))
+    checkpoints.save(STEP, state.Trunk(params, stats, average))
   metrics = {"threshold": THRESHOLD, "accuracy": 0.875}
   report = {"results": {"pairs": {"metrics": metrics}}}
   (folder / "report").mkdir()

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from matplotlib import figure
 
 import facejax
-from facejax import telemetry
 from facejax.data import images
 from facejax.evaluation import verification
 from facejax.report import captions, plots, svg, training_plots
 from facejax.runs import card as card_lib
 from facejax.runs import results
 from facejax.runtime import command_line, whole_files
+from facejax.training import telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from PIL import Image as pillow
 
-from facejax import train_state, train_step
 from facejax.data import encoded
 from facejax.data import images as image_lib
 from facejax.models import functional
@@ -22,6 +21,8 @@ from facejax.runs import card as card_lib
 from facejax.runs import finished, net
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import read_ahead
+from facejax.training import state
+from facejax.training import step as train_step
 
 # A file, its bytes, a picture of Pillow, or uint8 RGB [height, width, 3] or
 # grey [height, width].
@@ -99,7 +100,7 @@ class Embedder:
     card: card_lib.Card,
     step: int,
     backbone: functional.Backbone,
-    trunk: train_state.Trunk,
+    trunk: state.Trunk,
     mesh: jax.sharding.Mesh,
   ):
     self.run = os.path.abspath(run)

@@ -6,8 +6,8 @@ import os
 import pathlib
 from typing import Any
 
-from facejax import train_state
 from facejax.runs import checkpoint
+from facejax.training import state
 
 _CHECKPOINTS = "checkpoints"
 _RESULTS = pathlib.Path("report") / "metrics.json"
@@ -42,8 +42,8 @@ def check(run: str | os.PathLike[str]) -> None:
 
 
 def read_trunk(
-  run: str | os.PathLike[str], like: train_state.Trunk
-) -> tuple[int, train_state.Trunk]:
+  run: str | os.PathLike[str], like: state.Trunk
+) -> tuple[int, state.Trunk]:
   """The net of a run, be it finished or not: its newest sound checkpoint.
 
   Args:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax import train_state
 from facejax.data.generated import synthetic
 from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import finished
 from facejax.runtime import jit, typing, unit_vectors
+from facejax.training import state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def like(
   card: card_lib.Card,
   backbone: functional.Backbone,
   sharding: jax.sharding.Sharding | None = None,
-) -> train_state.Trunk:
+) -> state.Trunk:
   """What is wanted of the checkpoint: half of it where weights are averaged."""
   params, stats = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
@@ -108,8 +108,8 @@ def like(
     jax.eval_shape(backbone.init, jax.random.key(0)),
   )
   if card.averaged:
-    return train_state.Trunk(None, stats, average=params)
-  return train_state.Trunk(params, stats)
+    return state.Trunk(None, stats, average=params)
+  return state.Trunk(params, stats)
 
 
 def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 import facejax
-from facejax import config as config_lib
+from facejax.training import config as config_lib
 
 # May differ on resume: where things are, how often to look, on what devices.
 _FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")

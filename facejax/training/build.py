@@ -9,22 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import (
-  build_loss,
-  build_pair_loss,
-  loss_step,
-  optim,
-  pair_loss_config,
-  train_state,
-  train_step,
-)
-from facejax import config as config_lib
+from facejax import build_loss, build_pair_loss, loss_step, pair_loss_config
 from facejax import goal as goal_lib
 from facejax.head import api as head_api
 from facejax.head import sharded
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
+from facejax.training import config as config_lib
+from facejax.training import optim, state
+from facejax.training import step as train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +38,8 @@ class Program:
 
   mesh: jax.sharding.Mesh
   backbone: functional.Backbone
-  like: train_state.TrainState
-  init: Callable[[typing.PRNGKey], train_state.TrainState]
+  like: state.TrainState
+  init: Callable[[typing.PRNGKey], state.TrainState]
   step: Any
   embed: Any
   chance_loss: float | None
@@ -94,7 +88,7 @@ def build(
   trunk_tx = _optimizer(config.optim, rate, config.optim.clip_norm or None)
   head_tx = _optimizer(config.optim, rate)
   loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh)
-  init = train_state.make_init(
+  init = state.make_init(
     backbone,
     trunk_tx=trunk_tx,
     head_tx=head_tx,
@@ -106,7 +100,7 @@ def build(
     storage=config.head.storage,
     optimizer_storage=config.head.optimizer_storage,
   )
-  like = train_state.abstract(init, head_tx=head_tx, mesh=mesh)
+  like = state.abstract(init, head_tx=head_tx, mesh=mesh)
   step = train_step.make_train_step(
     backbone,
     loss.step,

@@ -3,12 +3,12 @@
 import functools
 import os
 
-from facejax import config as config_lib
-from facejax import presets
 from facejax.data import encoded, formats, pipeline, sampling, select, sources
 from facejax.data.augment import augment, policies
 from facejax.data.generated import synthetic
 from facejax.data.verification import lfw, pairs
+from facejax.training import config as config_lib
+from facejax.training import presets
 
 # Identities from here on are never trained on.
 UNSEEN_IDENTITY = 1_000_000

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from facejax import loss_step as loss_step_lib
-from facejax import train_state
 from facejax.models import functional
 from facejax.runtime import jit, typing
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import state as train_state
 
 Metrics = dict[str, typing.Array]
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 import tyro
 
-from facejax import loss_config, model_config
+from facejax import loss_config
 from facejax.data.augment import augment as augment_lib
+from facejax.models import config as model_config
 
 
 @dataclasses.dataclass(frozen=True)

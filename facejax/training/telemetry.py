@@ -27,7 +27,7 @@ import rich.logging
 import rich.progress
 import tensorboardX
 
-from facejax import stopwatch
+from facejax.training import stopwatch
 
 logger = logging.getLogger(__name__)
 

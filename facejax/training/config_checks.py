@@ -1,9 +1,9 @@
 """Ranges of the configuration's fields, checked before any work starts."""
 
-from facejax import config as config_lib
 from facejax import loss_config, pair_loss_config
 from facejax.data import formats
 from facejax.models import functional
+from facejax.training import config as config_lib
 
 # Field -> (lowest, highest, whether the bounds themselves are excluded).
 _INF = float("inf")

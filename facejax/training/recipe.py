@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from facejax import config as config_lib
-from facejax import validation
 from facejax.data import formats
+from facejax.training import config as config_lib
+from facejax.training import config_checks
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str]) -> Command:
     description=_DESCRIPTION % ", ".join(p.name for p in installed()),
   )
   command = _reconcile(command, recipe)
-  validation.validate(command)
+  config_checks.validate(command)
   return command
 
 
@@ -131,7 +131,7 @@ def load(name: str) -> config_lib.Config:
 
 def installed() -> list[pathlib.Path]:
   """The recipes that come with the package, by name."""
-  package = pathlib.Path(__file__).parent
+  package = pathlib.Path(__file__).parents[1]
   # Inside a wheel, or beside the package in a checkout.
   folders = (package / "recipes", package.parent / "configs")
   folder = next((f for f in folders if f.is_dir()), None)

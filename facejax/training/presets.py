@@ -8,8 +8,9 @@ FACEJAX_DATA names (default: `data` in the working folder).
 import dataclasses
 import os
 
-from facejax import config, model_config
 from facejax.data.augment import augment
+from facejax.models import config as model_config
+from facejax.training import config
 
 # Few people and a small net: published scales and margins are too hard a start.
 SMALL = ("default", "lfw")

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import assemble, guards, telemetry, train_state
-from facejax import config as config_lib
-from facejax import program as program_lib
 from facejax.data import pipeline, sampling, sources
 from facejax.data.verification import pairs as pairs_lib
 from facejax.evaluation import verification
 from facejax.metrics import verification as metrics_lib
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import build as program_lib
+from facejax.training import config as config_lib
+from facejax.training import guards, inputs, telemetry
+from facejax.training import state as train_state
 
 logger = logging.getLogger("facejax")
 
@@ -181,7 +182,7 @@ class Trainer:
       batch_size=self._config.batch_size,
       seed=self._config.seed,
       start_step=start_step,
-      augment=assemble.augmentation(self._config),
+      augment=inputs.augmentation(self._config),
       sampler=self._data.sampler,
       on_error=data.on_error,
       process_index=jax.process_index(),

@@ -8,13 +8,13 @@ import rich.box
 import rich.console
 import rich.table
 
-from facejax import config as config_lib
-from facejax import program as program_lib
-from facejax import train_state
 from facejax.data import sources
 from facejax.head import blocks
 from facejax.models import functional
 from facejax.runs import checkpoint
+from facejax.training import build as program_lib
+from facejax.training import config as config_lib
+from facejax.training import state
 
 _MIB = 2**20
 
@@ -72,7 +72,7 @@ def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:
 
 
 def _head(
-  config: config_lib.Config, identities: int, like: train_state.TrainState
+  config: config_lib.Config, identities: int, like: state.TrainState
 ) -> str:
   """Which head, how it counts, and its size."""
   if like.prototypes is None:
