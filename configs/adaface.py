@@ -14,11 +14,11 @@ Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.AdaFace()
-SMALL = loss_config.AdaFace(scale=32.0, margin=0.2)
+PUBLISHED = registry.AdaFace()
+SMALL = registry.AdaFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:

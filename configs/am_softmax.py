@@ -14,11 +14,11 @@ Wang et al., Additive Margin Softmax for Face Verification, 2018.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.CosFace(scale=30.0, margin=0.35)
-SMALL = loss_config.CosFace(scale=30.0, margin=0.2)
+PUBLISHED = registry.CosFace(scale=30.0, margin=0.35)
+SMALL = registry.CosFace(scale=30.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -14,8 +14,8 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
 # (s, m) by preset.
 LOSS = {
@@ -31,5 +31,5 @@ def get_config(preset: str = "default") -> config.Config:
   scale, margin = LOSS.get(preset, (64.0, 0.5))
   return dataclasses.replace(
     scaled,
-    loss=loss_config.ArcFace(scale=scale, margin=margin),
+    loss=registry.ArcFace(scale=scale, margin=margin),
   )

@@ -15,11 +15,11 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.Circle()
-SMALL = loss_config.Circle(scale=64.0, margin=0.35)
+PUBLISHED = registry.Circle()
+SMALL = registry.Circle(scale=64.0, margin=0.35)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -14,11 +14,11 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.Combined()
-SMALL = loss_config.Combined(scale=32.0, m2=0.1, m3=0.1)
+PUBLISHED = registry.Combined()
+SMALL = registry.Combined(scale=32.0, m2=0.1, m3=0.1)
 
 
 def get_config(preset: str = "default") -> config.Config:

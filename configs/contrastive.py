@@ -13,10 +13,10 @@ Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mappin
 
 import dataclasses
 
-from facejax import pair_loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import within_batch
 
-LOSS = pair_loss_config.Contrastive()
+LOSS = within_batch.Contrastive()
 
 
 def get_config(preset: str = "default") -> config.Config:

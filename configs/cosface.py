@@ -17,8 +17,8 @@ Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
 # (s, m) by preset.
 LOSS = {
@@ -37,5 +37,5 @@ def get_config(preset: str = "default") -> config.Config:
   scale, margin = LOSS.get(preset, (64.0, 0.35))
   return dataclasses.replace(
     scaled,
-    loss=loss_config.CosFace(scale=scale, margin=margin),
+    loss=registry.CosFace(scale=scale, margin=margin),
   )

@@ -15,11 +15,11 @@ Recognition, 2020.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.CurricularFace()
-SMALL = loss_config.CurricularFace(scale=32.0, margin=0.2)
+PUBLISHED = registry.CurricularFace()
+SMALL = registry.CurricularFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -14,11 +14,11 @@ Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition, 2022
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.ElasticFace()
-SMALL = loss_config.ElasticFace(scale=32.0, margin=0.2, std=0.02)
+PUBLISHED = registry.ElasticFace()
+SMALL = registry.ElasticFace(scale=32.0, margin=0.2, std=0.02)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -25,11 +25,11 @@ unpublished images.
 
 import dataclasses
 
-from facejax import pair_loss_config
 from facejax.models import config as model_config
 from facejax.training import config, presets
+from facejax.training.objectives import within_batch
 
-LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = within_batch.Triplet(margin=0.2, mining="semi_hard_hardest")
 ADAGRAD = config.OptimConfig(
   name="adagrad",
   learning_rate=0.05,

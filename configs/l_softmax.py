@@ -14,11 +14,11 @@ Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, 2016.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.LSoftmax()
-SMALL = loss_config.LSoftmax(base=100.0, gamma=0.12, power=1.0, minimum=5.0)
+PUBLISHED = registry.LSoftmax()
+SMALL = registry.LSoftmax(base=100.0, gamma=0.12, power=1.0, minimum=5.0)
 
 
 def get_config(preset: str = "default") -> config.Config:

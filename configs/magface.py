@@ -15,11 +15,11 @@ Assessment, 2021.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.MagFace()
-SMALL = loss_config.MagFace(
+PUBLISHED = registry.MagFace()
+SMALL = registry.MagFace(
   scale=32.0,
   lower_norm=5.0,
   upper_norm=30.0,

@@ -14,10 +14,10 @@ Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, 2017.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.ModifiedSoftmax()
+PUBLISHED = registry.ModifiedSoftmax()
 
 
 def get_config(preset: str = "default") -> config.Config:

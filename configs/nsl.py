@@ -14,8 +14,8 @@ Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
 # s by preset.
 LOSS = {
@@ -31,5 +31,5 @@ def get_config(preset: str = "default") -> config.Config:
   scale = LOSS.get(preset, 64.0)
   return dataclasses.replace(
     scaled,
-    loss=loss_config.NSL(scale=scale),
+    loss=registry.NSL(scale=scale),
   )

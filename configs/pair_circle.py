@@ -13,10 +13,10 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax import pair_loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import within_batch
 
-LOSS = pair_loss_config.PairCircle()
+LOSS = within_batch.PairCircle()
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -15,10 +15,10 @@ Verification, 2014.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.Softmax()
+PUBLISHED = registry.Softmax()
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -15,11 +15,11 @@ Recognition, 2022.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.SphereFace2()
-SMALL = loss_config.SphereFace2(scale=32.0, margin=0.2)
+PUBLISHED = registry.SphereFace2()
+SMALL = registry.SphereFace2(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:

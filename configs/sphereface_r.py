@@ -14,11 +14,11 @@ Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition, 2022.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.SphereFaceR()
-SMALL = loss_config.SphereFaceR(scale=32.0, margin=1.2, weight=1.0)
+PUBLISHED = registry.SphereFaceR()
+SMALL = registry.SphereFaceR(scale=32.0, margin=1.2, weight=1.0)
 
 
 def get_config(preset: str = "default") -> config.Config:

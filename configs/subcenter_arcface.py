@@ -15,11 +15,11 @@ Web Faces, 2020.
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.ArcFace(centers=3)
-SMALL = loss_config.ArcFace(scale=32.0, margin=0.2, centers=3)
+PUBLISHED = registry.ArcFace(centers=3)
+SMALL = registry.ArcFace(scale=32.0, margin=0.2, centers=3)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -12,10 +12,10 @@ Khosla et al., Supervised Contrastive Learning, 2020.
 
 import dataclasses
 
-from facejax import pair_loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import within_batch
 
-LOSS = pair_loss_config.SupCon()
+LOSS = within_batch.SupCon()
 
 
 def get_config(preset: str = "default") -> config.Config:

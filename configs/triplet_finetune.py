@@ -18,10 +18,10 @@ Parkhi et al., Deep Face Recognition, 2015 (softmax first, then triplets).
 
 import dataclasses
 
-from facejax import pair_loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import within_batch
 
-LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = within_batch.Triplet(margin=0.2, mining="semi_hard_hardest")
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -14,11 +14,11 @@ Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition, 2023
 
 import dataclasses
 
-from facejax import loss_config
 from facejax.training import config, presets
+from facejax.training.objectives import registry
 
-PUBLISHED = loss_config.UniFace()
-SMALL = loss_config.UniFace(scale=32.0, margin=0.2)
+PUBLISHED = registry.UniFace()
+SMALL = registry.UniFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import rich
 
 import facejax
-from facejax import advice
 from facejax.evaluation import pair_results, verification
 from facejax.report import build
 from facejax.runs import card as card_lib
@@ -25,6 +24,7 @@ from facejax.training import config as config_lib
 from facejax.training import guards, inputs, recipe, summary, telemetry, workdir
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
+from facejax.training.objectives import theory
 
 EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return recipe.fail(error)
   rich.print(summary.table(config, run.program, run.data.images, run.steps))
   classes = run.data.images.num_classes + config.head.extra_classes
-  for text in advice.advice(config, num_classes=classes):
+  for text in theory.advice(config, num_classes=classes):
     rich.print(f"[yellow]warning:[/yellow] {text}")
   compile_cache.use()
   if command.dry_run:

@@ -11,7 +11,6 @@ import pytest
 import test_head
 import test_train
 
-from facejax import advice, build_loss, goal, loss_config
 from facejax.head import centers
 from facejax.losses import center
 from facejax.models import config as model_config
@@ -19,8 +18,9 @@ from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import config as config_lib
 from facejax.training import state as train_state
+from facejax.training.objectives import build_loss, definition, registry, theory
 
-C = loss_config
+C = registry
 LOSSES = {
   "softmax": C.Softmax(),
   "softmax without bias": C.Softmax(bias=False),
@@ -64,8 +64,8 @@ def prepared(wanted, problem):
     return problem
   out = jax.jit(
     lambda x, c: wanted.prepare(
-      *goal.init(wanted, tx=optax.identity(), dtype=jnp.float32)[:3:2],
-      goal.Batch(x, c, jax.random.key(5)),
+      *definition.init(wanted, tx=optax.identity(), dtype=jnp.float32)[:3:2],
+      definition.Batch(x, c, jax.random.key(5)),
     )
   )(problem.embeddings, np.linspace(-0.4, 0.9, len(problem.labels)))
   return problem._replace(parameters=jax.device_get(out.parameters))
@@ -89,7 +89,7 @@ def test_sharded_in_blocks_equals_dense(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_chance_is_the_loss_at_zero_cosines(name):
   wanted = build_loss.build(LOSSES[name], num_classes=50)
-  chance = goal.chance_loss(wanted, num_classes=50)
+  chance = definition.chance_loss(wanted, num_classes=50)
   assert math.isfinite(chance) and chance > 0
   known = {
     "softmax": math.log(50),
@@ -192,7 +192,7 @@ def test_advice_comes_where_theory_is_left():
     config = config_lib.Config(
       steps=1, loss=loss, model=model_config.ModelConfig(embedding_dim=dim)
     )
-    return advice.advice(config, num_classes=num_classes)
+    return theory.advice(config, num_classes=num_classes)
 
   for loss in (C.CosFace(), C.ArcFace(), C.ASoftmax(), C.MagFace()):
     assert not about(loss)

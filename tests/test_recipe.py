@@ -5,7 +5,6 @@ import pathlib
 
 import pytest
 
-from facejax import loss_config
 from facejax.training import (
   build,
   config,
@@ -15,6 +14,7 @@ from facejax.training import (
   recipe,
   workdir,
 )
+from facejax.training.objectives import registry
 
 RECIPES = {
   path.name
@@ -81,7 +81,7 @@ def test_overrides_win_over_the_recipe():
   )
   assert command.optim.learning_rate == 0.05
   assert command.data.image_size == (48, 64)
-  assert command.loss == loss_config.CosFace(scale=32.0, margin=0.1)
+  assert command.loss == registry.CosFace(scale=32.0, margin=0.1)
   assert command.to_config().name == "cosface-lfw"
   assert type(command.to_config()) is config.Config
 
@@ -228,7 +228,7 @@ class TestWorkdir:
 
   def test_another_configuration_is_refused_field_by_field(self, tmp_path):
     workdir.write(tmp_path, config.Config(steps=5))
-    other = config.Config(steps=6, loss=loss_config.CosFace(margin=0.4))
+    other = config.Config(steps=6, loss=registry.CosFace(margin=0.4))
     with pytest.raises(ValueError) as caught:
       workdir.check(tmp_path, other)
     text = str(caught.value)

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import build_loss, build_pair_loss, loss_step, pair_loss_config
-from facejax import goal as goal_lib
 from facejax.head import api as head_api
 from facejax.head import sharded
 from facejax.models import functional
@@ -19,6 +17,13 @@ from facejax.runtime import typing
 from facejax.training import config as config_lib
 from facejax.training import optim, state
 from facejax.training import step as train_step
+from facejax.training.objectives import (
+  build_loss,
+  build_pair_loss,
+  within_batch,
+)
+from facejax.training.objectives import definition as goal_lib
+from facejax.training.objectives import step as loss_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +135,7 @@ class _Loss:
 
 
 def _loss(config, num_classes, *, head_tx, mesh) -> _Loss:
-  if isinstance(config.loss, pair_loss_config.WithinBatch):
+  if isinstance(config.loss, within_batch.WithinBatch):
     pair_loss = build_pair_loss.build(config.loss, mesh=mesh)
     step = loss_step.within_batch(pair_loss, seed=config.seed)
     return _Loss(None, step, None)

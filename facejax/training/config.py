@@ -9,9 +9,9 @@ from typing import Literal
 
 import tyro
 
-from facejax import loss_config
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
+from facejax.training.objectives import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,9 +219,7 @@ class Config:
   data: DataConfig = DataConfig()
   augment: augment_lib.Augment = augment_lib.Augment(flip=True)  # noqa: RUF009, frozen
   model: model_config.ModelConfig = model_config.ModelConfig()  # noqa: RUF009, frozen
-  loss: tyro.conf.AvoidSubcommands[loss_config.LossConfig] = (
-    loss_config.CosFace()  # noqa: RUF009, frozen
-  )
+  loss: tyro.conf.AvoidSubcommands[registry.LossConfig] = registry.CosFace()  # noqa: RUF009, frozen
   """The classification loss; each recipe has its own."""
   center: CenterConfig = CenterConfig()
   head: HeadConfig = HeadConfig()

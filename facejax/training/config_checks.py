@@ -1,9 +1,9 @@
 """Ranges of the configuration's fields, checked before any work starts."""
 
-from facejax import loss_config, pair_loss_config
 from facejax.data import formats
 from facejax.models import functional
 from facejax.training import config as config_lib
+from facejax.training.objectives import registry, within_batch
 
 # Field -> (lowest, highest, whether the bounds themselves are excluded).
 _INF = float("inf")
@@ -177,15 +177,15 @@ def _validate_data(data: config_lib.DataConfig) -> None:
     )
 
 
-def _validate_loss(loss: loss_config.LossConfig, net: str) -> None:
+def _validate_loss(loss: registry.LossConfig, net: str) -> None:
   # FaceNet's nets end in a normalisation.
-  by_length = loss_config.AdaFace | loss_config.MagFace
+  by_length = registry.AdaFace | registry.MagFace
   if isinstance(loss, by_length) and not net.startswith("iresnet"):
     raise ValueError(
       f"model.name={net}: its embeddings all have length 1, and {loss.name}"
       " reads image quality off their length: use an iresnet"
     )
-  if not isinstance(loss, loss_config.MagFace):
+  if not isinstance(loss, registry.MagFace):
     return
   for name in ("norm", "margin"):
     lower, upper = (
@@ -216,9 +216,7 @@ def _validate_head(config: config_lib.Config) -> None:
       " head.storage, head.optimizer_storage and head.precision at float32,"
       " and use another head.implementation than sparse"
     )
-  binary = isinstance(
-    config.loss, loss_config.SphereFace2 | loss_config.UniFace
-  )
+  binary = isinstance(config.loss, registry.SphereFace2 | registry.UniFace)
   if head.implementation == "sparse" and binary:
     raise ValueError(
       "head.implementation=sparse is for softmax losses;"
@@ -229,7 +227,7 @@ def _validate_head(config: config_lib.Config) -> None:
 def _validate_batch(config: config_lib.Config) -> None:
   data = config.data
   people, images = data.identities_per_batch, data.images_of_identity
-  within = isinstance(config.loss, pair_loss_config.WithinBatch)
+  within = isinstance(config.loss, within_batch.WithinBatch)
   if within and not people:
     raise ValueError(
       f"{config.loss.name} compares images of a batch: give"

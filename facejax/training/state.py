@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import goal as goal_lib
 from facejax.head import api as head_api
 from facejax.head import storage as storage_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
+from facejax.training.objectives import definition as goal_lib
 
 
 @jax.tree_util.register_dataclass

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import loss_step as loss_step_lib
 from facejax.models import functional
 from facejax.runtime import jit, typing
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import state as train_state
+from facejax.training.objectives import step as loss_step_lib
 
 Metrics = dict[str, typing.Array]
 

@@ -5,17 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from facejax import goal as goal_lib
-from facejax import loss_config
 from facejax.head import objective as objective_lib
 from facejax.losses import adaptive, elastic, margins, multiplicative
+from facejax.training.objectives import definition as goal_lib
+from facejax.training.objectives import registry
 
 Objective = objective_lib.Objective
 Parameters = objective_lib.Parameters
 
 
 def annealed(
-  loss: loss_config.LSoftmax | loss_config.ASoftmax,
+  loss: registry.LSoftmax | registry.ASoftmax,
 ) -> goal_lib.Goal:
   """L-Softmax and A-Softmax: the plain cosine counts ever less."""
 
@@ -41,7 +41,7 @@ def annealed(
     Objective(
       functools.partial(multiplicative.a_softmax, margin=loss.margin),
       None,
-      unit_prototypes=isinstance(loss, loss_config.ASoftmax),
+      unit_prototypes=isinstance(loss, registry.ASoftmax),
     ),
     # A counter of its own: it starts anew where only the trunk is taken over.
     stats={"step": 0.0},
@@ -60,7 +60,7 @@ def with_bias(weights, stats, batch) -> goal_lib.Prepared:
   )
 
 
-def adaface(loss: loss_config.AdaFace) -> goal_lib.Goal:
+def adaface(loss: registry.AdaFace) -> goal_lib.Goal:
   """AdaFace: running statistics of the norms."""
 
   def prepare(weights, stats, batch):
@@ -87,7 +87,7 @@ def adaface(loss: loss_config.AdaFace) -> goal_lib.Goal:
   )
 
 
-def magface(loss: loss_config.MagFace) -> goal_lib.Goal:
+def magface(loss: registry.MagFace) -> goal_lib.Goal:
   """MagFace: margins and a penalty from the norms, with their gradient."""
   norms_range = {"l_a": loss.lower_norm, "u_a": loss.upper_norm}
 
@@ -114,7 +114,7 @@ def magface(loss: loss_config.MagFace) -> goal_lib.Goal:
   )
 
 
-def curricularface(loss: loss_config.CurricularFace) -> goal_lib.Goal:
+def curricularface(loss: registry.CurricularFace) -> goal_lib.Goal:
   """CurricularFace: a running mean of the target cosine."""
 
   def prepare(weights, stats, batch):
@@ -143,7 +143,7 @@ def curricularface(loss: loss_config.CurricularFace) -> goal_lib.Goal:
   )
 
 
-def elasticface(loss: loss_config.ElasticFace) -> goal_lib.Goal:
+def elasticface(loss: registry.ElasticFace) -> goal_lib.Goal:
   """ElasticFace: margins drawn anew every step."""
 
   def prepare(weights, stats, batch):

@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from facejax import build_adaptive, loss_config
-from facejax import goal as goal_lib
 from facejax.head import objective as objective_lib
 from facejax.losses import (
   angles,
@@ -14,16 +12,18 @@ from facejax.losses import (
   margins,
   multiplicative,
 )
+from facejax.training.objectives import build_adaptive, registry
+from facejax.training.objectives import definition as goal_lib
 
 Objective = objective_lib.Objective
 
 
-def build(loss: loss_config.LossConfig, *, num_classes: int) -> goal_lib.Goal:
+def build(loss: registry.LossConfig, *, num_classes: int) -> goal_lib.Goal:
   """The goal of a loss over this many classes."""
   return _BUILDERS[type(loss)](loss, num_classes)
 
 
-def _softmax(loss: loss_config.Softmax, _) -> goal_lib.Goal:
+def _softmax(loss: registry.Softmax, _) -> goal_lib.Goal:
   return goal_lib.Goal(
     Objective(margins.nsl, None, unit_prototypes=False, bias=loss.bias)
   )
@@ -33,16 +33,16 @@ def _modified_softmax(_loss, _) -> goal_lib.Goal:
   return goal_lib.Goal(Objective(margins.nsl, None))
 
 
-def _nsl(loss: loss_config.NSL, _) -> goal_lib.Goal:
+def _nsl(loss: registry.NSL, _) -> goal_lib.Goal:
   return goal_lib.Goal(Objective(margins.nsl, loss.scale))
 
 
-def _cosface(loss: loss_config.CosFace, _) -> goal_lib.Goal:
+def _cosface(loss: registry.CosFace, _) -> goal_lib.Goal:
   margin = functools.partial(margins.cosface, margin=loss.margin)
   return goal_lib.Goal(Objective(margin, loss.scale))
 
 
-def _arcface(loss: loss_config.ArcFace, _) -> goal_lib.Goal:
+def _arcface(loss: registry.ArcFace, _) -> goal_lib.Goal:
   margin = functools.partial(
     margins.arcface,
     margin=loss.margin,
@@ -61,7 +61,7 @@ def _arcface(loss: loss_config.ArcFace, _) -> goal_lib.Goal:
   )
 
 
-def _combined(loss: loss_config.Combined, _) -> goal_lib.Goal:
+def _combined(loss: registry.Combined, _) -> goal_lib.Goal:
   margin = functools.partial(
     margins.combined,
     m1=loss.m1,
@@ -72,7 +72,7 @@ def _combined(loss: loss_config.Combined, _) -> goal_lib.Goal:
   return goal_lib.Goal(Objective(margin, loss.scale))
 
 
-def _sphereface_r(loss: loss_config.SphereFaceR, _) -> goal_lib.Goal:
+def _sphereface_r(loss: registry.SphereFaceR, _) -> goal_lib.Goal:
   options: Any = {"margin": loss.margin, "gradient": loss.gradient}
   if loss.version == "v2":
     return goal_lib.Goal(
@@ -97,9 +97,7 @@ def _sphereface_r(loss: loss_config.SphereFaceR, _) -> goal_lib.Goal:
   )
 
 
-def _sphereface2(
-  loss: loss_config.SphereFace2, num_classes: int
-) -> goal_lib.Goal:
+def _sphereface2(loss: registry.SphereFace2, num_classes: int) -> goal_lib.Goal:
   options: Any = {
     "margin": loss.margin,
     "scale": loss.scale,
@@ -120,7 +118,7 @@ def _sphereface2(
   )
 
 
-def _uniface(loss: loss_config.UniFace, num_classes: int) -> goal_lib.Goal:
+def _uniface(loss: registry.UniFace, num_classes: int) -> goal_lib.Goal:
   options: Any = {"scale": loss.scale, "clamp": loss.clamp}
   start = binary.uniface_bias(num_classes, 1.0)
   return goal_lib.Goal(
@@ -135,7 +133,7 @@ def _uniface(loss: loss_config.UniFace, num_classes: int) -> goal_lib.Goal:
   )
 
 
-def _circle(loss: loss_config.Circle, _) -> goal_lib.Goal:
+def _circle(loss: registry.Circle, _) -> goal_lib.Goal:
   return goal_lib.Goal(
     Objective(
       functools.partial(circle.circle, margin=loss.margin),
@@ -151,20 +149,20 @@ def _unsized(builder):
 
 
 _BUILDERS: dict[type, Callable[[Any, int], goal_lib.Goal]] = {
-  loss_config.Softmax: _softmax,
-  loss_config.ModifiedSoftmax: _modified_softmax,
-  loss_config.NSL: _nsl,
-  loss_config.CosFace: _cosface,
-  loss_config.ArcFace: _arcface,
-  loss_config.Combined: _combined,
-  loss_config.LSoftmax: _unsized(build_adaptive.annealed),
-  loss_config.ASoftmax: _unsized(build_adaptive.annealed),
-  loss_config.SphereFaceR: _sphereface_r,
-  loss_config.SphereFace2: _sphereface2,
-  loss_config.AdaFace: _unsized(build_adaptive.adaface),
-  loss_config.MagFace: _unsized(build_adaptive.magface),
-  loss_config.CurricularFace: _unsized(build_adaptive.curricularface),
-  loss_config.ElasticFace: _unsized(build_adaptive.elasticface),
-  loss_config.UniFace: _uniface,
-  loss_config.Circle: _circle,
+  registry.Softmax: _softmax,
+  registry.ModifiedSoftmax: _modified_softmax,
+  registry.NSL: _nsl,
+  registry.CosFace: _cosface,
+  registry.ArcFace: _arcface,
+  registry.Combined: _combined,
+  registry.LSoftmax: _unsized(build_adaptive.annealed),
+  registry.ASoftmax: _unsized(build_adaptive.annealed),
+  registry.SphereFaceR: _sphereface_r,
+  registry.SphereFace2: _sphereface2,
+  registry.AdaFace: _unsized(build_adaptive.adaface),
+  registry.MagFace: _unsized(build_adaptive.magface),
+  registry.CurricularFace: _unsized(build_adaptive.curricularface),
+  registry.ElasticFace: _unsized(build_adaptive.elasticface),
+  registry.UniFace: _uniface,
+  registry.Circle: _circle,
 }

@@ -1,8 +1,8 @@
 """Warnings where a loss's settings lie outside what its theory allows."""
 
-from facejax import loss_config
 from facejax.losses import adaptive, bounds
 from facejax.training import config as config_lib
+from facejax.training.objectives import registry
 
 # That a loss should be able to reach.
 _PROBABILITY = 0.9
@@ -19,17 +19,17 @@ def advice(config: config_lib.Config, *, num_classes: int) -> list[str]:
     return []
   loss, dim = config.loss, config.model.embedding_dim
   found = [_scale(loss, num_classes)]
-  if isinstance(loss, loss_config.CosFace):
+  if isinstance(loss, registry.CosFace):
     found.append(_cosface(loss, num_classes, dim))
-  if isinstance(loss, loss_config.ASoftmax):
+  if isinstance(loss, registry.ASoftmax):
     found.append(_a_softmax(loss))
-  if isinstance(loss, loss_config.MagFace):
+  if isinstance(loss, registry.MagFace):
     found.append(_magface(loss))
   return [text for text in found if text]
 
 
-def _scale(loss: loss_config.LossConfig, num_classes: int) -> str | None:
-  other = loss_config.SphereFace2 | loss_config.UniFace | loss_config.Circle
+def _scale(loss: registry.LossConfig, num_classes: int) -> str | None:
+  other = registry.SphereFace2 | registry.UniFace | registry.Circle
   scale = getattr(loss, "scale", None)
   if scale is None or isinstance(loss, other):
     return None
@@ -43,9 +43,7 @@ def _scale(loss: loss_config.LossConfig, num_classes: int) -> str | None:
   )
 
 
-def _cosface(
-  loss: loss_config.CosFace, num_classes: int, dim: int
-) -> str | None:
+def _cosface(loss: registry.CosFace, num_classes: int, dim: int) -> str | None:
   most = bounds.margin_upper_bound(num_classes, dim)
   if loss.margin <= most:
     return None
@@ -56,7 +54,7 @@ def _cosface(
   )
 
 
-def _a_softmax(loss: loss_config.ASoftmax) -> str | None:
+def _a_softmax(loss: registry.ASoftmax) -> str | None:
   least = bounds.sphereface_min_margin("multiclass")
   if loss.margin >= least:
     return None
@@ -67,7 +65,7 @@ def _a_softmax(loss: loss_config.ASoftmax) -> str | None:
   )
 
 
-def _magface(loss: loss_config.MagFace) -> str | None:
+def _magface(loss: registry.MagFace) -> str | None:
   least = adaptive.magface_weight_bound(
     scale=loss.scale,
     l_a=loss.lower_norm,

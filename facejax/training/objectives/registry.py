@@ -7,8 +7,8 @@ its loss has. Another loss is another recipe.
 import dataclasses
 from typing import ClassVar, Literal, TypeAlias
 
-from facejax import pair_loss_config
 from facejax.losses import binary, margins
+from facejax.training.objectives import within_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +251,7 @@ class Circle:
 
 
 LossConfig: TypeAlias = (
-  pair_loss_config.WithinBatch
+  within_batch.WithinBatch
   | Softmax
   | ModifiedSoftmax
   | NSL

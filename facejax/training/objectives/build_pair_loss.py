@@ -7,23 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from facejax import goal as goal_lib
-from facejax import loss_step, pair_loss_config
 from facejax.head import mined
 from facejax.losses import anchors, pairwise
 from facejax.runtime import typing
+from facejax.training.objectives import definition as goal_lib
+from facejax.training.objectives import step, within_batch
 
 
 def build(
-  loss: pair_loss_config.WithinBatch, *, mesh: jax.sharding.Mesh
-) -> loss_step.PairLoss:
+  loss: within_batch.WithinBatch, *, mesh: jax.sharding.Mesh
+) -> step.PairLoss:
   """The function (embeddings, labels, *, key) -> (loss, scalars)."""
-  if isinstance(loss, pair_loss_config.Triplet):
+  if isinstance(loss, within_batch.Triplet):
     return functools.partial(_triplet, loss=loss, mesh=mesh)
   values: Callable[..., anchors.AnchorLoss]
-  if isinstance(loss, pair_loss_config.Contrastive):
+  if isinstance(loss, within_batch.Contrastive):
     values = functools.partial(pairwise.contrastive, margin=loss.margin)
-  elif isinstance(loss, pair_loss_config.SupCon):
+  elif isinstance(loss, within_batch.SupCon):
     values = functools.partial(pairwise.supcon, temperature=loss.temperature)
   else:
     values = functools.partial(
@@ -37,7 +37,7 @@ def _triplet(
   labels: typing.Array,
   *,
   key: typing.PRNGKey,
-  loss: pair_loss_config.Triplet,
+  loss: within_batch.Triplet,
   mesh: jax.sharding.Mesh,
 ) -> tuple[typing.Array, goal_lib.Numbers]:
   values, statistics = mined.triplet(

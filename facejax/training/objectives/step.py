@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import goal as goal_lib
 from facejax.head import centers as head_centers
 from facejax.head import fused_update
 from facejax.head import objective as objective_lib
 from facejax.losses import center
 from facejax.runtime import typing, unit_vectors
 from facejax.training import state as train_state
+from facejax.training.objectives import definition as goal_lib
 
 # (prototypes, their optimizer state, embeddings, labels, *, parameters, key).
 HeadUpdate: TypeAlias = Callable[..., fused_update.Update]
