@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from facejax import image_sets
+from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
 from facejax.runtime import command_line, compile_cache, host_memory, progress
 from facejax.vectors import embeddings

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax import image_sets
+from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
 from facejax.runtime import command_line, compile_cache, host_memory, progress
 from facejax.vectors import embeddings, nearest

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from facejax.head import memory as memory_lib
-from facejax.head import mined
+from facejax.head import triplet as mined
 from facejax.losses import anchors, triplet
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib

@@ -25,8 +25,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import image_sets, search
-from facejax.data.verification import lfw
+from facejax import search
+from facejax.data import image_sets
+from facejax.data.pairs import lfw
 from facejax.runs import embedder
 from facejax.runtime import mesh, progress
 from facejax.vectors import embeddings, gallery, nearest

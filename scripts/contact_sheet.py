@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from facejax.data import encoded, sources
-from facejax.data.generated import synthetic
 from facejax.data.stores import folder
+from facejax.data.synthetic import faces
 
 
 def sheet(source: sources.Source, identities: int, images: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def main() -> None:
     files = folder.ImageFolder(args.path)
     source = encoded.Decoded(files, image_size=size)
   else:
-    source = synthetic.SyntheticFaces(
+    source = faces.SyntheticFaces(
       num_identities=args.identities,
       images_per_identity=args.images,
       first_identity=args.first,

@@ -18,7 +18,7 @@ import numpy as np
 from fuzz_mutations import CHANGES, Files, Target
 
 from facejax.data import encoded, images
-from facejax.data.verification import protocols
+from facejax.data.pairs import protocols
 
 _LOOKED_AT = 8
 
@@ -138,7 +138,7 @@ for form in fuzz_samples.FORMS:
 
 
 def read_pack(folder: pathlib.Path) -> None:
-  from facejax.data.verification import packs
+  from facejax.data.pairs import packs
 
   (path,) = folder.iterdir()
   pairs = packs.read_pack(path)
@@ -177,7 +177,7 @@ def read_npz(folder: pathlib.Path) -> None:
 
 @target("lfw_lists", fuzz_samples.lfw_lists)
 def read_lfw_lists(folder: pathlib.Path) -> None:
-  from facejax.data.verification import lfw
+  from facejax.data.pairs import lfw
 
   (path,) = folder.iterdir()
   readers: dict[str, Callable] = {
@@ -213,7 +213,7 @@ def look_at_paths(pairs: Sequence[protocols.ListedPair]) -> None:
 
 @target("templates", fuzz_samples.templates)
 def read_templates(folder: pathlib.Path) -> None:
-  from facejax.data.verification import templates
+  from facejax.data.pairs import templates
 
   (path,) = folder.iterdir()
   readers: dict[str, Callable] = {
@@ -228,10 +228,10 @@ def read_templates(folder: pathlib.Path) -> None:
 @target("landmarks", fuzz_samples.landmarks)
 def read_landmarks(folder: pathlib.Path) -> None:
   from facejax.data import align
-  from facejax.data.aligning import align_list
+  from facejax.data.aligning import table
 
   pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-  faces = align_list.once(align_list.read_table(folder / "landmarks.csv"))
+  faces = table.once(table.read_table(folder / "landmarks.csv"))
   for face in itertools.islice(faces, _LOOKED_AT):
     if face.complaint or face.landmarks is None:
       continue

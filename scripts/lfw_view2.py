@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 
-from facejax.data.verification import lfw
+from facejax.data.pairs import lfw
 
 
 def write_fold(protocol: pathlib.Path, folder: pathlib.Path, fold: int) -> None:

@@ -26,8 +26,8 @@ import os
 import numpy as np
 
 from facejax.data import encoded, sources
+from facejax.data.pairs import lfw, pairs
 from facejax.data.stores import folder
-from facejax.data.verification import lfw, pairs
 from facejax.metrics import verification
 from facejax.training import inputs, recipe
 

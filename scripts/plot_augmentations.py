@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facejax.data import encoded, images
 from facejax.data.augment import augment, policies
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 
 STRENGTHS: list[dict[str, Any]] = [
   {"mask": 1},

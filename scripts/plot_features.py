@@ -37,7 +37,7 @@ from matplotlib import axes as axes_lib
 from matplotlib import figure
 from PIL import Image
 
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces
 from facejax.head import objective as objectives
 from facejax.head import reference
 from facejax.losses import center, margins, multiplicative
@@ -172,7 +172,7 @@ def train(case: Case, images, labels, *, steps: int, seed: int = 0):
 
 def people() -> tuple[np.ndarray, np.ndarray]:
   """Photographs of eight generated people, 32 x 32."""
-  source = synthetic.SyntheticFaces(
+  source = faces.SyntheticFaces(
     num_identities=8, images_per_identity=400, seed=0, image_size=(32, 32)
   )
   images = np.stack([source[k] for k in range(len(source))])

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from facejax.data import align, images
-from facejax.data.aligning import align_command, align_folder, align_list
+from facejax.data.aligning import command as align_command
+from facejax.data.aligning import folder as align_folder
+from facejax.data.aligning import table as align_list
 
 GOLDEN = json.loads(
   (pathlib.Path(__file__).parent / "golden/golden_align.json").read_text()

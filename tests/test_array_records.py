@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facejax.data import images
-from facejax.data.conversions import conversion
+from facejax.data.conversions import copying
 from facejax.data.stores import array_records, array_shards
 
 
@@ -36,8 +36,8 @@ class Made:
 def write(tmp_path, files=None, **options):
   files = files or Made()
   options = {"to": "array_record", "source_kind": "made", **options}
-  plan = conversion.plan(files, **options)
-  conversion.convert(files, tmp_path / "set", plan)
+  plan = copying.plan(files, **options)
+  copying.convert(files, tmp_path / "set", plan)
   return tmp_path / "set"
 
 

@@ -6,8 +6,7 @@ import conversion_cases
 import numpy as np
 import pytest
 
-from facejax.data import images, select
-from facejax.data.conversions import fingerprints
+from facejax.data import fingerprints, images, subsets
 from facejax.data.stores import array_records, folder, record_io
 from facejax.data.stores import record_io_write as layout
 from facejax.runtime import whole_files
@@ -43,7 +42,7 @@ def there_and_back(source, tmp_path):
     assert_equal(sets[0], other)
     # Computed anew, even where a set knows its own.
     assert fingerprints.fingerprint(sets[0]) == fingerprints.fingerprint(
-      select.Subset(other)
+      subsets.Subset(other)
     )
   assert sets[2].fingerprint == fingerprints.fingerprint(sets[0])
   assert conversion_cases.faces_of(places[2]) == conversion_cases.faces_of(

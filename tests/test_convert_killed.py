@@ -8,7 +8,7 @@ import conversion_cases
 import pytest
 
 from facejax.data import convert
-from facejax.data.conversions import conversion
+from facejax.data.conversions import copying
 from facejax.data.stores import folder
 from facejax.runtime import whole_files
 
@@ -112,7 +112,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch):
   source = conversion_cases.write_faces(tmp_path / "faces")
   files = folder.ImageFolder(source)
   options = {"to": "array_record", "source_kind": "folder", "shards": 4}
-  plan = conversion.plan(files, **options)
+  plan = copying.plan(files, **options)
   commit, commits = whole_files.commit, []
 
   def fail_at_third(draft, path):
@@ -123,7 +123,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch):
 
   monkeypatch.setattr(whole_files, "commit", fail_at_third)
   with pytest.raises(OSError, match="disk full"):
-    conversion.convert(files, tmp_path / "out", plan)
+    copying.convert(files, tmp_path / "out", plan)
   assert not (tmp_path / "out").exists()
   monkeypatch.setattr(whole_files, "commit", commit)
   read = []
@@ -131,6 +131,6 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch):
   monkeypatch.setattr(
     files, "encoded", lambda index: read.append(index) or encoded(index)
   )
-  assert conversion.convert(files, tmp_path / "out", plan)
+  assert copying.convert(files, tmp_path / "out", plan)
   assert read == list(range(len(files) // 2, len(files)))
-  assert not conversion.convert(files, tmp_path / "out", plan)
+  assert not copying.convert(files, tmp_path / "out", plan)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from facejax.data import convert, images
-from facejax.data.conversions import conversion
+from facejax.data.conversions import copying
 from facejax.data.stores import array_records, folder
 
 
@@ -46,10 +46,10 @@ def test_another_conversion_is_not_gone_on_with(tmp_path, capsys):
   source = conversion_cases.write_faces(tmp_path / "faces")
   files, out = folder.ImageFolder(source), tmp_path / "out"
   options = {"to": "array_record", "source_kind": "folder", "shards": 2}
-  plan = conversion.plan(files, **options)
+  plan = copying.plan(files, **options)
   (source / "p003" / "001.jpg").unlink()
   with pytest.raises(images.BadImageError, match="001.jpg"):
-    conversion.convert(files, out, plan)
+    copying.convert(files, out, plan)
   message = complain(capsys, source, out, "--shards", "2")
   assert "another conversion: images 24 there and 23 now" in message
   with open(tmp_path / "out.partial" / ".conversion" / "lock", "ab") as lock:
@@ -135,8 +135,8 @@ class Named:
 
 
 def to_folder(tmp_path, files):
-  plan = conversion.plan(files, to="folder", source_kind="made")
-  return conversion.convert(files, tmp_path / "out", plan)
+  plan = copying.plan(files, to="folder", source_kind="made")
+  return copying.convert(files, tmp_path / "out", plan)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_names_that_would_break_a_list_are_refused(tmp_path, name):
   path = tmp_path / "1.png"
   Image.new("RGB", (4, 4)).save(path)
   files = Named("a/a.jpg", name, data=path.read_bytes())
-  plan = conversion.plan(files, to="record_io", source_kind="made")
+  plan = copying.plan(files, to="record_io", source_kind="made")
   with pytest.raises(ValueError, match="cannot be written to a list"):
-    conversion.convert(files, tmp_path / "out", plan)
+    copying.convert(files, tmp_path / "out", plan)
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path):

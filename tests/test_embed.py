@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from facejax import embed, image_sets
+from facejax import embed
+from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
 from facejax.runtime import compile_cache, host_memory
 from facejax.vectors import embeddings

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from facejax.data.verification import pairs as pair_sets
+from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import verification
 from facejax.metrics import validation
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facejax import evaluate
 from facejax.data import align, images
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import clusters, identification, overlap, protocols
 from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates

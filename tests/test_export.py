@@ -14,7 +14,7 @@ import tiny_run as tiny
 from PIL import Image
 
 from facejax import export
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 from facejax.interchange import exporting, formats, operations
 from facejax.models import functional
 from facejax.runs import card

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facejax.data import convert, encoded, formats, pipeline, tfds_builder
 from facejax.data.augment import augment
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 from facejax.training import telemetry
 
 PEOPLE, IMAGES = 5, 4

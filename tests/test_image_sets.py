@@ -2,8 +2,7 @@
 
 import pytest
 
-from facejax import image_sets
-from facejax.data import images
+from facejax.data import image_sets, images
 
 
 def test_a_folder_of_people(tiny_faces):

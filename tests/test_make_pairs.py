@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facejax.data import images, make_pairs
-from facejax.data.verification import listed, packs, pairs
+from facejax.data.pairs import listed, packs, pairs
 
 LIST = "2\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\nBob\t1\t2\nBob\t2\tAnn\t2\n"
 

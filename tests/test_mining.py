@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.head import mined
+from facejax.head import triplet as mined
 from facejax.losses import anchors, mining, triplet
 from facejax.runtime import mesh as mesh_lib
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from facejax.data import images
+from facejax.data.pairs import encoded_pairs, packs, packs_write, pairs
 from facejax.data.stores import folder
-from facejax.data.verification import encoded_pairs, packs, packs_write, pairs
 from facejax.runtime import pickle_machine, pickle_values
 
 # Two "images" in all that an escape, a line or a text can go wrong with.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data import images, select
+from facejax.data import images, subsets
+from facejax.data.pairs import lfw, pairs
 from facejax.data.stores import folder
-from facejax.data.verification import lfw, pairs
 
 PEOPLE = ("Ann", "Bob", "Cyd")
 
@@ -238,7 +238,7 @@ def test_lfw_people_and_their_images(data_folder):
   assert not {*train} & {*test}
   for min_images, people, count in ((1, 4038, 9525), (2, 1184, 6671)):
     files = folder.ImageFolder(data_folder / "lfw_112", identities=train)
-    source = select.Subset(files, min_images=min_images)
+    source = subsets.Subset(files, min_images=min_images)
     assert (source.num_classes, len(source)) == (people, count)
 
 

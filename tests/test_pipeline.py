@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from facejax.data import images, orders, pipeline
+from facejax.data import images, order, pipeline
 from facejax.data.augment import augment as augment_lib
 
 
@@ -68,7 +68,7 @@ def test_batches_have_the_promised_types_and_labels():
     assert not batch["replaced"].any()
 
 
-@pytest.mark.parametrize("size", [10, orders.SMALL + 4])
+@pytest.mark.parametrize("size", [10, order.SMALL + 4])
 def test_every_epoch_holds_every_record_in_a_new_order(size):
   batch_size = size // 2
   taken = take(6, Tiny(size), batch_size=batch_size, augment=None)
@@ -81,7 +81,7 @@ def test_every_epoch_holds_every_record_in_a_new_order(size):
   assert (np.concatenate([b["record_id"] for b in other]) != epochs[0]).any()
 
 
-@pytest.mark.parametrize("size", [10, orders.SMALL])
+@pytest.mark.parametrize("size", [10, order.SMALL])
 def test_replay_from_every_start(size):
   source = Tiny(size, bad=[3])
   reference = take(12, source)

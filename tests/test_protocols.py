@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facejax.data.verification import listed, pairs, protocols, templates
+from facejax.data.pairs import listed, pairs, protocols, templates
 
 
 def write(path, text):

@@ -12,7 +12,7 @@ import browser
 import numpy as np
 import pytest
 
-from facejax.data.verification import pairs as pair_sets
+from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import pair_results, thumbnails, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import verification as metrics

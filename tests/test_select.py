@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from facejax.data import select
+from facejax.data import subsets
 
 
 class Letters:
@@ -44,7 +44,7 @@ def content(files):
   ],
 )
 def test_subset_keeps_the_order_and_renumbers(options, names, images):
-  subset = select.Subset(Letters(), **options)
+  subset = subsets.Subset(Letters(), **options)
   assert subset.class_names == names
   assert content(subset) == images
   assert content(pickle.loads(pickle.dumps(subset))) == images
@@ -55,9 +55,9 @@ def test_subset_keeps_the_order_and_renumbers(options, names, images):
 
 def test_subset_explains_what_is_missing():
   with pytest.raises(ValueError, match=r"1 of 2 listed.*'bb' \(is it 'b'\?\)"):
-    select.Subset(Letters(), only=["a", "bb"])
+    subsets.Subset(Letters(), only=["a", "bb"])
   with pytest.raises(ValueError, match="none has 4 or more"):
-    select.Subset(Letters(), min_images=4)
+    subsets.Subset(Letters(), min_images=4)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_subset_explains_what_is_missing():
 )
 def test_joined_renumbers_the_people(by_name, names, labels):
   parts = [Letters(), Letters(("b", "d", "e"))]
-  joined = select.Joined(parts, by_name=by_name)
+  joined = subsets.Joined(parts, by_name=by_name)
   assert joined.class_names == names
   assert joined.labels.tolist() == labels
   assert content(joined) == 2 * [0, 1, 2, 3, 4, 5]
@@ -81,10 +81,10 @@ def test_joined_renumbers_the_people(by_name, names, labels):
     with pytest.raises(IndexError):
       joined.encoded(index)
   with pytest.raises(ValueError, match="nothing to join"):
-    select.Joined([])
+    subsets.Joined([])
 
 
 def test_parts_and_unions_nest():
-  half = select.Subset(Letters(), only=["c"])
-  joined = select.Joined([half, Letters(("x", "y", "z"))])
-  assert content(select.Subset(joined, min_images=2)) == [4, 5, 0, 1, 2, 4, 5]
+  half = subsets.Subset(Letters(), only=["c"])
+  joined = subsets.Joined([half, Letters(("x", "y", "z"))])
+  assert content(subsets.Subset(joined, min_images=2)) == [4, 5, 0, 1, 2, 4, 5]

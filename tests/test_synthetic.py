@@ -10,8 +10,9 @@ import zlib
 import numpy as np
 import pytest
 
-from facejax.data.generated import synthetic, synthetic_traits
-from facejax.data.verification import pairs
+from facejax.data.pairs import pairs
+from facejax.data.synthetic import faces as synthetic
+from facejax.data.synthetic import traits
 from facejax.metrics import verification
 
 
@@ -149,10 +150,10 @@ class TestDifferent:
 
   def test_one_person_keeps_the_traits_and_others_differ(self):
     first, again, other = (
-      vars(synthetic_traits.person(0, identity)) for identity in (5, 5, 6)
+      vars(traits.person(0, identity)) for identity in (5, 5, 6)
     )
-    for trait in synthetic_traits.TRAITS:
-      low, high = synthetic_traits.TRAITS[trait]
+    for trait in traits.TRAITS:
+      low, high = traits.TRAITS[trait]
       assert first[trait] == again[trait] != other[trait]
       assert low <= first[trait] <= high
 

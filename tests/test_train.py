@@ -16,7 +16,7 @@ from PIL import Image
 
 import facejax
 from facejax import train
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import verification
 from facejax.runs import checkpoint
 from facejax.training import build as program_lib

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces
 from facejax.models import functional
 from facejax.runs import card, checkpoint
 from facejax.training import state
@@ -56,7 +56,7 @@ def write_run(folder):
 
 def write_faces(folder, *, people=4, images=3):
   """Writes PNGs of generated faces, one folder a person."""
-  source = synthetic.SyntheticFaces(
+  source = faces.SyntheticFaces(
     num_identities=people,
     images_per_identity=images,
     seed=3,

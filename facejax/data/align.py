@@ -229,6 +229,6 @@ def align(
 
 
 if __name__ == "__main__":
-  from facejax.data.aligning import align_command
+  from facejax.data.aligning import command
 
-  sys.exit(align_command.main())
+  sys.exit(command.main())

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import get_args
 
 from facejax.data import formats, images
-from facejax.data.conversions import conversion, conversion_verify
+from facejax.data.conversions import copying, verify
+from facejax.data.pairs import lfw
 from facejax.data.stores import set_header
-from facejax.data.verification import lfw
 from facejax.runtime import command_line
 
 EXIT_BAD_INPUT = 2
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       _convert(args)
     if args.verify:
       path = args.destination or args.source
-      count = conversion_verify.verify(path, workers=args.workers)
+      count = verify.verify(path, workers=args.workers)
       print(f"{_shown(path)}: {count:,} images, as they were written")
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
@@ -78,7 +78,7 @@ def _convert(args: argparse.Namespace) -> None:
   listed = args.identities and lfw.read_identities(args.identities)
   only = listed and [images.printable(name) for name in listed]
   files = formats.open_images(args.source, form, split=args.split, only=only)
-  plan = conversion.plan(
+  plan = copying.plan(
     files,
     to=to,
     source_kind=form,
@@ -90,9 +90,7 @@ def _convert(args: argparse.Namespace) -> None:
     f" {plan.identities:,} identities, to {to} in {plan.shard_count:,} shards",
     flush=True,
   )
-  written = conversion.convert(
-    files, args.destination, plan, workers=args.workers
-  )
+  written = copying.convert(files, args.destination, plan, workers=args.workers)
   seconds = time.monotonic() - started
   done = f"written in {seconds:,.1f} s" if written else "was there already"
   print(f"{to} {_shown(args.destination)} {done}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
-from facejax.data import encoded, select
+from facejax.data import encoded, subsets
 from facejax.data.stores import array_records, folder, record_io, tfds_images
 
 Format = Literal["folder", "record_io", "array_record", "tfds"]
@@ -91,4 +91,6 @@ def open_images(
     files = tfds_images.TfdsImages(path, split=split)
   if only is None and not without and min_images == 1:
     return files
-  return select.Subset(files, only=only, without=without, min_images=min_images)
+  return subsets.Subset(
+    files, only=only, without=without, min_images=min_images
+  )

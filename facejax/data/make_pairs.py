@@ -10,12 +10,7 @@ import numpy as np
 from PIL import Image
 
 from facejax.data import encoded
-from facejax.data.verification import (
-  encoded_pairs,
-  listed,
-  packs_write,
-  protocols,
-)
+from facejax.data.pairs import encoded_pairs, listed, packs_write, protocols
 from facejax.runtime import progress
 
 _DESCRIPTION = """Makes a verification pack of a folder of images and a list of pairs.

@@ -8,7 +8,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from facejax.data import images, orders, sampling, sources
+from facejax.data import images, sampling, sources
+from facejax.data import order as orders
 
 logger = logging.getLogger("facejax.data")
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facejax.data import formats, images
-from facejax.data.generated import synthetic
-from facejax.data.verification import lfw
-from facejax.data.verification import pairs as pair_sets
+from facejax.data.pairs import lfw
+from facejax.data.pairs import pairs as pair_sets
+from facejax.data.synthetic import faces
 from facejax.metrics import intervals
 from facejax.metrics import verification as metrics
 
@@ -53,7 +53,7 @@ def trained_people(config: Mapping[str, Any] | None) -> Trained:
   get = config.get
   try:
     if config["data.source"] == "synthetic":
-      names = synthetic.SyntheticFaces(
+      names = faces.SyntheticFaces(
         num_identities=config["data.num_identities"],
         images_per_identity=config["data.images_per_identity"],
         seed=config["seed"],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from facejax.data import images
-from facejax.data.verification import pairs as pair_sets
+from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import features, pair_figures, thumbnails, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality

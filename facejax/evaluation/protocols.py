@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from facejax import image_sets
-from facejax.data import encoded
-from facejax.data.conversions import fingerprints
-from facejax.data.verification import pairs as pair_sets
+from facejax.data import encoded, fingerprints, image_sets
+from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
   clusters,
   features,

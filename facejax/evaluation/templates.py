@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from facejax.data import align, encoded, images
-from facejax.data.verification import templates as lists
+from facejax.data.pairs import templates as lists
 from facejax.evaluation import features, pair_figures, pair_results
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, gallery, identification, templates

@@ -8,7 +8,7 @@ import rich.box
 import rich.table
 import rich.text
 
-from facejax.data.verification import pairs as pair_sets
+from facejax.data.pairs import pairs as pair_sets
 from facejax.metrics import validation, verification
 from facejax.runtime import read_ahead
 

@@ -11,9 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facejax import image_sets
-from facejax.data import encoded, images
-from facejax.data.conversions import fingerprints
+from facejax.data import encoded, fingerprints, image_sets, images
 from facejax.runs import embedder as embedder_lib
 from facejax.runtime import read_ahead, whole_files
 from facejax.vectors import embeddings as embeddings_lib

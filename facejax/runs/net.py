@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax.data.generated import synthetic
+from facejax.data.synthetic import faces as synthetic
 from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import finished

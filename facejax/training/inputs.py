@@ -3,10 +3,10 @@
 import functools
 import os
 
-from facejax.data import encoded, formats, pipeline, sampling, select, sources
+from facejax.data import encoded, formats, pipeline, sampling, sources, subsets
 from facejax.data.augment import augment, policies
-from facejax.data.generated import synthetic
-from facejax.data.verification import lfw, pairs
+from facejax.data.pairs import lfw, pairs
+from facejax.data.synthetic import faces
 from facejax.training import config as config_lib
 from facejax.training import presets
 
@@ -25,7 +25,7 @@ def training_images(config: config_lib.Config) -> sources.Source:
   data = config.data
   _check_presence(data.path, data.identities, data.exclude, config.eval.pairs)
   if data.source == "synthetic":
-    source = synthetic.SyntheticFaces(
+    source = faces.SyntheticFaces(
       num_identities=data.num_identities,
       images_per_identity=data.images_per_identity,
       seed=config.seed,
@@ -57,7 +57,7 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
     )
     for k, (form, path) in enumerate(places)
   ]
-  files = opened[0] if len(opened) == 1 else select.Joined(opened)
+  files = opened[0] if len(opened) == 1 else subsets.Joined(opened)
   if files.num_classes < 2:
     raise ValueError(
       f"{data.path!r} has {files.num_classes} identities with"
@@ -82,7 +82,7 @@ def verification_pairs(
     return read(evaluation.pairs), read(chosen_on) if chosen_on else None
   if data.source != "synthetic":
     return None, None
-  unseen = synthetic.SyntheticFaces(
+  unseen = faces.SyntheticFaces(
     num_identities=max(20, evaluation.num_pairs // 20),
     images_per_identity=10,
     first_identity=UNSEEN_IDENTITY,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from facejax.data import pipeline, sampling, sources
-from facejax.data.verification import pairs as pairs_lib
+from facejax.data.pairs import pairs as pairs_lib
 from facejax.evaluation import verification
 from facejax.metrics import verification as metrics_lib
 from facejax.runs import checkpoint

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from facejax.data import encoded, images, select
+from facejax.data import encoded, images, subsets
 
 logger = logging.getLogger("facejax.data")
 
@@ -111,7 +111,7 @@ class ImageFolder(ImageFiles):
     folders = self._identity_folders(root)
     if identities is not None:
       by_name = {images.printable(folder): folder for folder in folders}
-      chosen = select.listed(identities, by_name, where=root)
+      chosen = subsets.listed(identities, by_name, where=root)
       folders = [by_name[name] for name in chosen]
     super().__init__(root, self._groups(root, folders))
     self._check_bad_share(max_bad_share)

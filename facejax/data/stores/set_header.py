@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facejax.data.conversions import fingerprints
+from facejax.data import fingerprints
 from facejax.runtime import whole_files
 
 FILE = "facejax.json"

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from facejax.head import mined
+from facejax.head import triplet
 from facejax.losses import anchors, pairwise
 from facejax.runtime import typing
 from facejax.training.objectives import definition as goal_lib
@@ -40,7 +40,7 @@ def _triplet(
   loss: within_batch.Triplet,
   mesh: jax.sharding.Mesh,
 ) -> tuple[typing.Array, goal_lib.Numbers]:
-  values, statistics = mined.triplet(
+  values, statistics = triplet.triplet(
     embeddings,
     labels,
     mesh=mesh,

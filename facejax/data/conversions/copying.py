@@ -11,22 +11,16 @@ import pathlib
 
 import numpy as np
 
-from facejax.data import encoded
-from facejax.data.conversions import (
-  conversion_folder,
-  conversion_record_io,
-  conversion_targets,
-  conversion_workers,
-  fingerprints,
-  workspace,
-)
+from facejax.data import encoded, fingerprints
+from facejax.data.conversions import targets, to_folder, to_record_io, workspace
+from facejax.data.conversions import workers as conversion_workers
 from facejax.data.stores import set_header
 from facejax.runtime import progress, whole_files
 
-TARGETS: dict[str, conversion_targets.Target] = {
-  "array_record": conversion_targets.ArrayRecordTarget(),
-  "record_io": conversion_record_io.RecordIOTarget(),
-  "folder": conversion_folder.FolderTarget(),
+TARGETS: dict[str, targets.Target] = {
+  "array_record": targets.ArrayRecordTarget(),
+  "record_io": to_record_io.RecordIOTarget(),
+  "folder": to_folder.FolderTarget(),
 }
 
 # Small sets are cut so that processes can share them, and large ones into
@@ -113,7 +107,7 @@ def convert(
   workspace.check_free(destination)
   with workspace.opened(destination, plan) as partial:
     scratch = partial / workspace.SCRATCH
-    site = conversion_targets.Site(files, partial, scratch)
+    site = targets.Site(files, partial, scratch)
     order = _order(site, target, plan)
     cuts = _cuts(files.labels, order, plan, target)
     path = None if order is None else scratch / _ORDER
@@ -140,8 +134,8 @@ def _write_shards(
 
 
 def _order(
-  site: conversion_targets.Site,
-  target: conversion_targets.Target,
+  site: targets.Site,
+  target: targets.Target,
   plan: set_header.Plan,
 ) -> np.ndarray | None:
   """Returns the places of the images in the source, a map of a file.
@@ -162,7 +156,7 @@ def _order(
 
 def _new_order(
   labels: np.ndarray,
-  target: conversion_targets.Target,
+  target: targets.Target,
   plan: set_header.Plan,
 ) -> np.ndarray | None:
   if plan.shuffle is not None:
@@ -178,7 +172,7 @@ def _cuts(
   labels: np.ndarray,
   order: np.ndarray | None,
   plan: set_header.Plan,
-  target: conversion_targets.Target,
+  target: targets.Target,
 ) -> list[int]:
   """Returns where each shard begins, and where the last ends."""
   count, parts = plan.images, plan.shard_count

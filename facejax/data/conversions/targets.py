@@ -11,8 +11,7 @@ from array_record.python import (
   array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-from facejax.data import encoded
-from facejax.data.conversions import fingerprints
+from facejax.data import encoded, fingerprints
 from facejax.data.stores import array_records, set_header
 from facejax.runtime import whole_files
 

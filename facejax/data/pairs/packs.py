@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from facejax.data import images
-from facejax.data.verification import encoded_pairs
+from facejax.data.pairs import encoded_pairs
 from facejax.runtime import pickle_machine, pickle_values
 
 MAX_BYTES = 4 * 1024**3

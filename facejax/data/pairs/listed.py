@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from facejax.data import images
+from facejax.data.pairs import encoded_pairs, protocols
 from facejax.data.stores import folder
-from facejax.data.verification import encoded_pairs, protocols
 
 
 def listed_pairs(

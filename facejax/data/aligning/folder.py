@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from facejax.data import align, encoded, images
-from facejax.data.aligning import align_list
+from facejax.data.aligning import table
 
 _CHUNK = 32
 _NAMED = 10
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def align_folder(
-  faces: Iterable[align_list.Face],
+  faces: Iterable[table.Face],
   settings: Settings,
   *,
   workers: int = 0,
@@ -74,7 +74,7 @@ def align_folder(
   _prepare(settings)
   total = collections.Counter[str]()
   work = functools.partial(_align_some, settings)
-  for outcome in _spread(work, _chunks(align_list.once(faces)), workers):
+  for outcome in _spread(work, _chunks(table.once(faces)), workers):
     total += outcome.counts
     report(outcome)
   return total
@@ -111,16 +111,16 @@ def _prepare(settings: Settings) -> None:
 
 
 def _chunks(
-  faces: Iterable[align_list.Face],
-) -> Iterator[list[align_list.Face]]:
+  faces: Iterable[table.Face],
+) -> Iterator[list[table.Face]]:
   faces = iter(faces)
   while chunk := list(itertools.islice(faces, _CHUNK)):
     yield chunk
 
 
 def _spread(
-  work: Callable[[list[align_list.Face]], Outcome],
-  chunks: Iterator[list[align_list.Face]],
+  work: Callable[[list[table.Face]], Outcome],
+  chunks: Iterator[list[table.Face]],
   workers: int,
 ) -> Iterator[Outcome]:
   """Maps over a stream of any length, a few chunks ahead."""
@@ -149,9 +149,7 @@ def _spread(
     pool.shutdown(cancel_futures=True)
 
 
-def _align_some(
-  settings: Settings, faces: Sequence[align_list.Face]
-) -> Outcome:
+def _align_some(settings: Settings, faces: Sequence[table.Face]) -> Outcome:
   outcome = Outcome(collections.Counter(), [])
   for face in faces:
     complaint = face.complaint or _align_one(settings, face)
@@ -162,7 +160,7 @@ def _align_some(
   return outcome
 
 
-def _align_one(settings: Settings, face: align_list.Face) -> str:
+def _align_one(settings: Settings, face: table.Face) -> str:
   """Returns what became of an image, and after a colon what was wrong."""
   target = os.path.join(settings.target, os.path.splitext(face.path)[0])
   target += ".jpg"
@@ -176,7 +174,7 @@ def _align_one(settings: Settings, face: align_list.Face) -> str:
     landmarks = face.landmarks
     if landmarks is None:
       found = _detector(str(settings.detector))(image)
-      landmarks = align_list.main_face(found, image.shape)
+      landmarks = table.main_face(found, image.shape)
     aligned = align.align(
       image,
       landmarks,

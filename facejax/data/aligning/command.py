@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from facejax.data.aligning import align_folder, align_list
+from facejax.data.aligning import folder, table
 from facejax.runtime import command_line, progress
 
 _DESCRIPTION = """Aligns all faces of a folder by five landmarks.
@@ -40,7 +40,7 @@ _NAMED = 10
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = _parser().parse_args(arguments)
-  settings = align_folder.Settings(
+  settings = folder.Settings(
     source=args.source,
     target=args.target,
     image_size=tuple(args.size),
@@ -61,20 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(
-  args: argparse.Namespace, settings: align_folder.Settings
+  args: argparse.Namespace, settings: folder.Settings
 ) -> collections.Counter[str]:
   total = sum(1 for _ in _faces(args))
   complaints: list[str] = []
   with progress.counting("aligned", total) as advance:
 
-    def report(outcome: align_folder.Outcome) -> None:
+    def report(outcome: folder.Outcome) -> None:
       for complaint in outcome.complaints:
         if len(complaints) < _NAMED:
           print(f"left out: {complaint}", file=sys.stderr)
         complaints.append(complaint)
       advance(outcome.counts.total())
 
-    counts = align_folder.align_folder(
+    counts = folder.align_folder(
       _faces(args), settings, workers=args.workers, report=report
     )
   if not counts["aligned"] and not counts["already there"]:
@@ -83,10 +83,10 @@ def _run(
   return counts
 
 
-def _faces(args: argparse.Namespace) -> Iterator[align_list.Face]:
+def _faces(args: argparse.Namespace) -> Iterator[table.Face]:
   if args.landmarks is not None:
-    return align_list.read_table(args.landmarks)
-  return align_list.walk(args.source)
+    return table.read_table(args.landmarks)
+  return table.walk(args.source)
 
 
 def _summary(counts: collections.Counter[str]) -> str:

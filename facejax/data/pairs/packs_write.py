@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from facejax.data.verification import encoded_pairs, packs
+from facejax.data.pairs import encoded_pairs, packs
 
 logger = logging.getLogger("facejax.data")
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facejax.data import encoded, images
-from facejax.data.conversions import conversion_targets, fingerprints
+from facejax.data import encoded, fingerprints, images
+from facejax.data.conversions import targets
 from facejax.data.stores import record_io_write as layout
 from facejax.data.stores import set_header
 from facejax.runtime import whole_files
@@ -40,9 +40,9 @@ class RecordIOTarget:
 
   def write(
     self,
-    site: conversion_targets.Site,
-    shard: conversion_targets.Shard,
-    advance: conversion_targets.Advance,
+    site: targets.Site,
+    shard: targets.Shard,
+    advance: targets.Advance,
   ) -> set_header.Piece:
     paths = _parts(site.scratch, shard.name)
     drafts = [path.with_name(f"{path.name}.tmp") for path in paths]
@@ -60,14 +60,14 @@ class RecordIOTarget:
       np.save(file, sizes)
     for draft, path in zip(drafts, paths, strict=True):
       whole_files.commit(draft, path)
-    return conversion_targets.piece(paths[0], images=len(shard.places))
+    return targets.piece(paths[0], images=len(shard.places))
 
   def finish(
     self,
-    site: conversion_targets.Site,
+    site: targets.Site,
     order: np.ndarray | None,
-    shards: conversion_targets.Pieces,
-  ) -> tuple[conversion_targets.Pieces, conversion_targets.Pieces]:
+    shards: targets.Pieces,
+  ) -> tuple[targets.Pieces, targets.Pieces]:
     spans = _spans(site.files.labels, order)
     count = len(site.files)
     head = layout.pack(layout.header_payload(count + 1, count + 1 + len(spans)))
@@ -78,7 +78,7 @@ class RecordIOTarget:
     _join(site, shards, ends.tolist())
     tail = site.scratch / "identities.rec"
     tail_sizes = _write_identities(tail, spans, count)
-    last = conversion_targets.piece(tail)
+    last = targets.piece(tail)
     whole_files.append(tail, rec, int(ends[-1]))
     _write_index(site, shards, len(head), tail_sizes)
     _write_names(site, shards)
@@ -91,7 +91,7 @@ class RecordIOTarget:
     ]
     files = [set_header.Piece(NAME, last.bytes, last.sha256, 0, int(ends[-1]))]
     for name in ("train.idx", "train.lst", "property"):
-      files.append(conversion_targets.piece(site.folder / name))
+      files.append(targets.piece(site.folder / name))
     return joined, files
 
 
@@ -127,8 +127,8 @@ def _spans(labels: np.ndarray, order: np.ndarray | None) -> np.ndarray:
 
 
 def _join(
-  site: conversion_targets.Site,
-  shards: conversion_targets.Pieces,
+  site: targets.Site,
+  shards: targets.Pieces,
   begins: list[int],
 ) -> None:
   """Appends the records of each shard and deletes their own file.
@@ -161,8 +161,8 @@ def _write_identities(
 
 
 def _write_index(
-  site: conversion_targets.Site,
-  shards: conversion_targets.Pieces,
+  site: targets.Site,
+  shards: targets.Pieces,
   head: int,
   tail: np.ndarray,
 ) -> None:
@@ -188,9 +188,7 @@ def _write_index(
   whole_files.commit(draft, site.folder / "train.idx")
 
 
-def _write_names(
-  site: conversion_targets.Site, shards: conversion_targets.Pieces
-) -> None:
+def _write_names(site: targets.Site, shards: targets.Pieces) -> None:
   draft = site.scratch / "train.lst"
   with open(draft, "wb") as file:
     for shard in shards:

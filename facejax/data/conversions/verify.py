@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import pathlib
 
-from facejax.data.conversions import conversion_folder
+from facejax.data.conversions import to_folder
 from facejax.data.stores import set_header
 from facejax.runtime import progress, whole_files
 
@@ -26,7 +26,7 @@ def verify(path: str | os.PathLike[str], *, workers: int = 1) -> int:
     ValueError: Files differ; names the first.
   """
   root = pathlib.Path(path)
-  hidden = root / conversion_folder.HEADER_FOLDER
+  hidden = root / to_folder.HEADER_FOLDER
   folder = hidden if hidden.is_dir() else root
   header = set_header.read(folder)
   pieces = [*header.shards, *header.files]
@@ -37,7 +37,7 @@ def verify(path: str | os.PathLike[str], *, workers: int = 1) -> int:
       begin, end = piece.offset, piece.offset + piece.bytes
       return f"{piece.file!r}, bytes {begin:,} to {end:,}"
     if header.plan.kind == "folder":
-      return conversion_folder.compare(folder / piece.file, root)
+      return to_folder.compare(folder / piece.file, root)
     return None
 
   with (

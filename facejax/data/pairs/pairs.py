@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from facejax.data import encoded, images, sources
-from facejax.data.verification import listed, packs, protocols
+from facejax.data.pairs import listed, packs, protocols
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

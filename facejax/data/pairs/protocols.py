@@ -36,7 +36,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from facejax.data.verification import encoded_pairs, lfw
+from facejax.data.pairs import encoded_pairs, lfw
 from facejax.runtime import text_lines
 
 Protocol = Literal["lfw", "cfp_ff", "cfp_fp", "agedb", "calfw", "cplfw"]

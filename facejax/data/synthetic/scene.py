@@ -8,17 +8,14 @@ import types
 
 import numpy as np
 
-from facejax.data.generated import (
-  synthetic_face,
-  synthetic_shape,
-  synthetic_traits,
-)
+from facejax.data.synthetic import face as synthetic_face
+from facejax.data.synthetic import shape, traits
 
 Picture = np.ndarray
 Traits = types.SimpleNamespace
 
 paint = synthetic_face.paint
-ramp = synthetic_shape.ramp
+ramp = shape.ramp
 
 _GRAIN = 5
 
@@ -39,7 +36,7 @@ def backdrop(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def bust(
-  rgb: Picture, at: synthetic_shape.Surface, face: Traits, view: Traits
+  rgb: Picture, at: shape.Surface, face: Traits, view: Traits
 ) -> np.ndarray:
   """Hair behind the head, neck and shoulders; returns their coverage."""
   turned = math.sin(view.yaw)
@@ -47,7 +44,7 @@ def bust(
   a, b = face.head_width + 0.8 * puff, face.head_height + puff
   hang = max(face.hair_length, 0.1 * b)
   down = np.where(at.y < 0.0, at.y * (1.0 / b), at.y * (1.0 / hang))
-  radius = synthetic_shape.length((at.x + 0.18 * turned) * (1.0 / a), down)
+  radius = shape.length((at.x + 0.18 * turned) * (1.0 / a), down)
   hair = ramp(1.0 - radius, 1.5 * at.pixel / a)
   rgb[:] = face.hair * 0.7
 
@@ -59,7 +56,7 @@ def bust(
   return np.maximum(np.maximum(hair, neck), cloth)
 
 
-def hat(rgb: Picture, at: synthetic_shape.Surface, view: Traits) -> None:
+def hat(rgb: Picture, at: shape.Surface, view: Traits) -> None:
   """A cap over head and hair, with a darker band above the brows."""
   if view.hat <= 0:
     return
@@ -70,7 +67,7 @@ def hat(rgb: Picture, at: synthetic_shape.Surface, view: Traits) -> None:
   paint(rgb, band, view.cloth * 0.5)
 
 
-def clutter(rgb: Picture, at: synthetic_shape.Surface, view: Traits) -> None:
+def clutter(rgb: Picture, at: shape.Surface, view: Traits) -> None:
   """The edge of a cast shadow, and something before the face, if any."""
   if view.shadow > 0:
     across, _ = _turned(at, view.shadow_angle)
@@ -82,9 +79,7 @@ def clutter(rgb: Picture, at: synthetic_shape.Surface, view: Traits) -> None:
     paint(rgb, mask, view.occluder_colour)
 
 
-def _turned(
-  at: synthetic_shape.Surface, angle: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _turned(at: shape.Surface, angle: float) -> tuple[np.ndarray, np.ndarray]:
   c, s = math.cos(angle), math.sin(angle)
   return at.x * c + at.y * s, at.y * c - at.x * s
 
@@ -98,7 +93,7 @@ def photograph(
     uint8 RGB [height, width, 3].
   """
   red, green = view.warmth, view.green
-  gain = synthetic_traits.colour(math.exp(red), math.exp(green), math.exp(-red))
+  gain = traits.colour(math.exp(red), math.exp(green), math.exp(-red))
   rgb *= gain * 2.0**view.exposure
   rgb = _defocus(rgb, 0.5 * min(rgb.shape[1:]) * view.blur)
   grey = rgb.mean(0)

@@ -14,12 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facejax.data.generated import (
-  synthetic_face,
-  synthetic_scene,
-  synthetic_shape,
-  synthetic_traits,
-)
+from facejax.data.synthetic import face as synthetic_face
+from facejax.data.synthetic import scene as synthetic_scene
+from facejax.data.synthetic import shape, traits
 
 _KEYS = 2**64  # Philox counts people and seeds in 64 bits
 _MAX_IMAGES = 2**31 - 1
@@ -100,8 +97,8 @@ class SyntheticFaces:
     """Draws an image, uint8 RGB [height, width, 3]."""
     person, photo = self._parts(index)
     person += self._first
-    face = synthetic_traits.person(self._seed, person)
-    rng = synthetic_traits.stream(self._seed, person, 1 + photo)
+    face = traits.person(self._seed, person)
+    rng = traits.stream(self._seed, person, 1 + photo)
     return _draw(face, rng, *self._size)
 
   def name(self, index: int) -> str:
@@ -142,10 +139,10 @@ def _draw(
   width: int,
 ) -> np.ndarray:
   """Takes one photograph of a person: the layers, from back to front."""
-  view = synthetic_traits.conditions(rng)
+  view = traits.conditions(rng)
   scene = synthetic_scene.backdrop(rng, height, width)
-  at = synthetic_shape.surface(face, view, height, width)
-  relief, dark, red = synthetic_shape.relief(face, view, at)
+  at = shape.surface(face, view, height, width)
+  relief, dark, red = shape.relief(face, view, at)
   rgb = np.empty((3, height, width), np.float32)
   cover = synthetic_scene.bust(rgb, at, face, view)
   synthetic_face.skin(rgb, at, face, dark, red)
@@ -161,7 +158,7 @@ def _draw(
   ears = synthetic_face.ears(rgb, at, face)
   synthetic_face.glasses(rgb, at, face, view)
 
-  diffuse, glint = synthetic_shape.shade(view, at, relief)
+  diffuse, glint = shape.shade(view, at, relief)
   rgb *= diffuse
   rgb += glint * at.head * view.shine
   cover = np.maximum(np.maximum(cover, at.head), ears)

@@ -11,8 +11,7 @@ import types
 
 import numpy as np
 
-from facejax.data.generated import synthetic_shape as shape
-from facejax.data.generated import synthetic_traits as traits
+from facejax.data.synthetic import shape, traits
 
 Picture = np.ndarray
 Traits = types.SimpleNamespace

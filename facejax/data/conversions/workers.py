@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data.conversions import conversion_targets, workspace
+from facejax.data.conversions import targets, workspace
 from facejax.data.stores import set_header
 from facejax.runtime import whole_files
 
@@ -35,21 +35,21 @@ class Job:
       are kept.
   """
 
-  site: conversion_targets.Site
-  target: conversion_targets.Target
+  site: targets.Site
+  target: targets.Target
   cuts: Sequence[int]
   order: os.PathLike[str] | None
 
   def name(self, number: int) -> str:
     return f"images-{number:05}-of-{len(self.cuts) - 1:05}"
 
-  def write(self, number: int, advance: conversion_targets.Advance) -> None:
+  def write(self, number: int, advance: targets.Advance) -> None:
     """Writes a shard and, last, the note that it is done."""
     begin, end = self.cuts[number], self.cuts[number + 1]
     places: Sequence[int] | np.ndarray = range(begin, end)
     if self.order is not None:
       places = np.load(self.order, mmap_mode="r")[begin:end]
-    shard = conversion_targets.Shard(number, begin, places, self.name(number))
+    shard = targets.Shard(number, begin, places, self.name(number))
     piece = self.target.write(self.site, shard, advance)
     note = json.dumps(dataclasses.asdict(piece)).encode()
     whole_files.write(self._note(number), note)
@@ -77,7 +77,7 @@ def run(
   numbers: Iterable[int],
   *,
   workers: int,
-  advance: conversion_targets.Advance,
+  advance: targets.Advance,
 ) -> None:
   """Writes shards.
 

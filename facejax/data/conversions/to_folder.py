@@ -8,8 +8,8 @@ import shutil
 
 import numpy as np
 
-from facejax.data import encoded, images
-from facejax.data.conversions import conversion_targets, fingerprints
+from facejax.data import encoded, fingerprints, images
+from facejax.data.conversions import targets
 from facejax.data.stores import set_header
 from facejax.runtime import whole_files
 
@@ -50,9 +50,9 @@ class FolderTarget:
 
   def write(
     self,
-    site: conversion_targets.Site,
-    shard: conversion_targets.Shard,
-    advance: conversion_targets.Advance,
+    site: targets.Site,
+    shard: targets.Shard,
+    advance: targets.Advance,
   ) -> set_header.Piece:
     lines, current = io.BytesIO(), None
     for place in map(int, shard.places):
@@ -79,14 +79,14 @@ class FolderTarget:
     path = site.folder / HEADER_FOLDER / f"{shard.name}.sha256"
     path.parent.mkdir(exist_ok=True)
     whole_files.write(path, lines.getvalue())
-    return conversion_targets.piece(path, images=len(shard.places))
+    return targets.piece(path, images=len(shard.places))
 
   def finish(
     self,
-    site: conversion_targets.Site,
+    site: targets.Site,
     order: np.ndarray | None,
-    shards: conversion_targets.Pieces,
-  ) -> tuple[conversion_targets.Pieces, conversion_targets.Pieces]:
+    shards: targets.Pieces,
+  ) -> tuple[targets.Pieces, targets.Pieces]:
     del site, order
     return shards, []
 

@@ -1,1 +1,0 @@
-"""Faces drawn from a parametric model."""
