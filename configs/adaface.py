@@ -14,14 +14,13 @@ Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.AdaFace()
-SMALL = registry.AdaFace(scale=32.0, margin=0.2)
+PUBLISHED = loss_config.AdaFace()
+SMALL = loss_config.AdaFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

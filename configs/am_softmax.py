@@ -14,14 +14,13 @@ Wang et al., Additive Margin Softmax for Face Verification, 2018.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.CosFace(scale=30.0, margin=0.35)
-SMALL = registry.CosFace(scale=30.0, margin=0.2)
+PUBLISHED = loss_config.CosFace(scale=30.0, margin=0.35)
+SMALL = loss_config.CosFace(scale=30.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

@@ -14,8 +14,7 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
 # (s, m) by preset.
 LOSS = {
@@ -26,10 +25,10 @@ LOSS = {
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   scaled = presets.scale(preset)
   scale, margin = LOSS.get(preset, (64.0, 0.5))
   return dataclasses.replace(
     scaled,
-    loss=registry.ArcFace(scale=scale, margin=margin),
+    loss=loss_config.ArcFace(scale=scale, margin=margin),
   )

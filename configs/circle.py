@@ -15,14 +15,13 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.Circle()
-SMALL = registry.Circle(scale=64.0, margin=0.35)
+PUBLISHED = loss_config.Circle()
+SMALL = loss_config.Circle(scale=64.0, margin=0.35)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

@@ -14,14 +14,13 @@ Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 20
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.Combined()
-SMALL = registry.Combined(scale=32.0, m2=0.1, m3=0.1)
+PUBLISHED = loss_config.Combined()
+SMALL = loss_config.Combined(scale=32.0, m2=0.1, m3=0.1)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

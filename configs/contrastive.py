@@ -13,14 +13,13 @@ Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mappin
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import within_batch
+from facejax import config, pair_loss_config, presets
 
-LOSS = within_batch.Contrastive()
+LOSS = pair_loss_config.Contrastive()
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   base = dataclasses.replace(presets.scale(preset), loss=LOSS)
   people, images = (32, 4) if preset in presets.SMALL else (64, 8)
   return presets.identities(base, people, images)

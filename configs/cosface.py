@@ -17,8 +17,7 @@ Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
 # (s, m) by preset.
 LOSS = {
@@ -32,10 +31,10 @@ LOSS = {
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   scaled = presets.scale(preset)
   scale, margin = LOSS.get(preset, (64.0, 0.35))
   return dataclasses.replace(
     scaled,
-    loss=registry.CosFace(scale=scale, margin=margin),
+    loss=loss_config.CosFace(scale=scale, margin=margin),
   )

@@ -15,14 +15,13 @@ Recognition, 2020.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.CurricularFace()
-SMALL = registry.CurricularFace(scale=32.0, margin=0.2)
+PUBLISHED = loss_config.CurricularFace()
+SMALL = loss_config.CurricularFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

@@ -14,14 +14,13 @@ Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition, 2022
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.ElasticFace()
-SMALL = registry.ElasticFace(scale=32.0, margin=0.2, std=0.02)
+PUBLISHED = loss_config.ElasticFace()
+SMALL = loss_config.ElasticFace(scale=32.0, margin=0.2, std=0.02)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

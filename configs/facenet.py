@@ -25,11 +25,9 @@ unpublished images.
 
 import dataclasses
 
-from facejax.models import config as model_config
-from facejax.training import config, presets
-from facejax.training.objectives import within_batch
+from facejax import config, model_config, pair_loss_config, presets
 
-LOSS = within_batch.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 ADAGRAD = config.OptimConfig(
   name="adagrad",
   learning_rate=0.05,
@@ -48,7 +46,7 @@ NETS = {
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py), or of a net."""
+  """The configuration of a preset (see facejax.presets), or of a net."""
   base = presets.scale("ms1mv3_r50" if preset in NETS else preset)
   base = dataclasses.replace(base, loss=LOSS)
   if preset in presets.SMALL:

@@ -14,14 +14,13 @@ Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, 2016.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.LSoftmax()
-SMALL = registry.LSoftmax(base=100.0, gamma=0.12, power=1.0, minimum=5.0)
+PUBLISHED = loss_config.LSoftmax()
+SMALL = loss_config.LSoftmax(base=100.0, gamma=0.12, power=1.0, minimum=5.0)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

@@ -15,11 +15,10 @@ Assessment, 2021.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.MagFace()
-SMALL = registry.MagFace(
+PUBLISHED = loss_config.MagFace()
+SMALL = loss_config.MagFace(
   scale=32.0,
   lower_norm=5.0,
   upper_norm=30.0,
@@ -29,6 +28,6 @@ SMALL = registry.MagFace(
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

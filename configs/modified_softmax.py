@@ -14,12 +14,11 @@ Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, 2017.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.ModifiedSoftmax()
+PUBLISHED = loss_config.ModifiedSoftmax()
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   return dataclasses.replace(presets.scale(preset), loss=PUBLISHED)

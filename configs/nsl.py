@@ -14,8 +14,7 @@ Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
 # s by preset.
 LOSS = {
@@ -26,10 +25,10 @@ LOSS = {
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   scaled = presets.scale(preset)
   scale = LOSS.get(preset, 64.0)
   return dataclasses.replace(
     scaled,
-    loss=registry.NSL(scale=scale),
+    loss=loss_config.NSL(scale=scale),
   )

@@ -15,12 +15,11 @@ Verification, 2014.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.Softmax()
+PUBLISHED = loss_config.Softmax()
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   return dataclasses.replace(presets.scale(preset), loss=PUBLISHED)

@@ -15,14 +15,13 @@ Recognition, 2022.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.SphereFace2()
-SMALL = registry.SphereFace2(scale=32.0, margin=0.2)
+PUBLISHED = loss_config.SphereFace2()
+SMALL = loss_config.SphereFace2(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

@@ -14,14 +14,13 @@ Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition, 2022.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.SphereFaceR()
-SMALL = registry.SphereFaceR(scale=32.0, margin=1.2, weight=1.0)
+PUBLISHED = loss_config.SphereFaceR()
+SMALL = loss_config.SphereFaceR(scale=32.0, margin=1.2, weight=1.0)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

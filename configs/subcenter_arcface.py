@@ -15,14 +15,13 @@ Web Faces, 2020.
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.ArcFace(centers=3)
-SMALL = registry.ArcFace(scale=32.0, margin=0.2, centers=3)
+PUBLISHED = loss_config.ArcFace(centers=3)
+SMALL = loss_config.ArcFace(scale=32.0, margin=0.2, centers=3)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

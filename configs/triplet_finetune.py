@@ -18,14 +18,13 @@ Parkhi et al., Deep Face Recognition, 2015 (softmax first, then triplets).
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import within_batch
+from facejax import config, pair_loss_config, presets
 
-LOSS = within_batch.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   base = presets.scale(preset)
   suffix = "" if preset == "default" else f"-{preset}"
   people, images = (32, 4) if preset in presets.SMALL else (45, 40)

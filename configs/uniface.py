@@ -14,14 +14,13 @@ Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition, 2023
 
 import dataclasses
 
-from facejax.training import config, presets
-from facejax.training.objectives import registry
+from facejax import config, loss_config, presets
 
-PUBLISHED = registry.UniFace()
-SMALL = registry.UniFace(scale=32.0, margin=0.2)
+PUBLISHED = loss_config.UniFace()
+SMALL = loss_config.UniFace(scale=32.0, margin=0.2)
 
 
 def get_config(preset: str = "default") -> config.Config:
-  """The configuration of a preset (see facejax/presets.py)."""
+  """The configuration of a preset (see facejax.presets)."""
   loss = SMALL if preset in presets.SMALL else PUBLISHED
   return dataclasses.replace(presets.scale(preset), loss=loss)

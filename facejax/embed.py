@@ -16,7 +16,7 @@ _DESCRIPTION = """Embeds a set of images with a trained net.
 IMAGES is a folder (of images, or of folders with images, one a person), a list
 (.txt: PATH or PATH<tab>NAME a line; .csv with a comma), a .rec file, or another
 set that facejax.train reads. OUT holds embeddings of length 1, paths, labels and
-names, and the card of the net; see facejax.embeddings.
+names, and the card of the net; see facejax.vectors.embeddings.
 
 Examples:
   python -m facejax.embed runs/cosface-lfw photos photos.npz

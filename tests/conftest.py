@@ -23,7 +23,7 @@ def data_folder() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> pathlib.Path:
   """The folder of a run with a small net; its weights are random."""
-  import tiny_run as tiny
+  from helpers import tiny_run as tiny
 
   return tiny.write_run(tmp_path_factory.mktemp("tiny") / "run")
 
@@ -39,6 +39,6 @@ def tiny_model(tiny_run):
 @pytest.fixture(scope="session")
 def tiny_faces(tmp_path_factory) -> pathlib.Path:
   """A folder of four people, three generated images each."""
-  import tiny_run as tiny
+  from helpers import tiny_run as tiny
 
   return tiny.write_faces(tmp_path_factory.mktemp("tiny") / "faces")

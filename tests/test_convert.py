@@ -1,188 +1,273 @@
-import json
-import os
-import re
+"""Weights of elsewhere: what is read, what is refused, what becomes of them."""
 
-import conversion_cases
+import json
+
+import jax
 import numpy as np
 import pytest
+from helpers import tiny_run as tiny
 
-from facejax.data import fingerprints, images, subsets
-from facejax.data.stores import array_records, folder, record_io
-from facejax.data.stores import record_io_write as layout
-from facejax.runtime import whole_files
+from facejax import convert
+from facejax.interchange import formats, importing, state_dicts
+from facejax.interchange import torch_write as torch_writer
+from facejax.models import functional, torch_names
+from facejax.runs import card, checkpoint, embedder, finished
+from facejax.runs import net as stored_net
+from facejax.training import state
 
-
-def assert_equal(left, right):
-  assert len(left) == len(right)
-  assert list(left.class_names) == list(right.class_names)
-  np.testing.assert_array_equal(left.labels, right.labels)
-  for index in range(len(left)):
-    assert left.encoded(index) == right.encoded(index)
-    assert left.name(index) == right.name(index)
+# The nets that round trips are exact for.
+TWINS = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]
 
 
-def there_and_back(source, tmp_path):
-  """folder -> record_io -> array_record -> folder; the four sets."""
-  places = [tmp_path / name for name in ("rec", "records", "again")]
-  assert (
-    conversion_cases.run(
-      source, places[0], "--to", "record_io", "--shards", "3"
-    )
-    == 0
+@pytest.fixture(scope="module")
+def net(tiny_run):
+  return stored_net.read(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def arrays(net):
+  """The state dict of a small net."""
+  return torch_names.to_torch(net.backbone, (net.params, net.stats))
+
+
+@pytest.fixture
+def weights(arrays, tmp_path):
+  path = tmp_path / "backbone.pth"
+  torch_writer.write(path, arrays)
+  return path
+
+
+def run(*arguments):
+  return convert.main([str(argument) for argument in arguments])
+
+
+def size():
+  return ("--image-size", *tiny.SIZE)
+
+
+def same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_an_import_embeds_like_the_run_it_came_from(
+  weights, net, tiny_model, tmp_path, capsys
+):
+  folder = tmp_path / "run"
+  assert run(weights, "--net", "iresnet10_slim", *size(), "--crop", "0.9",
+             "--workdir", folder, "--trained-on", "faces") == 0  # fmt: skip
+  assert f"embeddings of {tiny.DIM}" in capsys.readouterr().out
+  model = embedder.load(folder, devices=2)
+  images = stored_net.example_images((40, 40), 3)
+  np.testing.assert_array_equal(
+    model.embed(images, batch_size=4), tiny_model.embed(images, batch_size=4)
   )
-  assert conversion_cases.run(places[0], places[1], "--shards", "2") == 0
-  assert conversion_cases.run(places[1], places[2], "--verify") == 0
-  sets = [
-    folder.ImageFolder(source),
-    record_io.RecordIO(places[0]),
-    array_records.ArrayRecords(places[1]),
-    folder.ImageFolder(places[2]),
-  ]
-  for other in sets[1:]:
-    assert_equal(sets[0], other)
-    # Computed anew, even where a set knows its own.
-    assert fingerprints.fingerprint(sets[0]) == fingerprints.fingerprint(
-      subsets.Subset(other)
-    )
-  assert sets[2].fingerprint == fingerprints.fingerprint(sets[0])
-  assert conversion_cases.faces_of(places[2]) == conversion_cases.faces_of(
-    source
+  about = card.read(folder)
+  assert about.embedding_dim == tiny.DIM and about.trained_on == "faces"
+  assert about.source.startswith("backbone.pth, SHA-256 ")
+  # What training with --init-from takes, to the bit.
+  like = jax.eval_shape(net.backbone.init, jax.random.key(0))
+  step, trunk = finished.read_trunk(folder, state.Trunk(*like))
+  assert step == 0
+  same((trunk.params, trunk.stats), (net.params, net.stats))
+  # And it is handed on to the bit, too.
+  formats.FORMATS["torch"].write(
+    stored_net.read(folder), tmp_path / "again.pth"
   )
+  same(state_dicts.read_net(tmp_path / "again.pth"), read(weights))
 
 
-def test_round_trip_is_byte_equal(tmp_path):
-  there_and_back(conversion_cases.write_faces(tmp_path / "faces"), tmp_path)
+def read(path):
+  return state_dicts.read_net(path)
 
 
-def test_names_that_are_not_utf8_survive(tmp_path):
-  root = os.fsencode(conversion_cases.write_faces(tmp_path / "faces", people=2))
-  os.rename(root + b"/p000", root + b"/Jos\xe9")
-  os.rename(root + b"/p001/000.png", root + b"/p001/\xff \xe2\x82\xac.png")
-  there_and_back(tmp_path / "faces", tmp_path)
-  assert os.path.isdir(os.fsencode(tmp_path) + b"/again/Jos\xe9")
+def test_our_own_file_needs_no_more_to_be_said(net, tiny_run, tmp_path):
+  pytest.importorskip("safetensors", reason="needs the onnx extra")
+  path = tmp_path / "net.safetensors"
+  formats.FORMATS["safetensors"].write(net, path)
+  assert run(path, "--workdir", tmp_path / "run") == 0
+  again = stored_net.read(tmp_path / "run")
+  same((again.params, again.stats), (net.params, net.stats))
+  before, after = card.read(tiny_run), again.card
+  assert (after.crop, after.image_size) == (before.crop, before.image_size)
+  # There it is one of two sets of weights, here the only one.
+  assert before.averaged and not after.averaged
 
 
-@pytest.mark.slow
-def test_round_trip_of_real_faces(tmp_path, data_folder):
-  there_and_back(data_folder / "lfw_mini" / "train", tmp_path)
+def test_names_of_pytorch_in_safetensors(arrays, tmp_path):
+  library = pytest.importorskip("safetensors.numpy", reason="the onnx extra")
+  path = tmp_path / "backbone.safetensors"
+  library.save_file(arrays, path)
+  same(read(path), arrays)
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(ValueError, match="is damaged"):
+    read(path)
 
 
-def test_records_written_by_mxnet_are_converted(tmp_path, data_folder):
-  theirs = data_folder / "insightface_samples" / "lfw_mini_rec"
-  assert conversion_cases.run(theirs, tmp_path / "records") == 0
-  assert (
-    conversion_cases.run(
-      tmp_path / "records", tmp_path / "rec", "--to", "record_io"
-    )
-    == 0
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_survive_the_round_trip(name, tmp_path):
+  torch_nets = pytest.importorskip("torch_nets", reason="needs the bench extra")
+  torch = torch_nets.torch
+  options = {"dim": 24, "image_size": (32, 48)}
+  twin = torch_nets.randomized(torch_nets.NETS[name](**options))
+  torch.save(twin.state_dict(), tmp_path / "in.pth")
+  read = state_dicts.read_net(tmp_path / "in.pth")
+  assert importing.infer_dim(name, (32, 48), read) == 24
+  about = card.Card(name, 24, (32, 48))
+  weights = importing.read_state_dict(about, read)
+  back = torch_names.to_torch(
+    stored_net.build(about), (weights.params, weights.stats)
   )
-  assert_equal(record_io.RecordIO(theirs), record_io.RecordIO(tmp_path / "rec"))
+  torch_writer.write(tmp_path / "out.pth", back)
+  again = torch.load(tmp_path / "out.pth", weights_only=True)
+  for key, tensor in twin.state_dict().items():
+    if "num_batches" not in key:
+      assert torch.equal(again.pop(key), tensor), key
+  assert not again
 
 
-def test_fingerprint_tells_sets_apart(tmp_path):
-  conversion_cases.write_faces(tmp_path)
-  mark = fingerprints.fingerprint(folder.ImageFolder(tmp_path))
-  assert re.fullmatch("[0-9a-f]{64}", mark)
-  assert mark == fingerprints.fingerprint(folder.ImageFolder(tmp_path))
-  marks = [mark, fingerprints.shuffled(mark, 0), fingerprints.shuffled(mark, 1)]
-  files = folder.ImageFolder(tmp_path)
-  files.labels = files.labels[::-1].copy()
-  marks.append(fingerprints.fingerprint(files))
-  os.rename(tmp_path / "p001" / "000.png", tmp_path / "p001" / "009.png")
-  marks.append(fingerprints.fingerprint(folder.ImageFolder(tmp_path)))
-  os.rename(tmp_path / "p001", tmp_path / "p00x")
-  marks.append(fingerprints.fingerprint(folder.ImageFolder(tmp_path)))
-  assert len(set(marks)) == 6
+def test_wrappers_and_prefixes_come_off(arrays, tmp_path):
+  path = tmp_path / "x.pth"
+  torch_writer.write(path, {f"module.{k}": x for k, x in arrays.items()})
+  same(read(path), arrays)
+  mixed = {f"model.{k}": x for k, x in arrays.items()}
+  torch_writer.write(path, mixed | {"head.kernel": np.ones((2, 3), np.float32)})
+  same(state_dicts.read_net(path, prefix="model."), arrays)
+  with pytest.raises(ValueError, match="begin with 'net.': model.conv1"):
+    state_dicts.read_net(path, prefix="net.")
 
 
-@pytest.mark.parametrize(
-  "raw", [b"a.jpg", b"Jos\xe9", b"\xff\xfe", "Łódź €".encode(), b"a\\x41b"]
-)
-def test_printable_names_lead_back(raw):
-  shown = images.printable(os.fsdecode(raw))
-  assert fingerprints.name_on_disk(shown) == raw
+def test_tensors_too_many_or_too_few_are_named(arrays, tmp_path, capsys):
+  path, folder = tmp_path / "x.pth", tmp_path / "run"
+  command = (path, "--net", "iresnet10_slim", *size(), "--workdir", folder)
+
+  def refused(changed, *more):
+    torch_writer.write(path, changed)
+    assert run(*command, *more) == 2
+    assert not folder.exists()  # nothing half done
+    return capsys.readouterr().err
+
+  less = {k: x for k, x in arrays.items() if k != "layer2.0.conv1.weight"}
+  assert "1 missing: layer2.0.conv1.weight" in refused(less)
+  more = arrays | {"head.weight": np.ones(3, np.float32)}
+  assert "1 unknown: head.weight" in refused(more)
+  wrong = arrays | {"conv1.weight": np.ones((16, 3, 5, 5), np.float32)}
+  assert "'conv1.weight' has the shape (16, 3, 5, 5)" in refused(wrong)
+  nan = arrays | {"bn1.bias": np.full(16, np.nan, np.float32)}
+  assert "'bn1.bias' has numbers that are not finite" in refused(nan)
+  other = {f"x.{k}": x for k, x in arrays.items()}
+  assert "no 'features.weight'" in refused(other)
+  torch_writer.write(path, more)
+  assert run(*command, "--ignore", "head.weight") == 0
+  assert run(*command, "--ignore", "head.weight") == 2
+  assert "is there already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("to", ["array_record", "record_io"])
-def test_shuffling_is_a_permutation_by_the_seed(tmp_path, to):
-  source = conversion_cases.write_faces(tmp_path / "faces", people=9)
-  opened = {
-    "array_record": array_records.ArrayRecords,
-    "record_io": record_io.RecordIO,
-  }[to]
-  found = []
-  for seed, shards in ((0, 1), (0, 4), (1, 4)):
-    out = tmp_path / f"{seed}-{shards}"
-    flags = ("--to", to, "--shuffle", str(seed), "--shards", str(shards))
-    assert conversion_cases.run(source, out, *flags) == 0
-    files = opened(out)
-    found.append([files.name(k) for k in range(len(files))])
-    for k in range(len(files)):
-      assert files.encoded(k) == (source / files.name(k)).read_bytes()
-      assert files.class_names[files.labels[k]] == files.name(k).split("/")[0]
-  plain = folder.ImageFolder(source)
-  names = [plain.name(k) for k in range(len(plain))]
-  assert found[0] == found[1] != found[2]
-  assert names not in found
-  assert all(sorted(order) == names for order in found)
+def test_mistakes_end_with_one_message(weights, tmp_path, capsys):
+  folder = tmp_path / "run"
+  for arguments, message in (
+    ((weights,), "--net: say which net"),
+    ((tmp_path / "no.pth", "--net", "vit_t"), "there is no file"),
+    (
+      (weights, "--net", "iresnet18", "--image-size", 33, 33),
+      "multiples of 16",
+    ),
+    ((weights, "--net", "sphereface4"), "no 'fc5.weight'"),
+  ):
+    assert run(*arguments, "--workdir", folder) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+  with pytest.raises(SystemExit):
+    run(weights, "--net", "nn4", "--workdir", folder)  # no layout in PyTorch
+  assert not folder.exists()
 
 
-def test_record_io_is_laid_out_as_insightface_has_it(tmp_path):
-  source = conversion_cases.write_faces(tmp_path / "faces", people=3, count=2)
-  out = tmp_path / "rec"
-  assert (
-    conversion_cases.run(source, out, "--to", "record_io", "--shards", "4") == 0
+def test_a_missing_safetensors_file_is_named(tmp_path, capsys):
+  pytest.importorskip("safetensors", reason="needs the onnx extra")
+  folder = tmp_path / "run"
+  assert run(tmp_path / "no.safetensors", "--workdir", folder) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and "there is no file" in error
+  assert not folder.exists()
+
+
+def classes(tmp_path, parts):
+  """Files as arcface_torch names them, one a device."""
+  paths = []
+  for i, part in enumerate(parts):
+    paths.append(str(tmp_path / f"softmax_fc_gpu_{i}.pt"))
+    torch_writer.write(paths[-1], {"weight": part})
+  return paths
+
+
+def test_class_weights_of_devices_join(weights, tmp_path):
+  whole = np.random.default_rng(0).normal(size=(30, tiny.DIM)).astype("f4")
+  paths = classes(tmp_path, [whole[i : i + 3] for i in range(0, 30, 3)])
+  # Of any order: names count, and 10 comes after 9.
+  np.testing.assert_array_equal(
+    state_dicts.read_prototypes(sorted(paths, reverse=True)), whole
   )
-  assert (out / "property").read_text() == "3,8,6\n"
-  data = (out / "train.rec").read_bytes()
-  index = [
-    tuple(map(int, line.split("\t")))
-    for line in (out / "train.idx").read_text().splitlines()
-  ]
-  # 2, 3 and 4 images: a header, nine images, three identities.
-  assert [key for key, _ in index] == list(range(13))
-  ends = [offset for _, offset in index[1:]] + [len(data)]
-  payloads = [
-    data[begin + 8 : end] for (_, begin), end in zip(index, ends, strict=True)
-  ]
-  assert payloads[0] == layout.header_payload(10, 13)
-  for key, first, end in ((10, 1, 3), (11, 3, 6), (12, 6, 10)):
-    assert payloads[key] == layout.identity_payload(key, first, end)
-  lines = (out / "train.lst").read_text().splitlines()
-  assert lines[0] == "1\t0\tp000/000.png"
-  assert lines[8] == "9\t2\tp002/003.png"
-  flags = ("--to", "record_io", "--shuffle", "0")
-  assert conversion_cases.run(source, tmp_path / "mixed", *flags) == 0
-  mixed = (tmp_path / "mixed" / "train.rec").read_bytes()
-  assert mixed[8:].startswith(layout.header_payload(10, 10))
-
-
-def test_identities_can_be_chosen(tmp_path):
-  source = conversion_cases.write_faces(tmp_path / "faces")
-  (tmp_path / "list").write_text("p003\np001\n")
-  flags = ("--identities", tmp_path / "list")
-  assert conversion_cases.run(source, tmp_path / "out", *flags) == 0
-  files = array_records.ArrayRecords(tmp_path / "out")
-  assert files.class_names == ["p001", "p003"]
-  assert len(files) == 9
-
-
-def test_the_header_says_what_is_there(tmp_path):
-  source = conversion_cases.write_faces(tmp_path / "faces")
-  assert (
-    conversion_cases.run(
-      source, tmp_path / "out", "--shards", "2", "--shuffle", "5"
-    )
-    == 0
+  folder = tmp_path / "run"
+  assert run(weights, "--net", "iresnet10_slim", *size(), "--workdir", folder,
+             "--prototypes", *paths) == 0  # fmt: skip
+  assert card.read(folder).identities == 30
+  like = importing.Weights(
+    None, None, jax.ShapeDtypeStruct(whole.shape, np.float32)
   )
-  header = json.loads((tmp_path / "out" / "facejax.json").read_text())
-  mark = fingerprints.fingerprint(folder.ImageFolder(source))
-  assert header["source"] == {"kind": "folder", "fingerprint": mark}
-  assert (header["images"], header["identities"]) == (24, 5)
-  assert header["shuffle"] == 5
-  for piece in header["shards"] + header["files"]:
-    path = tmp_path / "out" / piece["file"]
-    assert path.stat().st_size == piece["bytes"]
-    assert whole_files.sha256(path) == piece["sha256"]
-  files = array_records.ArrayRecords(tmp_path / "out")
-  assert files.fingerprint == fingerprints.shuffled(mark, 5)
+  with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
+    restored = checkpoints.restore(like, partial=True)
+  np.testing.assert_array_equal(restored.state.prototypes, whole)
+
+
+def test_class_weights_of_other_forms(tmp_path):
+  torch = pytest.importorskip("torch", reason="needs the bench extra")
+  whole = torch.randn(8, 4)
+  for saved in (
+    whole,
+    [whole[:3], whole[3:]],
+    {"epoch": 1, "state_dict_softmax_fc": {"weight": whole}},
+    {"kernel": whole, "bias": torch.zeros(8)},
+    {"weight": torch.nn.Parameter(whole)},
+  ):
+    torch.save(saved, tmp_path / "x.pt")
+    found = state_dicts.read_prototypes([str(tmp_path / "x.pt")])
+    np.testing.assert_array_equal(found, whole.numpy())
+  for saved in ({"a": whole, "b": whole}, {"a": 1}, [], 3, [1], whole[0]):
+    torch.save(saved, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="x.pt'"):
+      state_dicts.read_prototypes([str(tmp_path / "x.pt")])
+
+
+def test_class_weights_that_do_not_fit(weights, tmp_path, capsys):
+  paths = classes(tmp_path, [np.ones((3, 4), "f4"), np.ones((3, 5), "f4")])
+  with pytest.raises(ValueError, match="of 5 numbers, those before it of 4"):
+    state_dicts.read_prototypes(paths)
+  with pytest.raises(
+    ValueError, match=r"devices \[1, 7\]: they must be 0 to 1"
+  ):
+    state_dicts.read_prototypes([paths[1], str(tmp_path / "x_7.pt")])
+  folder = tmp_path / "run"
+  assert run(weights, "--net", "iresnet10_slim", *size(), "--workdir", folder,
+             "--prototypes", paths[0]) == 2  # fmt: skip
+  assert "have 4 numbers, embeddings 16" in capsys.readouterr().err
+  assert not folder.exists()
+
+
+def test_nets_with_a_layout_are_listed():
+  assert "iresnet100" in importing.nets() and "nn4" not in importing.nets()
+  assert set(importing.nets()) < set(functional.NETS)
+
+
+def test_our_own_files_that_are_not_whole(net, tmp_path):
+  library = pytest.importorskip("safetensors.numpy", reason="the onnx extra")
+  path = tmp_path / "net.safetensors"
+  formats.FORMATS["safetensors"].write(net, path)
+  arrays = library.load_file(path)
+  arrays["extra"] = arrays.pop("params.linear.bias")
+  for notes, message in (
+    ({"facejax_card": formats.card_text(net)}, "2 arrays do not fit"),
+    ({"facejax_card": "{"}, "its card cannot be used"),
+    ({"facejax_card": json.dumps({"net": 1})}, "its card cannot be used"),
+  ):
+    library.save_file(arrays, path, metadata=notes)
+    with pytest.raises(ValueError, match=message):
+      importing.read_own(path, importing.own_card(path))

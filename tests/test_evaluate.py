@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_run as tiny
+from helpers import tiny_run as tiny
 from PIL import Image
 
 from facejax import evaluate

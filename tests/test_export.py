@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -10,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny_run as tiny
+from helpers import paths
+from helpers import tiny_run as tiny
 from PIL import Image
 
 from facejax import export
@@ -22,7 +22,7 @@ from facejax.runs import net as stored_net
 from facejax.runtime import whole_files
 
 onnx_file = pytest.importorskip(
-  "facejax.exports.onnx_file",
+  "facejax.interchange.onnx_file",
   reason="needs the onnx extra",
   exc_type=ImportError,
 )
@@ -31,7 +31,7 @@ onnxruntime = pytest.importorskip(
 )
 onnx = onnx_file.onnx
 
-SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
+SCRIPTS = paths.ROOT / "scripts"
 
 
 @pytest.fixture(scope="module")

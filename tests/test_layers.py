@@ -136,7 +136,7 @@ def test_imports_go_down(path):
 def test_only_the_top_sees_the_config():
   for path in MODULES:
     names = set(imports(path))
-    if "facejax.config" in names:
+    if "facejax.training.config" in names:
       assert FLOORS[part(path)] > FLOORS["config"], path
 
 
@@ -164,7 +164,8 @@ def test_numerics_import_with_jax_flax_optax_and_numpy_alone():
     "for name in ('grain', 'tyro', 'PIL', 'tensorboardX', 'matplotlib',"
     " 'simplejpeg', 'tensorflow_datasets'):\n"
     "  sys.modules[name] = None\n"
-    "from facejax import mesh, optim, train_state, train_step\n"
+    "from facejax.runtime import mesh\n"
+    "from facejax.training import optim, state, step\n"
     "from facejax.head import api\n"
     "from facejax.losses import margins\n"
     "print('fine')"

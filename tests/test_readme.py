@@ -1,13 +1,13 @@
 """What the README tells people to do works as written."""
 
-import pathlib
 import re
 
 import pytest
+from helpers import paths
 
 from facejax.training import recipe
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = paths.ROOT
 README = (ROOT / "README.md").read_text()
 
 

@@ -5,50 +5,19 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
+from helpers import small_training
 from PIL import Image
 
 import facejax
 from facejax import train
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import verification
-from facejax.runs import checkpoint
-from facejax.training import build as program_lib
 from facejax.training import inputs, recipe, telemetry
-from facejax.training import state as train_state
-
-# A run of seconds: 40 images of ten people, 32 x 32.
-SMALL = [
-  "--config",
-  "cosface.py",
-  "--batch-size",
-  "16",
-  "--data.num-identities",
-  "10",
-  "--data.images-per-identity",
-  "4",
-  "--data.image-size",
-  "32",
-  "32",
-  "--model.embedding-dim",
-  "16",
-  "--eval.num-pairs",
-  "40",
-  "--eval.batch-size",
-  "32",
-  "--log-every",
-  "1",
-  "--seed",
-  "7",
-  "--optim.learning-rate",
-  "0.02",
-]
 
 
 @pytest.fixture(scope="session")
@@ -59,127 +28,66 @@ def environment(tmp_path_factory):
   return {**inherited, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
 
 
-def start(arguments, environment, **options):
-  return subprocess.Popen(
-    [sys.executable, "-m", "facejax.train", *map(str, arguments)],
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    **options,
-  )
-
-
-def finish(process, timeout=300):
-  output, _ = process.communicate(timeout=timeout)
-  return process.returncode, output
-
-
-def run(arguments, environment, **options):
-  return finish(start(arguments, environment, **options))
-
-
-def wait_for_step(workdir, step, process, timeout=240):
-  """Waits until the log of a running process has reached a step."""
-  deadline = time.monotonic() + timeout
-  while time.monotonic() < deadline and process.poll() is None:
-    if any(r["step"] >= step for r in telemetry.read_history(workdir)):
-      return
-    time.sleep(0.02)
-  raise AssertionError(f"step {step} was not reached:\n{process.stdout.read()}")
-
-
-def build(arguments, devices=1):
-  """The program of a command line, on this process's devices."""
-  config = recipe.parse(
-    [*map(str, arguments), "--mesh.devices", str(devices)]
-  ).to_config()
-  images = inputs.training_images(config)
-  return program_lib.build(
-    config,
-    num_classes=images.num_classes,
-    total_steps=inputs.total_steps(config, len(images)),
-  )
-
-
-def initial_prototypes(arguments):
-  program = build(arguments)
-  return train_state.create(program.init, program.like, seed=7).prototypes
-
-
-def final_state(arguments, workdir, devices=1):
-  """The newest checkpoint of a run: its step and its state."""
-  program = build(arguments, devices)
-  with checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints:
-    restored = checkpoints.restore(
-      program.like, resizable=train_state.has_class_axis
-    )
-  assert restored is not None
-  return restored.step, restored.state
-
-
-def losses(workdir):
-  return {
-    record["step"]: record["loss"]
-    for record in telemetry.read_history(workdir)
-    if record["kind"] == "train"
-  }
-
-
-def assert_same_bits(one, other):
-  jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, environment):
-  arguments = [*SMALL, "--steps", 40, "--checkpoint.every", 3]
+  arguments = [*small_training.SMALL, "--steps", 40, "--checkpoint.every", 3]
   whole, broken = tmp_path / "whole", tmp_path / "broken"
-  code, output = run([*arguments, "--workdir", whole], environment)
+  code, output = small_training.run(
+    [*arguments, "--workdir", whole], environment
+  )
   assert code == 0, output
   generator = random.Random(os.urandom(8))
   done = 0
   # By step 9 a checkpoint is whole, which need not be so at the first kills.
   for least in (1, 1, 9):
-    process = start([*arguments, "--workdir", broken], environment)
+    process = small_training.start(
+      [*arguments, "--workdir", broken], environment
+    )
     done = max(generator.randint(done + 1, done + 11), least)
-    wait_for_step(broken, done, process)
+    small_training.wait_for_step(broken, done, process)
     time.sleep(generator.random() * 0.1)
     process.kill()
-    finish(process)
-  code, output = run([*arguments, "--workdir", broken], environment)
+    small_training.finish(process)
+  code, output = small_training.run(
+    [*arguments, "--workdir", broken], environment
+  )
   assert code == 0, output
   assert "resumed at step" in output
   steps, states = zip(
-    *(final_state(arguments, folder) for folder in (whole, broken)), strict=True
+    *(
+      small_training.final_state(arguments, folder)
+      for folder in (whole, broken)
+    ),
+    strict=True,
   )
   assert steps == (40, 40)
-  assert_same_bits(*states)
-  assert losses(broken) == losses(whole)
-  assert list(losses(whole)) == list(range(1, 41))
+  small_training.assert_same_bits(*states)
+  assert small_training.losses(broken) == small_training.losses(whole)
+  assert list(small_training.losses(whole)) == list(range(1, 41))
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_another_device_count_goes_on(tmp_path, environment):
   arguments = [
-    *SMALL, "--steps", 30, "--workdir", tmp_path, "--checkpoint.every", 1000,
+    *small_training.SMALL, "--steps", 30, "--workdir", tmp_path, "--checkpoint.every", 1000,
   ]  # fmt: skip
   eight = {**environment, "JAX_NUM_CPU_DEVICES": "8"}
-  process = start(arguments, eight)
-  wait_for_step(tmp_path, 5, process)
+  process = small_training.start(arguments, eight)
+  small_training.wait_for_step(tmp_path, 5, process)
   process.send_signal(signal.SIGTERM)
-  code, output = finish(process)
+  code, output = small_training.finish(process)
   assert code == train.EXIT_STOPPED, output
   assert "the same command again goes on" in output
-  stopped_at = max(losses(tmp_path))
+  stopped_at = max(small_training.losses(tmp_path))
   assert 5 <= stopped_at < 30
   two = {**environment, "JAX_NUM_CPU_DEVICES": "2"}
-  code, output = run(arguments, two)
+  code, output = small_training.run(arguments, two)
   assert code == 0, output
   assert f"resumed at step {stopped_at}" in output
-  assert list(losses(tmp_path)) == list(range(1, 31))
+  assert list(small_training.losses(tmp_path)) == list(range(1, 31))
   assert (tmp_path / "report" / "metrics.json").exists()
   # A finished run verifies and reports again, and trains no further.
-  code, output = run(arguments, two)
+  code, output = small_training.run(arguments, two)
   assert code == 0, output
   assert "resumed at step 30" in output
 
@@ -200,7 +108,7 @@ def test_results_do_not_depend_on_the_devices(
   # gradient of one kernel jumps at some step, as where an activation within
   # rounding of PReLU's kink falls on its other side; from then on runs part.
   arguments = [
-    *SMALL, "--steps", 20, "--data.num-identities", 1183,
+    *small_training.SMALL, "--steps", 20, "--data.num-identities", 1183,
     "--model.dtype", "float64",
   ]  # fmt: skip
   results = {}
@@ -208,18 +116,25 @@ def test_results_do_not_depend_on_the_devices(
     folder = tmp_path / f"{devices}-{model}"
     layout = ["--mesh.devices", devices, "--mesh.model", model]
     several = {**environment, "JAX_NUM_CPU_DEVICES": str(devices)}
-    code, output = run([*arguments, *layout, "--workdir", folder], several)
+    code, output = small_training.run(
+      [*arguments, *layout, "--workdir", folder], several
+    )
     assert code == 0, output
-    _, state = final_state(arguments, folder, devices)
+    _, state = small_training.final_state(arguments, folder, devices)
     rows = np.asarray(state.prototypes)
     assert rows.dtype == np.float64
     assert rows.shape[0] == (1184 if model == 8 or model == 2 else 1183)
     assert not rows[1183:].any()
-    results[devices, model] = list(losses(folder).values()), rows[:1183]
-  start = np.asarray(initial_prototypes(arguments))[:1183]
+    results[devices, model] = (
+      list(small_training.losses(folder).values()),
+      rows[:1183],
+    )
+  small_training.start = np.asarray(
+    small_training.initial_prototypes(arguments)
+  )[:1183]
   alone_losses, alone_rows = results.pop((1, 1))
   assert len(alone_losses) == 20
-  moved = np.abs(alone_rows - start).max()
+  moved = np.abs(alone_rows - small_training.start).max()
   for other_losses, other_rows in results.values():
     np.testing.assert_allclose(other_losses, alone_losses, rtol=1e-9)
     np.testing.assert_allclose(
@@ -230,8 +145,8 @@ def test_results_do_not_depend_on_the_devices(
 @pytest.mark.slow
 def test_triplets_go_on_from_the_net_of_another_run(tmp_path, environment):
   first, second = tmp_path / "first", tmp_path / "second"
-  short = [*SMALL[2:], "--steps", 3]
-  code, output = run(
+  short = [*small_training.SMALL[2:], "--steps", 3]
+  code, output = small_training.run(
     ["--config", "cosface.py", *short, "--workdir", first], environment
   )
   assert code == 0, output
@@ -239,29 +154,41 @@ def test_triplets_go_on_from_the_net_of_another_run(tmp_path, environment):
     "--config", "triplet_finetune.py", *short, "--workdir", second,
     "--data.identities-per-batch", 4,
   ]  # fmt: skip
-  code, output = run([*arguments, "--init-from", tmp_path], environment)
+  code, output = small_training.run(
+    [*arguments, "--init-from", tmp_path], environment
+  )
   assert code == 2 and "init_from" in output, output
   # A rate of next to nothing: the net stays as it was taken over.
   arguments += ["--init-from", first, "--optim.learning-rate", 1e-12]
-  code, output = run(arguments, environment)
+  code, output = small_training.run(arguments, environment)
   assert code == 0, output
   assert "took the net of" in output and "step 3" in output
-  _, before = final_state([*SMALL, "--steps", 3], first)
-  _, after = final_state(arguments, second)
+  _, before = small_training.final_state(
+    [*small_training.SMALL, "--steps", 3], first
+  )
+  _, after = small_training.final_state(arguments, second)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
     before.params,
     after.params,
   )
   assert after.prototypes is None
-  assert all(np.isfinite(list(losses(second).values())))
+  assert all(np.isfinite(list(small_training.losses(second).values())))
 
 
 @pytest.mark.smoke
 @pytest.mark.slow
 def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
-  code, output = run(
-    [*SMALL, "--steps", 12, "--eval.every", 5, "--workdir", tmp_path],
+  code, output = small_training.run(
+    [
+      *small_training.SMALL,
+      "--steps",
+      12,
+      "--eval.every",
+      5,
+      "--workdir",
+      tmp_path,
+    ],
     environment,
   )
   assert code == 0, output
@@ -291,7 +218,9 @@ def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
   model = facejax.load(tmp_path, devices=1)
   assert (model.step, model.card.identities) == (12, 10)
   assert model.threshold == metrics["threshold"]
-  pairs, _ = inputs.verification_pairs(recipe.parse(SMALL).to_config())
+  pairs, _ = inputs.verification_pairs(
+    recipe.parse(small_training.SMALL).to_config()
+  )
   again = verification.evaluate_pairs(
     functools.partial(model.embed, flip=True), pairs, batch_size=32
   ).metrics
@@ -301,9 +230,9 @@ def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, environment):
-  code, output = run(
+  code, output = small_training.run(
     [
-      *SMALL, "--steps", 60, "--workdir", tmp_path, "--optim.learning-rate",
+      *small_training.SMALL, "--steps", 60, "--workdir", tmp_path, "--optim.learning-rate",
       "1e30", "--optim.clip-norm", 0, "--checkpoint.every", 1,
     ],
     environment,
@@ -336,7 +265,7 @@ def text_folder(tmp_path):
 def test_mistakes_are_answered_at_once(tmp_path, environment, flags, message):
   flags = flags.replace("TEXTS", str(text_folder(tmp_path)))
   two = {**environment, "JAX_NUM_CPU_DEVICES": "2"}
-  code, output = run(
+  code, output = small_training.run(
     [*flags.split(), "--workdir", tmp_path / "run"], two, cwd=tmp_path
   )
   assert code == 2
@@ -350,23 +279,30 @@ def test_every_exact_head_trains_the_same(tmp_path, environment):
   results = []
   for implementation in ("dense", "chunked", "fused"):
     folder = tmp_path / implementation
-    code, output = run(
+    code, output = small_training.run(
       [
-        *SMALL, "--steps", 10, "--workdir", folder, "--optim.learning-rate",
+        *small_training.SMALL, "--steps", 10, "--workdir", folder, "--optim.learning-rate",
         2e-4, "--head.implementation", implementation,
       ],
       environment,
     )  # fmt: skip
     assert code == 0, output
-    results.append(list(losses(folder).values()))
+    results.append(list(small_training.losses(folder).values()))
   for other in results[1:]:
     np.testing.assert_allclose(other, results[0], rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_dry_run_compiles_and_leaves_nothing(tmp_path, environment):
-  code, output = run(
-    [*SMALL, "--steps", 5, "--dry-run", "--workdir", tmp_path / "run"],
+  code, output = small_training.run(
+    [
+      *small_training.SMALL,
+      "--steps",
+      5,
+      "--dry-run",
+      "--workdir",
+      tmp_path / "run",
+    ],
     environment,
   )
   assert code == 0, output
@@ -376,7 +312,9 @@ def test_dry_run_compiles_and_leaves_nothing(tmp_path, environment):
 
 @pytest.mark.smoke
 def test_print_config_is_json(capsys):
-  assert train.main([*SMALL, "--steps", "5", "--print-config"]) == 0
+  assert (
+    train.main([*small_training.SMALL, "--steps", "5", "--print-config"]) == 0
+  )
   assert json.loads(capsys.readouterr().out)["data.num_identities"] == 10
 
 
@@ -398,9 +336,9 @@ def folder_of_faces(root):
 @pytest.mark.parametrize(("share", "code"), [("1", 0), ("0.0001", 2)])
 def test_own_folder_with_a_damaged_file(tmp_path, environment, share, code):
   damaged = folder_of_faces(tmp_path / "faces")
-  actual, output = run(
+  actual, output = small_training.run(
     [
-      *SMALL, "--steps", 6, "--workdir", tmp_path / "run",
+      *small_training.SMALL, "--steps", 6, "--workdir", tmp_path / "run",
       "--data.path", tmp_path / "faces", "--data.max-bad-share", share,
     ],
     environment,

@@ -1,7 +1,7 @@
 """IJB-B and IJB-C: verification of templates, and their search in galleries.
 
 The folder of lists is the one that InsightFace hands on, `ijbc_*` or `ijbb_*`;
-see `facejax.data.verification.templates`. Images are cut out by its five points.
+see `facejax.data.pairs.templates`. Images are cut out by its five points.
 """
 
 import pathlib

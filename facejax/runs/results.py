@@ -23,7 +23,7 @@ from facejax.metrics import intervals
 from facejax.runtime import whole_files
 
 FOLDER = "report"
-# Belongs to training, see `facejax.finished`.
+# Belongs to training, see `facejax.runs.finished`.
 TAKEN = "metrics"
 _FORMAT = "facejax result 1"
 

@@ -121,7 +121,7 @@ def load(name: str) -> config_lib.Config:
   if not isinstance(config, config_lib.Config):
     raise ValueError(
       f"{path}: get_config() returned {type(config).__name__}, not a"
-      " facejax.config.Config"
+      " facejax.training.config.Config"
     )
   run_name = f"{path.stem}-{preset}" if preset else path.stem
   return dataclasses.replace(

@@ -42,7 +42,7 @@ def make_train_step(
 
   Args:
     backbone: the net.
-    loss_step: of `facejax.loss_step`.
+    loss_step: of `facejax.training.objectives.step`.
     trunk_tx: the net's optimizer.
     schedule: learning rate by step, to be logged.
     like: see above.

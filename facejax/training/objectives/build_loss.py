@@ -1,4 +1,4 @@
-"""From the configuration of a loss to what is trained: `facejax.goal.Goal`."""
+"""From the configuration of a loss to what is trained: `facejax.training.objectives.definition.Goal`."""
 
 import functools
 from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""What the tests share: builders of small problems, nets and runs."""

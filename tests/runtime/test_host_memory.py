@@ -1,0 +1,55 @@
+"""Keeping freed memory spares the kernel."""
+
+import subprocess
+import sys
+
+import pytest
+
+from facejax.runtime import host_memory
+
+# A training step with some 200 MB of temporaries.
+FAULTS = """
+import resource, sys
+from facejax.runtime import host_memory
+if sys.argv[1] == "keep":
+  assert host_memory.keep_freed_memory()
+import jax, jax.numpy as jnp
+from facejax.models import functional
+jax.config.update("jax_platforms", "cpu")
+net = functional.build("iresnet10_slim", embedding_dim=32, image_size=(48, 48))
+params, stats = jax.jit(net.init)(jax.random.key(0))
+images = jnp.zeros((64, 48, 48, 3), jnp.uint8)
+step = jax.jit(jax.grad(
+  lambda p: net.apply(p, stats, images, train=True)[0].sum()
+))
+def faults(steps):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  for _ in range(steps):
+    jax.block_until_ready(step(params))
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(4)
+print(faults(6))
+"""
+
+
+def faults(mode):
+  out = subprocess.run(
+    [sys.executable, "-c", FAULTS, mode],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return int(out.stdout)
+
+
+@pytest.mark.skipif(
+  not sys.platform.startswith("linux"), reason="glibc's malloc"
+)
+@pytest.mark.slow
+def test_page_faults_become_few():
+  assert faults("keep") < 0.5 * faults("free")
+
+
+def test_accelerator_machines_are_left_alone(monkeypatch):
+  monkeypatch.setattr(host_memory, "_ACCELERATORS", ("json",))
+  assert host_memory.keep_freed_memory() is False

@@ -1,0 +1,243 @@
+"""Command lines: recipes, presets, overrides, and what mistakes say."""
+
+import json
+import pathlib
+
+import pytest
+from helpers import paths
+
+from facejax.training import (
+  build,
+  config,
+  config_checks,
+  inputs,
+  presets,
+  recipe,
+  workdir,
+)
+from facejax.training.objectives import registry
+
+RECIPES = {path.name for path in (paths.ROOT / "configs").glob("*.py")}
+# Recipes whose loss has another name.
+LOSS_OF = {
+  "sphereface": "a_softmax",
+  "am_softmax": "cosface",
+  "subcenter_arcface": "arcface",
+  "center": "softmax",
+  "facenet": "triplet",
+  "triplet_finetune": "triplet",
+}
+
+
+@pytest.mark.smoke
+def test_all_recipes_are_found():
+  assert {path.name for path in recipe.installed()} >= RECIPES
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_has_every_preset(name, preset):
+  loaded = recipe.load(f"{name}:{preset}")
+  config_checks.validate(loaded)
+  stem = pathlib.Path(name).stem
+  assert loaded.loss.name == LOSS_OF.get(stem, stem)
+  assert preset in loaded.workdir
+  rate = build.schedule(loaded.optim, total_steps=10_000)
+  assert max(float(rate(t)) for t in range(0, 10_000, 100)) == pytest.approx(
+    loaded.optim.learning_rate, rel=1e-3
+  )
+
+
+def test_published_hyper_parameters():
+  casia = recipe.load("arcface.py:casia_r50")
+  assert (casia.steps, casia.batch_size) == (32_000, 512)
+  assert (casia.loss.scale, casia.loss.margin) == (64, 0.5)
+  rate = build.schedule(casia.optim, total_steps=32_000)
+  marks = (0, 19_999, 20_001, 27_999, 28_001)
+  assert [round(float(rate(t)), 6) for t in marks] == [
+    0.1, 0.1, 0.01, 0.01, 0.001,
+  ]  # fmt: skip
+  glint = recipe.load("cosface.py:glint360k_r100")
+  assert (glint.loss.margin, glint.optim.weight_decay) == (0.4, 1e-4)
+  wide = recipe.load("cosface.py:wf42m_r100")
+  assert (wide.batch_size, wide.optim.learning_rate) == (4096, 0.4)
+
+
+def test_overrides_win_over_the_recipe():
+  command = recipe.parse(
+    [
+      "--config",
+      "cosface.py:lfw",
+      "--optim.learning-rate",
+      "0.05",
+      "--data.image-size",
+      "48",
+      "64",
+      "--loss.margin",
+      "0.1",
+    ]
+  )
+  assert command.optim.learning_rate == 0.05
+  assert command.data.image_size == (48, 64)
+  assert command.loss == registry.CosFace(scale=32.0, margin=0.1)
+  assert command.to_config().name == "cosface-lfw"
+  assert type(command.to_config()) is config.Config
+
+
+@pytest.mark.parametrize(
+  ("flags", "steps", "epochs"),
+  [("--steps 7", 7, None), ("--epochs 2.5", None, 2.5)],
+)
+def test_a_length_replaces_the_recipes(flags, steps, epochs):
+  command = recipe.parse(flags.split())
+  assert (command.steps, command.epochs) == (steps, epochs)
+
+
+def test_a_path_means_a_folder_and_a_run_of_its_own():
+  own = recipe.parse(["--data.path", "some/faces"])
+  assert own.data.source == "folder"
+  assert own.workdir == "runs/cosface-faces"
+  named = recipe.parse(["--data.path", "some/faces", "--workdir", "w"])
+  assert named.workdir == "w"
+  assert recipe.parse([]).data.source == "synthetic"
+
+
+def test_working_folder_comes_first(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  own = "from facejax import config\ndef get_config():\n  return config.Config"
+  (tmp_path / "cosface.py").write_text(own + "(steps=3)")
+  (tmp_path / "mine.py").write_text(own + "(steps=4, workdir='here')")
+  (tmp_path / "unrelated.py").write_text("x = 1")
+  assert recipe.load("cosface.py").steps == 3
+  assert recipe.load("mine").workdir == "here"
+  with pytest.raises(FileNotFoundError, match="mine.py") as caught:
+    recipe.load("mime.py")
+  assert "did you mean mine.py?" in str(caught.value)
+  assert "unrelated.py" not in str(caught.value)
+  with pytest.raises(ValueError, match="unrelated.py is not a recipe"):
+    recipe.load("unrelated.py")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("nosuch.py", "no recipe 'nosuch.py'.*arcface.py, center.py.*, nsl.py"),
+    ("cosface.py:lwf", "preset 'lwf' is unknown: choose one of default, lfw"),
+  ],
+)
+def test_unknown_names_list_the_known(name, message):
+  with pytest.raises((FileNotFoundError, ValueError), match=message):
+    recipe.load(name)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ("--optim.lerning-rate 0.1", "--optim.learning-rate"),
+    ("--optim.learning-rate fast", "could not convert string to float"),
+    ("--model.name iresnet51", "iresnet50"),
+  ],
+)
+def test_mistakes_exit_with_one_message(flags, message, capsys):
+  with pytest.raises(SystemExit) as caught:
+    recipe.parse(flags.split())
+  assert caught.value.code == 2
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ("--optim.learning-rate 0", r"optim.learning_rate=0.0 .* \(0, inf\)"),
+    ("--batch-size 0", r"batch_size=0 is out of range: allowed is \[1, inf\)"),
+    ("--model.dropout 1", r"model.dropout=1.0 .* \[0, 1\)"),
+    ("--model.drop-path 1", r"model.drop_path=1.0 .* \[0, 1\)"),
+    ("--model.mask-ratio 1", r"model.mask_ratio=1.0 .* \[0, 1\)"),
+    ("--model.name mbf --model.se", "'mbf' has no se=True.*'iresnet50'"),
+    ("--model.norm lrn", "'iresnet10_slim' has no norm='lrn'"),
+    ("--data.image-size 100 112", "multiples of 16"),
+    ("--loss.margin 3", r"loss.margin=3.0 .* cosface is \[0, 2\)"),
+    ("--config arcface.py --loss.margin 3.2", r"arcface is \[0, 3.14"),
+    ("--config sphereface.py --loss.margin 0", r"a_softmax is \[1, 10\]"),
+    ("--config magface.py --loss.lower-norm 40", "below loss.upper_norm=30"),
+    ("--config uniface.py --head.implementation sparse", "softmax losses"),
+    ("--config supcon.py --batch-size 100", r"32 x 4 \+ 0 = 128"),
+    (
+      "--config facenet.py --data.identities-per-batch 0",
+      "give data.identities_per_batch",
+    ),
+    (
+      "--config facenet.py --center.weight 0.1",
+      "goes with a loss over classes",
+    ),
+    ("--model.name nn1", "220"),
+    ("--config adaface.py --model.name nn4", "length 1"),
+    ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
+    ("--model.dtype float64 --head.storage bfloat16", "double precision"),
+    ("--data.source folder", "data.path is empty"),
+    ("--steps 5 --epochs 5", "exactly one"),
+    ("--optim.schedule step", "increasing shares"),
+    ("--optim.schedule step --optim.milestones 0.5 0.2", "increasing shares"),
+    ("--optim.learning-rate nan", "out of range"),
+    ("--eval.threshold-pairs x.txt", "needs eval.pairs"),
+  ],
+)
+def test_values_out_of_range_name_field_value_and_range(flags, message):
+  with pytest.raises(ValueError, match=message):
+    recipe.parse(flags.split())
+
+
+def test_missing_data_set_names_the_variable(monkeypatch):
+  monkeypatch.setenv("FACEJAX_DATA", "/nowhere")
+  lfw = recipe.parse(["--config", "cosface.py:lfw"]).to_config()
+  with pytest.raises(FileNotFoundError, match="/nowhere/lfw_112.*FACEJAX_DATA"):
+    inputs.training_images(lfw)
+
+
+def test_help_teaches(capsys):
+  with pytest.raises(SystemExit) as caught:
+    recipe.parse(["--help"])
+  assert caught.value.code == 0
+  text = capsys.readouterr().out
+  for words in ("Examples:", "--config cosface.py:lfw", "--dry-run", "75"):
+    assert words in text
+
+
+class TestWorkdir:
+  """The folder of a run."""
+
+  def test_same_configuration_may_go_on(self, tmp_path):
+    first = config.Config(steps=5, batch_size=4)
+    workdir.check(tmp_path / "new", first)
+    workdir.write(tmp_path / "new", first)
+    workdir.check(tmp_path / "new", first)
+    moved = config.Config(
+      steps=5,
+      batch_size=4,
+      log_every=1,
+      mesh=config.MeshConfig(devices=2),
+      data=config.DataConfig(path="elsewhere", threads=7),
+    )
+    workdir.check(tmp_path / "new", moved)
+    stored = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert stored["optim.momentum"] == 0.9
+    env = json.loads((tmp_path / "new" / "env.json").read_text())
+    assert env["packages"]["jax"] and env["devices"]
+
+  def test_another_configuration_is_refused_field_by_field(self, tmp_path):
+    workdir.write(tmp_path, config.Config(steps=5))
+    other = config.Config(steps=6, loss=registry.CosFace(margin=0.4))
+    with pytest.raises(ValueError) as caught:
+      workdir.check(tmp_path, other)
+    text = str(caught.value)
+    assert "steps: 5 there, 6 here" in text
+    assert "loss.margin: 0.35 there, 0.4 here" in text
+    assert "seed" not in text
+
+  def test_foreign_or_damaged_folders_are_refused(self, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="not a run of facejax"):
+      workdir.check(tmp_path, config.Config(steps=1))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json is damaged"):
+      workdir.check(tmp_path, config.Config(steps=1))
