@@ -20,8 +20,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
   from facejax.models import config as model_config
   from facejax.runs.embedder import load as load
-  from facejax.runs.embedder import similarity as similarity
   from facejax.runtime import mesh as mesh
+  from facejax.runtime.unit_vectors import similarity as similarity
   from facejax.training import config as config
   from facejax.training import presets as presets
   from facejax.training.objectives import registry as loss_config
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Public name -> where it is kept: a module, or something in it after a colon.
 _PUBLIC = {
   "load": "facejax.runs.embedder:load",
-  "similarity": "facejax.runs.embedder:similarity",
+  "similarity": "facejax.runtime.unit_vectors:similarity",
   "config": "facejax.training.config",
   "loss_config": "facejax.training.objectives.registry",
   "pair_loss_config": "facejax.training.objectives.within_batch",

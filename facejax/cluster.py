@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data import images
 from facejax.metrics import clustering as metrics
-from facejax.runs import embedder
-from facejax.runtime import command_line, compile_cache
+from facejax.runtime import (
+  command_line,
+  compile_cache,
+  text_lines,
+  unit_vectors,
+)
 from facejax.vectors import clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
@@ -77,7 +80,7 @@ def _check_out(out: pathlib.Path, overwrite: bool) -> None:
 
 def _cluster(args, found: embeddings.Embeddings) -> np.ndarray:
   """The cluster of each image, -1 for those alone."""
-  vectors = embedder.unit(found.vectors)
+  vectors = unit_vectors.unit(found.vectors)
   if args.method == "components":
     clusters = clustering.components(
       vectors, threshold=_threshold(args, None), neighbours=args.neighbours
@@ -151,7 +154,7 @@ def _write_folders(path, found, clusters, *, copy: bool) -> None:
   for place in places:
     if not place.is_file():
       raise ValueError(
-        f"there is no file {images.printable(str(place))!r}: run this where the"
+        f"there is no file {text_lines.printable(str(place))!r}: run this where the"
         " images were embedded from, or write a table (OUT.csv)"
       )
   sizes = np.bincount(clusters[clusters >= 0], minlength=1)

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 import facejax
-from facejax.interchange import importing, state_dicts
+from facejax.interchange import agreement, importing, state_dicts
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import net as stored_net
+from facejax.runs import net as net_lib
 from facejax.runtime import command_line, compile_cache, whole_files
 
 _DESCRIPTION = """Makes the folder of a run from weights of elsewhere.
@@ -111,10 +111,10 @@ def _check_own(args: argparse.Namespace, card: card_lib.Card) -> None:
 
 def _try(card: card_lib.Card, weights: importing.Weights) -> None:
   """Embeds generated faces: what makes no embeddings is not written."""
-  net = stored_net.StoredNet(
-    card, 0, stored_net.build(card), weights.params, weights.stats
+  net = net_lib.TrainedNet(
+    card, 0, net_lib.build(card), weights.params, weights.stats
   )
-  images = stored_net.example_images(card.image_size, _FACES)
+  images = agreement.example_images(card.image_size, _FACES)
   embeddings = np.asarray(net.compiled(net.params, net.stats, images))
   if not np.isfinite(embeddings).all():
     raise ValueError("these weights make embeddings that are not finite")

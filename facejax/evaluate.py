@@ -14,11 +14,10 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax.data import images
 from facejax.evaluation import clusters, protocols
 from facejax.report import build
-from facejax.runs import embedder, finished, results
-from facejax.runtime import command_line, compile_cache, host_memory
+from facejax.runs import embedder, metrics_file, results
+from facejax.runtime import command_line, compile_cache, host_memory, text_lines
 from facejax.training import presets
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
@@ -139,7 +138,7 @@ def _complete(args: argparse.Namespace) -> None:
 def _name(args: argparse.Namespace) -> str:
   """What the result is called when nobody says."""
   place = pathlib.Path(args.path if args.protocol in _PEOPLE else args.pairs)
-  stem = images.printable(place.resolve().stem)
+  stem = text_lines.printable(place.resolve().stem)
   name = {"pairs": stem, "lfw": "lfw_view2"}.get(args.protocol, args.protocol)
   if args.protocol in _PEOPLE:
     name += f"_{stem}"
@@ -196,7 +195,7 @@ def _cluster_at(
   """A cosine given or, if there is one, that of the run's verification."""
   if threshold is not None:
     return threshold
-  stored = finished.threshold(args.workdir)
+  stored = metrics_file.threshold(args.workdir)
   return None if stored is None else stored.cosine
 
 

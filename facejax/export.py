@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from facejax.interchange import exporting
 from facejax.interchange import formats as export_formats
-from facejax.runs import net as stored_net
+from facejax.runs import net as net_lib
 from facejax.runtime import command_line, compile_cache
 
 _DESCRIPTION = """Writes a trained net in a format of others.
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if args.out and len(formats) > 1:
     raise ValueError("--out takes one file: name one --format with it")
   compile_cache.use()
-  net = stored_net.read(args.workdir)
+  net = net_lib.read(args.workdir)
   for form in formats:
     suffix = export_formats.FORMATS[form].suffix
     path = args.out or args.workdir / "export" / f"model{suffix}"

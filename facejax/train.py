@@ -1,7 +1,8 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
+import functools
+import json
 import logging
-import os
 import pathlib
 import sys
 import time
@@ -13,15 +14,17 @@ import jax.numpy as jnp
 import rich
 
 import facejax
-from facejax.evaluation import pair_results, verification
+from facejax.evaluation import pair_results, verification, while_training
 from facejax.report import build
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint, finished
-from facejax.runtime import compile_cache, host_memory
+from facejax.runs import checkpoint
+from facejax.runs import folder as run_folder
+from facejax.runs import net as net_lib
+from facejax.runtime import compile_cache, host_memory, progress
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, recipe, summary, telemetry, workdir
+from facejax.training import guards, inputs, recipe, summary, telemetry
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 from facejax.training.objectives import theory
@@ -32,7 +35,7 @@ EXIT_STOPPED = 75
 # Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
 _SAMPLES = 200
 
-logger = logging.getLogger("facejax")
+logger = logging.getLogger("facejax.train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
     config = command.to_config()
     if command.print_config:
-      print(workdir.to_json(config))
+      print(json.dumps(config_lib.stored(config), indent=2))
       return 0
     if config.model.dtype == "float64":
       jax.config.update("jax_enable_x64", True)
@@ -69,7 +72,7 @@ class _Run(NamedTuple):
 
 def _build(config: config_lib.Config) -> _Run:
   """Everything that a run needs; reads and compiles nothing large yet."""
-  workdir.check(pathlib.Path(config.workdir), config)
+  run_folder.check(config.workdir, config_lib.stored(config))
   _check_init_from(config)
   images = inputs.training_images(config)
   data = trainer.Data(
@@ -88,11 +91,11 @@ def _build(config: config_lib.Config) -> _Run:
 
 def _check_init_from(config: config_lib.Config) -> None:
   """Refuses a folder without a net, unless this run has begun already."""
-  begun = os.path.isdir(f"{config.workdir}/checkpoints")
+  begun = run_folder.has_begun(config.workdir)
   if not config.init_from or begun:
     return
   try:
-    finished.check(config.init_from)
+    net_lib.require(config.init_from)
   except FileNotFoundError as error:
     raise FileNotFoundError(
       f"init_from: {error}. Train it first, or name another with --init-from"
@@ -103,13 +106,13 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   """Trains in the work folder and writes the report; the exit code."""
   started = time.monotonic()
   folder = pathlib.Path(config.workdir)
-  workdir.write(folder, config)
+  run_folder.write(folder, config_lib.stored(config))
   _write_card(folder, config, run.data)
   telemetry.setup_logging(folder)
   with (
     guards.StopRequest() as stop,
     checkpoint.Checkpoints(
-      folder / "checkpoints",
+      folder / run_folder.CHECKPOINTS,
       keep=config.checkpoint.keep,
       keep_best=config.checkpoint.keep_best,
     ) as checkpoints,
@@ -125,6 +128,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
       start_step=int(state.step),
       batch_size=config.batch_size,
     ) as log:
+      verify = functools.partial(_verify, config, run, stop)
       loop = trainer.Trainer(
         config,
         run.program,
@@ -132,12 +136,15 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         total_steps=run.steps,
         checkpoints=checkpoints,
         log=log,
-        stop=stop,
+        verify=verify,
+        must_stop=lambda: stop.requested,
       )
       try:
         state = loop.train(state, step_fn)
         # A run that was already at its end is only verified.
-        results = loop.verify(state) if loop.results is None else loop.results
+        results = verify(state) if loop.results is None else loop.results
+        if results is None:
+          raise trainer.Stopped
       except trainer.Stopped:
         logger.info("stopped and saved; the same command again goes on")
         return EXIT_STOPPED
@@ -147,6 +154,27 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         return recipe.fail(error)
   _report(folder, config, run, results, seconds=time.monotonic() - started)
   return 0
+
+
+def _verify(
+  config: config_lib.Config,
+  run: _Run,
+  stop: guards.StopRequest,
+  state: train_state.TrainState,
+) -> list[verification.Verification] | None:
+  """Scores the net on the run's pairs; None if it had to stop meanwhile."""
+  try:
+    return while_training.verify(
+      run.program.embed,
+      net_lib.Trunk(state.params, state.stats, state.average),
+      run.data.pairs,
+      run.data.threshold_pairs,
+      mesh=run.program.mesh,
+      batch_size=config.eval.batch_size,
+      urgent=lambda: stop.requested,
+    )
+  except while_training.Interrupted:
+    return None
 
 
 def _write_card(
@@ -193,10 +221,10 @@ def _restore_or_create(
     state = train_state.create(program.init, program.like, seed=config.seed)
     if not config.init_from:
       return state
-    like = train_state.Trunk(program.like.params, program.like.stats)
-    step, trunk = finished.read_trunk(config.init_from, like)
+    like = net_lib.Trunk(program.like.params, program.like.stats)
+    step, trunk = net_lib.read_trunk(config.init_from, like)
     logger.info("took the net of %s, step %d", config.init_from, step)
-    return train_state.with_trunk(state, trunk)
+    return train_state.with_net(state, trunk.params, trunk.stats)
   for name, here in run.data.fingerprint().items():
     there = restored.metadata.get(name)
     if there != here:
@@ -217,9 +245,9 @@ def _report(
   *,
   seconds: float,
 ) -> None:
-  """Writes the report's files and prints its table."""
+  """Writes results and page, and prints the table of the results."""
   pair_sets = run.data.pairs, run.data.threshold_pairs
-  page = build.write_training(
+  while_training.write(
     folder,
     [
       (one, pair_results.result(one, pairs, samples=_SAMPLES, step=run.steps))
@@ -237,7 +265,14 @@ def _report(
     rich.print(verification.table(results))
   else:
     logger.info("nothing was verified: name pairs of images with --eval.pairs")
-  logger.info("finished in %.0f s; report in %s", seconds, page)
+  try:
+    page = build.write(folder)
+  except ImportError as error:
+    # A run that trained for days does not fail for want of a page.
+    logger.warning("no page of the report: %s", error)
+    page = folder / run_folder.REPORT
+  spent = progress.duration(seconds)
+  logger.info("finished in %s; report in %s", spent, page)
 
 
 if __name__ == "__main__":

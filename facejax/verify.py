@@ -6,8 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from facejax.runs import embedder, finished
-from facejax.runtime import command_line, compile_cache, host_memory
+from facejax.runs import embedder, metrics_file
+from facejax.runtime import (
+  command_line,
+  compile_cache,
+  host_memory,
+  unit_vectors,
+)
 
 _DESCRIPTION = """Says whether two images show the same person.
 
@@ -32,14 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
   model = embedder.load(args.run, devices=1)
   pair = model.embed([args.first, args.second], flip=True)
   result = _result(
-    embedder.similarity(*pair), args.threshold, finished.threshold(args.run)
+    unit_vectors.similarity(*pair),
+    args.threshold,
+    metrics_file.threshold(args.run),
   )
   print(json.dumps(result) if args.json else _words(result))
   return 0
 
 
 def _result(
-  cosine: float, given: float | None, stored: finished.Threshold | None
+  cosine: float, given: float | None, stored: metrics_file.Threshold | None
 ) -> dict[str, Any]:
   threshold, source = given, "given"
   if given is None:

@@ -193,7 +193,7 @@ def photos(args: argparse.Namespace) -> embeddings.Embeddings:
 def identify(args: argparse.Namespace) -> dict[str, Any]:
   """Rank-1 of the photos that are not in the gallery."""
   found = photos(args)
-  vectors = embedder.unit(found.vectors)
+  vectors = unit_vectors.unit(found.vectors)
   kinds = {
     "none": lambda: None,
     "random directions": lambda: unit_vectors(

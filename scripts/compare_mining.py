@@ -19,7 +19,7 @@ from typing import get_args
 import train_all_losses
 
 from facejax.losses import triplet
-from facejax.training import telemetry
+from facejax.runs import history
 
 RULES = get_args(triplet.Mining)
 # 32 x 32 pixels, 300 people with 8 images; batches of 16 people with 4.
@@ -35,8 +35,7 @@ def row(folders: list[pathlib.Path]) -> dict[str, float]:
   """Means and deviations over the runs of one rule."""
   runs = [train_all_losses.summarise(folder) for folder in folders]
   active = [
-    [r for r in telemetry.read_history(f) if "active_share" in r][-1]
-    for f in folders
+    [r for r in history.read(f) if "active_share" in r][-1] for f in folders
   ]
   found = {"active_share": statistics.mean(r["active_share"] for r in active)}
   for name in ("accuracy", "tar_at_far_1e-2"):

@@ -21,7 +21,8 @@ import subprocess
 import sys
 import time
 
-from facejax.training import recipe, telemetry
+from facejax.runs import folder, history, metrics_file
+from facejax.training import recipe
 
 # Steps whose mean loss is the first and the last one.
 _SHARE = 0.1
@@ -48,15 +49,14 @@ def train(name: str, arguments: argparse.Namespace) -> pathlib.Path:
   return folder
 
 
-def summarise(folder: pathlib.Path) -> dict[str, float]:
+def summarise(run: pathlib.Path) -> dict[str, float]:
   """The numbers of one run."""
-  history = [r for r in telemetry.read_history(folder) if r["kind"] == "train"]
-  losses = [record["loss"] for record in history]
+  lines = [r for r in history.read(run) if r["kind"] == "train"]
+  losses = [record["loss"] for record in lines]
   few = max(1, round(_SHARE * len(losses)))
-  speeds = [r["images_per_s"] for r in history if r.get("images_per_s")]
-  report = json.loads((folder / "report" / "metrics.json").read_text())
-  metrics = next(iter(report["results"].values()))["metrics"]
-  batch_size = json.loads((folder / "config.json").read_text())["batch_size"]
+  speeds = [r["images_per_s"] for r in lines if r.get("images_per_s")]
+  metrics = next(iter(metrics_file.metrics(run).values()))
+  batch_size = (folder.read_config(run) or {})["batch_size"]
   return {
     "first_loss": statistics.mean(losses[:few]),
     "last_loss": statistics.mean(losses[-few:]),

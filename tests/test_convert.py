@@ -8,12 +8,11 @@ import pytest
 from helpers import tiny_run as tiny
 
 from facejax import convert
-from facejax.interchange import formats, importing, state_dicts
+from facejax.interchange import agreement, formats, importing, state_dicts
 from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
-from facejax.runs import card, checkpoint, embedder, finished
-from facejax.runs import net as stored_net
-from facejax.training import state
+from facejax.runs import card, checkpoint, embedder
+from facejax.runs import net as net_lib
 
 # The nets that round trips are exact for.
 TWINS = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]
@@ -21,7 +20,7 @@ TWINS = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]
 
 @pytest.fixture(scope="module")
 def net(tiny_run):
-  return stored_net.read(tiny_run)
+  return net_lib.read(tiny_run)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_an_import_embeds_like_the_run_it_came_from(
              "--workdir", folder, "--trained-on", "faces") == 0  # fmt: skip
   assert f"embeddings of {tiny.DIM}" in capsys.readouterr().out
   model = embedder.load(folder, devices=2)
-  images = stored_net.example_images((40, 40), 3)
+  images = agreement.example_images((40, 40), 3)
   np.testing.assert_array_equal(
     model.embed(images, batch_size=4), tiny_model.embed(images, batch_size=4)
   )
@@ -66,13 +65,11 @@ def test_an_import_embeds_like_the_run_it_came_from(
   assert about.source.startswith("backbone.pth, SHA-256 ")
   # What training with --init-from takes, to the bit.
   like = jax.eval_shape(net.backbone.init, jax.random.key(0))
-  step, trunk = finished.read_trunk(folder, state.Trunk(*like))
+  step, trunk = net_lib.read_trunk(folder, net_lib.Trunk(*like))
   assert step == 0
   same((trunk.params, trunk.stats), (net.params, net.stats))
   # And it is handed on to the bit, too.
-  formats.FORMATS["torch"].write(
-    stored_net.read(folder), tmp_path / "again.pth"
-  )
+  formats.FORMATS["torch"].write(net_lib.read(folder), tmp_path / "again.pth")
   same(state_dicts.read_net(tmp_path / "again.pth"), read(weights))
 
 
@@ -85,7 +82,7 @@ def test_our_own_file_needs_no_more_to_be_said(net, tiny_run, tmp_path):
   path = tmp_path / "net.safetensors"
   formats.FORMATS["safetensors"].write(net, path)
   assert run(path, "--workdir", tmp_path / "run") == 0
-  again = stored_net.read(tmp_path / "run")
+  again = net_lib.read(tmp_path / "run")
   same((again.params, again.stats), (net.params, net.stats))
   before, after = card.read(tiny_run), again.card
   assert (after.crop, after.image_size) == (before.crop, before.image_size)
@@ -115,7 +112,7 @@ def test_twins_survive_the_round_trip(name, tmp_path):
   about = card.Card(name, 24, (32, 48))
   weights = importing.read_state_dict(about, read)
   back = torch_names.to_torch(
-    stored_net.build(about), (weights.params, weights.stats)
+    net_lib.build(about), (weights.params, weights.stats)
   )
   torch_writer.write(tmp_path / "out.pth", back)
   again = torch.load(tmp_path / "out.pth", weights_only=True)
@@ -264,7 +261,7 @@ def test_our_own_files_that_are_not_whole(net, tmp_path):
   arrays = library.load_file(path)
   arrays["extra"] = arrays.pop("params.linear.bias")
   for notes, message in (
-    ({"facejax_card": formats.card_text(net)}, "2 arrays do not fit"),
+    ({"facejax_card": card.to_text(net.card)}, "2 arrays do not fit"),
     ({"facejax_card": "{"}, "its card cannot be used"),
     ({"facejax_card": json.dumps({"net": 1})}, "its card cannot be used"),
   ):

@@ -15,10 +15,10 @@ from PIL import Image
 
 from facejax import export
 from facejax.data.synthetic import faces as synthetic
-from facejax.interchange import exporting, formats, operations
+from facejax.interchange import agreement, exporting, formats, operations
 from facejax.models import functional
 from facejax.runs import card
-from facejax.runs import net as stored_net
+from facejax.runs import net as net_lib
 from facejax.runtime import whole_files
 
 onnx_file = pytest.importorskip(
@@ -36,7 +36,7 @@ SCRIPTS = paths.ROOT / "scripts"
 
 @pytest.fixture(scope="module")
 def net(tiny_run):
-  return stored_net.read(tiny_run)
+  return net_lib.read(tiny_run)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def exported(net, tiny_run, tmp_path_factory):
 
 
 def faces(count=6):
-  return stored_net.example_images(tiny.SIZE, count)
+  return agreement.example_images(tiny.SIZE, count)
 
 
 def cosines(a, b):
@@ -189,7 +189,7 @@ def test_nets_of_every_kind_become_onnx(name, size, options, tmp_path):
   backbone = functional.build(name, embedding_dim=8, image_size=size, **options)
   params, stats = drawn(backbone)
   about = card.Card(name, 8, size, colors="BGR")
-  net = stored_net.StoredNet(about, 0, backbone, params, stats)
+  net = net_lib.TrainedNet(about, 0, backbone, params, stats)
   model = onnx_file.build(net.features, size, name=name, version="0", notes={})
   onnx_file.write(tmp_path / "net.onnx", model)
   images = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
@@ -347,7 +347,7 @@ def test_only_nets_with_a_layout_become_state_dicts(tmp_path, tiny_run):
     "inception_slim", embedding_dim=8, image_size=(32, 32)
   )
   about = card.Card("inception_slim", 8, (32, 32))
-  net = stored_net.StoredNet(about, 0, backbone, *drawn(backbone))
+  net = net_lib.TrainedNet(about, 0, backbone, *drawn(backbone))
   with pytest.raises(ValueError, match="no layout in PyTorch"):
     exporting.export(net, "torch", tmp_path / "net.pth", run=tiny_run)
   assert not list(tmp_path.iterdir())

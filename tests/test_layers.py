@@ -1,7 +1,9 @@
-"""The staircase: which part of the package may import which."""
+"""The five floors: which part of the package may import which."""
 
 import ast
+import collections
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,96 +13,28 @@ import facejax
 
 PACKAGE = pathlib.Path(facejax.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FRONT = ("__init__", "__main__")
+DOORS = {path.stem for path in PACKAGE.glob("*.py")} - set(FRONT)
 
-# Each part may import those of lower floors; on one floor nobody imports
-# another part, except where EXTRA says so.
-FLOORS = {
-  "typing": 0,
-  "mixing": 0,
-  "read_ahead": 0,
-  "command": 0,
-  "losses": 0,
-  "metrics": 0,
-  "models": 1,
-  "head": 1,
-  "data": 1,
-  "digest": 2,
-  "quiet": 2,
-  "retention": 2,
-  "stopwatch": 2,
-  "host_memory": 2,
-  "compile_cache": 2,
-  "compiling": 0,
-  "card": 2,
-  "npz": 1,
-  "image_sets": 2,
-  "embeddings": 2,
-  "mesh": 2,
-  "goal": 2,
-  "optim": 2,
-  "checkpoint": 3,
-  "telemetry": 3,
-  "top_k": 1,
-  "nearest": 3,
-  "approximate": 4,
-  "clustering": 4,
-  "train_state": 4,
-  "loss_step": 5,
-  "train_step": 6,
-  "embedder": 7,
-  "embed_job": 8,
-  "evaluations": 8,
-  "gallery": 8,
-  "embed": 9,
-  "verify": 9,
-  "evaluate": 9,
-  "search": 9,
-  "cluster": 9,
-  "guards": 5,
-  "finished": 5,
-  "exports": 1,
-  "imports": 2,
-  "stored_net": 6,
-  "export_formats": 7,
-  "exporting": 8,
-  "export": 9,
-  "importing": 7,
-  "convert": 8,
-  "evals": 5,
-  "report": 6,
-  "model_config": 5,
-  "pair_loss_config": 6,
-  "loss_config": 6,
-  "config": 6,
-  "build_loss": 7,
-  "build_adaptive": 7,
-  "build_pair_loss": 7,
-  "advice": 7,
-  "program": 8,
-  "presets": 7,
-  "validation": 7,
-  "recipe": 8,
-  "workdir": 8,
-  "assemble": 9,
-  "summary": 10,
-  "trainer": 10,
-  "train": 11,
-}
-EXTRA = {
-  "mixing": {"typing"},
-  "losses": {"typing", "mixing"},
-  "metrics": {"typing"},
-  "config": {"loss_config"},
-  "loss_config": {"pair_loss_config"},
-  "build_loss": {"build_adaptive"},
-}
+# A part imports those of lower floors and no other.
+FLOORS = (
+  {"runtime"},
+  {"losses", "metrics", "models", "data", "vectors"},
+  {"head", "runs"},
+  {"training", "evaluation", "report", "interchange"},
+  DOORS,
+)
 # Library -> the one part that imports it.
-OWNERS = {"flax": "models", "grain": "data", "orbax": "checkpoint"}
+OWNERS = {"flax": "models", "grain": "data", "orbax": "runs"}
 
 
 def part(path):
-  relative = path.relative_to(PACKAGE).with_suffix("")
-  return relative.parts[0]
+  return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def floor(name):
+  (found,) = (k for k, parts in enumerate(FLOORS) if name in parts)
+  return found
 
 
 def imports(path):
@@ -115,34 +49,60 @@ def imports(path):
       yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.stem))
+def parts_of(names):
+  return {name.split(".")[1] for name in names if name.startswith("facejax.")}
+
+
+def test_every_part_is_on_one_floor():
+  here = {part(path) for path in MODULES} - set(FRONT)
+  assert here == set.union(*FLOORS)
+  assert len(here) == sum(map(len, FLOORS)), "on two floors"
+  assert len(here - DOORS) <= 12
+
+
+@pytest.mark.parametrize(
+  "path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_go_down(path):
-  here = part(path)
-  if here == "__init__":
-    assert set(imports(path)) <= {"importlib"}
+  here, names = part(path), set(imports(path))
+  for name in names:
+    root = name.split(".")[0]
+    assert OWNERS.get(root, here) == here, f"{path} imports {name}"
+  if here in FRONT:
     return
-  for name in imports(path):
-    root, *rest = name.split(".")
-    if root in OWNERS:
-      assert here == OWNERS[root], f"{path} imports {name}"
-    if root != "facejax" or not rest or rest[0] == here:
-      continue
-    there = rest[0]
-    assert FLOORS[there] < FLOORS[here] or there in EXTRA.get(here, ()), (
-      f"{path}: {here} must not import {there}"
-    )
+  for there in parts_of(names) - {here, *FRONT}:
+    assert there in set.union(*FLOORS), f"{path}: no part {there}"
+    assert floor(there) < floor(here), f"{path}: {here} imports {there}"
 
 
-def test_only_the_top_sees_the_config():
+def test_only_doors_and_training_see_the_config():
   for path in MODULES:
-    names = set(imports(path))
-    if "facejax.training.config" in names:
-      assert FLOORS[part(path)] > FLOORS["config"], path
+    if "facejax.training.config" in set(imports(path)):
+      assert part(path) in {"training", *DOORS, *FRONT}, path
 
 
 def test_sizes_stay_readable():
   for path in MODULES:
     assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_no_two_classes_have_one_name():
+  places = collections.defaultdict(list)
+  for path in MODULES:
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        places[node.name].append(str(path.relative_to(PACKAGE)))
+  assert not {k: v for k, v in places.items() if len(v) > 1}
+
+
+def test_loggers_are_named_by_their_module():
+  """Doors, which run as __main__, spell their name out."""
+  for path in MODULES:
+    for name in re.findall(
+      r"logger = logging.getLogger\((.*)\)", path.read_text()
+    ):
+      own = f'"facejax.{path.stem}"' if path.parent == PACKAGE else "__name__"
+      assert name == own, path
 
 
 def run(code):
@@ -158,14 +118,23 @@ def test_importing_the_package_starts_nothing():
 
 
 @pytest.mark.smoke
+def test_public_names_are_there():
+  for name in facejax._PUBLIC:
+    assert getattr(facejax, name) is not None
+    assert name in dir(facejax)
+  with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    _ = facejax.nothing
+
+
+@pytest.mark.smoke
 def test_numerics_import_with_jax_flax_optax_and_numpy_alone():
   out = run(
     "import sys\n"
     "for name in ('grain', 'tyro', 'PIL', 'tensorboardX', 'matplotlib',"
-    " 'simplejpeg', 'tensorflow_datasets'):\n"
+    " 'simplejpeg', 'tensorflow_datasets', 'rich', 'orbax'):\n"
     "  sys.modules[name] = None\n"
     "from facejax.runtime import mesh\n"
-    "from facejax.training import optim, state, step\n"
+    "from facejax.training import optim, step\n"
     "from facejax.head import api\n"
     "from facejax.losses import margins\n"
     "print('fine')"

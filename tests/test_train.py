@@ -17,7 +17,8 @@ import facejax
 from facejax import train
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import verification
-from facejax.training import inputs, recipe, telemetry
+from facejax.runs import history
+from facejax.training import inputs, recipe
 
 
 @pytest.fixture(scope="session")
@@ -205,11 +206,11 @@ def test_a_finished_run_leaves_what_people_read(tmp_path, environment):
     assert words in page
   evaluated = [
     record["step"]
-    for record in telemetry.read_history(tmp_path)
+    for record in history.read(tmp_path)
     if record["kind"] == "eval"
   ]
   assert evaluated == [5, 10, 12]
-  record = telemetry.read_history(tmp_path)[0]
+  record = history.read(tmp_path)[0]
   assert {
     "loss", "accuracy", "target_cosine", "gradient_norm", "embedding_norm",
     "learning_rate", "images_per_s", "input_wait",
@@ -349,6 +350,6 @@ def test_own_folder_with_a_damaged_file(tmp_path, environment, share, code):
   if code:
     assert "max_bad_share" in output
   else:
-    history = telemetry.read_history(tmp_path / "run")
-    assert history[-1]["bad_images"] == 6
+    lines = history.read(tmp_path / "run")
+    assert lines[-1]["bad_images"] == 6
     assert "--eval.pairs" in output

@@ -6,7 +6,7 @@ import pytest
 
 from facejax import verify
 from facejax.runs import embedder, finished
-from facejax.runtime import compile_cache, host_memory
+from facejax.runtime import compile_cache, host_memory, unit_vectors
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_threshold_decides(
   command, tiny_run, tiny_model, tiny_faces, capsys
 ):
   pair = [tiny_faces / "person0" / "0.png", tiny_faces / "person1" / "3.png"]
-  cosine = embedder.similarity(*tiny_model.embed(pair, flip=True))
+  cosine = unit_vectors.similarity(*tiny_model.embed(pair, flip=True))
   for threshold, same in ((cosine - 1e-3, True), (cosine + 1e-3, False)):
     assert command(tiny_run, *pair, "--threshold", threshold, "--json") == 0
     found = json.loads(capsys.readouterr().out)

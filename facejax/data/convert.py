@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from facejax.data import formats, images
+from facejax.data import formats
 from facejax.data.conversions import copying, verify
 from facejax.data.pairs import lfw
 from facejax.data.stores import set_header
-from facejax.runtime import command_line
+from facejax.runtime import command_line, text_lines
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 130  # as shells report Ctrl-C
@@ -76,7 +76,7 @@ def _convert(args: argparse.Namespace) -> None:
   form = args.form or formats.guess(args.source)
   to = args.to or ("folder" if form == "array_record" else "array_record")
   listed = args.identities and lfw.read_identities(args.identities)
-  only = listed and [images.printable(name) for name in listed]
+  only = listed and [text_lines.printable(name) for name in listed]
   files = formats.open_images(args.source, form, split=args.split, only=only)
   plan = copying.plan(
     files,
@@ -108,7 +108,7 @@ def _check_apart(source: str, destination: str) -> None:
 
 
 def _shown(path: str | os.PathLike[str]) -> str:
-  return images.printable(os.fspath(path))
+  return text_lines.printable(os.fspath(path))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,7 +63,7 @@ def shuffled(source: str, seed: int) -> str:
 
 
 def name_on_disk(printable: str) -> bytes:
-  r"""Returns the file name that `images.printable` made readable.
+  r"""Returns the file name that `text_lines.printable` made readable.
 
   >>> name_on_disk("Jos\\xe9.jpg"), name_on_disk("José.jpg")
   (b'Jos\xe9.jpg', b'Jos\xc3\xa9.jpg')

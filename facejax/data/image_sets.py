@@ -43,7 +43,7 @@ class ListedImages:
     return self.paths[index]
 
   def name(self, index: int) -> str:
-    return images.printable(self.paths[index])
+    return text_lines.printable(self.paths[index])
 
   def encoded(self, index: int) -> bytes:
     return encoded.read_file(self.paths[index])

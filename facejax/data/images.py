@@ -31,11 +31,6 @@ def is_image_name(name: str) -> bool:
   return suffix.lower() in SUFFIXES and not stem.startswith(".")
 
 
-def printable(name: str) -> str:
-  """Returns a file name that any UTF-8 file or console can take."""
-  return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def image_format(head: bytes) -> str | None:
   """Returns the format that the first bytes of a file announce.
 

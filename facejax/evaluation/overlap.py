@@ -4,20 +4,20 @@ A face that the net has seen in training is easier than one that it has not:
 published protocols test on other people. Where they do not, it must be said.
 """
 
-import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from facejax.data import formats, images
+from facejax.data import formats
 from facejax.data.pairs import lfw
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces
 from facejax.metrics import intervals
 from facejax.metrics import verification as metrics
+from facejax.runs import folder
+from facejax.runtime import text_lines
 
 
 class Trained(NamedTuple):
@@ -33,13 +33,7 @@ def trained_on(run: str | os.PathLike[str]) -> Trained:
   Raises:
     ValueError: if its config.json is damaged.
   """
-  path = pathlib.Path(run, "config.json")
-  if not path.exists():
-    return trained_people(None)
-  try:
-    return trained_people(json.loads(path.read_text()))
-  except ValueError as error:
-    raise ValueError(f"{path} is damaged ({error})") from None
+  return trained_people(folder.read_config(run))
 
 
 def trained_people(config: Mapping[str, Any] | None) -> Trained:
@@ -177,7 +171,7 @@ def people_of(source: Any, indices: np.ndarray) -> list[str]:
   """
   names = [source.name(int(index)).removeprefix("./") for index in indices]
   return [
-    images.printable(
+    text_lines.printable(
       name.partition("/")[0]
       if "/" in name
       else os.path.splitext(name)[0].rpartition("_")[0] or name

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data import images
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import features, pair_figures, thumbnails, verification
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality
 from facejax.metrics import verification as metrics
 from facejax.runs import results
+from facejax.runtime import text_lines
 
 _POINTS = 400
 
@@ -136,7 +136,7 @@ def fingerprint(pairs: pair_sets.PairSet, chosen: np.ndarray) -> dict[str, str]:
   """A SHA-256 over the names of the images and which are paired how."""
   digest = hashlib.sha256()
   for index in chosen:
-    name = images.printable(pairs.source.name(int(index)))
+    name = text_lines.printable(pairs.source.name(int(index)))
     digest.update(name.encode() + b"\0")
   for values in (pairs.first, pairs.second, pairs.same, pairs.fold):
     digest.update(np.asarray(values, "<i4").tobytes())

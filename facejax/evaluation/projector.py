@@ -8,8 +8,9 @@ import numpy as np
 import tensorboardX
 from PIL import Image
 
-from facejax.data import images, sources
-from facejax.runs import results
+from facejax.data import sources
+from facejax.runs import folder, results
+from facejax.runtime import text_lines
 
 _MOST = 2000
 _SIDE = 48
@@ -38,18 +39,20 @@ def write(
     step: training steps of the net.
   """
   stem = results.file_name(name).removesuffix(".json")
-  folder = pathlib.Path(run, "tensorboard", "embeddings", stem)
-  shutil.rmtree(folder, ignore_errors=True)
+  target = pathlib.Path(run, folder.TENSORBOARD, "embeddings", stem)
+  shutil.rmtree(target, ignore_errors=True)
   rows = np.arange(0, len(vectors), -(-len(vectors) // _MOST))
   labels, names = np.asarray(source.labels), source.class_names
   table = []
   for index in indices[rows].tolist():
-    person = images.printable(str(names[int(labels[index])]))
-    table.append([_cell(person), _cell(images.printable(source.name(index)))])
+    person = text_lines.printable(str(names[int(labels[index])]))
+    table.append(
+      [_cell(person), _cell(text_lines.printable(source.name(index)))]
+    )
   pictures = np.stack([_square(source[int(i)]) for i in indices[rows]])
   # The writer leaves the end of its sprite as it finds it in memory.
   ignored = np.errstate(over="ignore", invalid="ignore")
-  with ignored, tensorboardX.SummaryWriter(str(folder)) as writer:
+  with ignored, tensorboardX.SummaryWriter(str(target)) as writer:
     writer.add_embedding(
       np.asarray(vectors[rows], np.float32),
       metadata=table,
@@ -58,7 +61,7 @@ def write(
       global_step=step,
       tag="embeddings",
     )
-  return folder
+  return target
 
 
 def _square(image: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from facejax.data import images, sources
+from facejax.data import sources
 from facejax.runs import results
+from facejax.runtime import text_lines
 
 _SIDE = 96
 _QUALITY = 82
@@ -23,7 +24,7 @@ def face(source: sources.Source) -> Read:
   """A function that makes thumbnails of the images of a source."""
 
   def read(index: int) -> results.Face:
-    name = images.printable(source.name(index))
+    name = text_lines.printable(source.name(index))
     return results.Face(name, data_uri(np.asarray(source[index])))
 
   return read
@@ -119,6 +120,8 @@ def people_map(
     "x": np.round(places[:, 0], 4),
     "y": np.round(places[:, -1], 4),
     "person": np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
-    "names": [images.printable(str(names[person])) for person in people[many]],
+    "names": [
+      text_lines.printable(str(names[person])) for person in people[many]
+    ],
     "explained": np.round(lengths[:2] ** 2 / (lengths**2).sum(), 4),
   }

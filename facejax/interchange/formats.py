@@ -1,7 +1,6 @@
 """Each format that a net is exported to: how it is written, and read again."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -15,11 +14,11 @@ from facejax.interchange import (
   state_dicts,
   torch_write,
 )
-from facejax.interchange import safetensors_read as safetensors_reader
 from facejax.models import torch_names
-from facejax.runs import net as stored_net
+from facejax.runs import card as card_lib
+from facejax.runs import net as net_lib
 
-Net = stored_net.StoredNet
+Net = net_lib.TrainedNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +41,6 @@ class Format:
   embed: Callable[[Net, pathlib.Path, np.ndarray], np.ndarray]
 
 
-def card_text(net: Net) -> str:
-  """The card as JSON, as it is kept inside of files."""
-  return json.dumps(dataclasses.asdict(net.card))
-
-
 def _write_onnx(net: Net, path: pathlib.Path) -> None:
   from facejax.interchange import onnx_file  # an extra
 
@@ -55,7 +49,7 @@ def _write_onnx(net: Net, path: pathlib.Path) -> None:
     net.card.image_size,
     name=net.card.net,
     version=facejax.__version__,
-    notes={safetensors_file.CARD: card_text(net)},
+    notes={safetensors_file.CARD: card_lib.to_text(net.card)},
   )
   onnx_file.write(path, model)
 
@@ -80,14 +74,14 @@ def _embed_stablehlo(
 
 def _write_safetensors(net: Net, path: pathlib.Path) -> None:
   trees = {"params": net.params, "stats": net.stats}
-  notes = {safetensors_file.CARD: card_text(net)}
+  notes = {safetensors_file.CARD: card_lib.to_text(net.card)}
   safetensors_file.write(path, trees, notes)
 
 
 def _embed_safetensors(
   net: Net, path: pathlib.Path, images: np.ndarray
 ) -> np.ndarray:
-  arrays, _ = safetensors_reader.read(path)
+  arrays, _ = safetensors_file.read(path)
   like = {"params": net.params, "stats": net.stats}
   trees = safetensors_file.fill(like, arrays)
   return _embed_with(net, trees["params"], trees["stats"], images)

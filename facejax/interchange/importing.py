@@ -1,7 +1,6 @@
 """Makes weights of elsewhere the folder of a run."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,10 @@ import jax
 import numpy as np
 
 from facejax.interchange import safetensors_file
-from facejax.interchange import safetensors_read as safetensors_reader
 from facejax.models import functional, registry, torch_names
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint
-from facejax.runs import net as stored_net
+from facejax.runs import checkpoint, folder
+from facejax.runs import net as net_lib
 from facejax.runtime import typing
 
 
@@ -43,21 +41,19 @@ def own_card(path: str | os.PathLike[str]) -> card_lib.Card | None:
   """
   if not os.fspath(path).endswith(".safetensors"):
     return None
-  _, notes = safetensors_reader.read(path)
+  _, notes = safetensors_file.read(path)
   if safetensors_file.CARD not in notes:
     return None
   try:
-    return card_lib.Card(**json.loads(notes[safetensors_file.CARD]))
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      f"{os.fspath(path)!r}: its card cannot be used: {error}"
-    ) from None
+    return card_lib.of_text(notes[safetensors_file.CARD])
+  except ValueError as error:
+    raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
 def read_own(path: str | os.PathLike[str], card: card_lib.Card) -> Weights:
   """The weights of such a file."""
-  arrays, _ = safetensors_reader.read(path)
-  shapes = jax.eval_shape(stored_net.build(card).init, jax.random.key(0))
+  arrays, _ = safetensors_file.read(path)
+  shapes = jax.eval_shape(net_lib.build(card).init, jax.random.key(0))
   like = dict(zip(("params", "stats"), shapes, strict=True))
   try:
     return Weights(**safetensors_file.fill(like, arrays))
@@ -110,12 +106,12 @@ def read_state_dict(
   for name, array in arrays.items():
     if not np.isfinite(array.astype(np.float32)).all():
       raise ValueError(f"{name!r} has numbers that are not finite")
-  net = stored_net.build(card)
+  net = net_lib.build(card)
   return Weights(*torch_names.from_torch(net, arrays, ignore=ignore))
 
 
 def write(
-  folder: str | os.PathLike[str], card: card_lib.Card, weights: Weights
+  run: str | os.PathLike[str], card: card_lib.Card, weights: Weights
 ) -> None:
   """Writes the folder: a checkpoint of step 0, and then its card.
 
@@ -124,29 +120,29 @@ def write(
       another size than the embeddings.
     OSError: if it cannot be written.
   """
-  check_folder(folder)
+  check_folder(run)
   prototypes = weights.prototypes
   if prototypes is not None and prototypes.shape[1] != card.embedding_dim:
     raise ValueError(
       f"class weights have {prototypes.shape[1]} numbers, embeddings"
       f" {card.embedding_dim}"
     )
-  os.makedirs(folder, exist_ok=True)
-  where = pathlib.Path(folder) / "checkpoints"
+  os.makedirs(run, exist_ok=True)
+  where = pathlib.Path(run, folder.CHECKPOINTS)
   with checkpoint.Checkpoints(where) as checkpoints:
     checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
-  card_lib.write(folder, card)
+  card_lib.write(run, card)
 
 
-def check_folder(folder: str | os.PathLike[str]) -> None:
+def check_folder(run: str | os.PathLike[str]) -> None:
   """Refuses a folder that holds something.
 
   Raises:
     ValueError: if it does.
   """
-  path = pathlib.Path(folder)
+  path = pathlib.Path(run)
   if path.is_file() or (path.is_dir() and any(path.iterdir())):
     raise ValueError(
-      f"workdir {os.fspath(folder)!r} is there already: choose another with"
+      f"workdir {os.fspath(run)!r} is there already: choose another with"
       " --workdir, or delete it"
     )

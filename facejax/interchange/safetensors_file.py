@@ -4,6 +4,7 @@ params.blocks.0.conv1.kernel
 stats.blocks.0.bn1.mean
 """
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,30 @@ def write(
     for key, leaf in jax.tree.leaves_with_path(dict(trees))
   }
   path.write_bytes(library.save(arrays, metadata=dict(notes)))
+
+
+def read(
+  path: str | os.PathLike[str],
+) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
+  """The arrays of a file by name, and what is noted beside them.
+
+  Raises:
+    FileNotFoundError: if there is no file.
+    ValueError: if it is damaged.
+  """
+  try:
+    import safetensors
+  except ImportError:
+    raise command_line.extra("safetensors", "onnx") from None
+  name = os.fspath(path)
+  if not os.path.exists(path):
+    raise FileNotFoundError(f"there is no file {name!r}")
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+      return arrays, file.metadata() or {}
+  except (safetensors.SafetensorError, TypeError, AttributeError) as error:
+    raise ValueError(f"{name!r} is damaged ({error})") from None
 
 
 def fill(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.interchange import safetensors_read, torch_read, torch_tensors
+from facejax.interchange import safetensors_file, torch_read, torch_tensors
 
 # Where training code keeps the net's state dict beside other things.
 _NETS = ("state_dict_backbone", "state_dict", "model_state_dict", "model")
@@ -32,7 +32,7 @@ def read_net(
   """
   name = os.fspath(path)
   if name.endswith(".safetensors"):
-    arrays, _ = safetensors_read.read(path)
+    arrays, _ = safetensors_file.read(path)
     return _named(arrays, prefix, name)
   with torch_read.opened(path) as saved:
     found = _state_dict(saved, name)
@@ -91,7 +91,7 @@ def _in_order(paths: Sequence[str]) -> list[str]:
 
 def _read_classes(path: str) -> list[np.ndarray]:
   if path.endswith(".safetensors"):
-    arrays, _ = safetensors_read.read(path)
+    arrays, _ = safetensors_file.read(path)
     return [_only(arrays, path)]
   with torch_read.opened(path) as saved:
     for key in _CLASSES:

@@ -1,7 +1,6 @@
 """From the files in the folder of a run to report/index.html."""
 
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -11,13 +10,10 @@ from typing import Any, NamedTuple
 from matplotlib import figure
 
 import facejax
-from facejax.data import images
-from facejax.evaluation import verification
 from facejax.report import captions, plots, svg, training_plots
 from facejax.runs import card as card_lib
-from facejax.runs import results
-from facejax.runtime import command_line, whole_files
-from facejax.training import telemetry
+from facejax.runs import folder, history, metrics_file, results
+from facejax.runtime import command_line, text_lines, whole_files
 
 logger = logging.getLogger(__name__)
 
@@ -53,56 +49,6 @@ class Section(NamedTuple):
   figures: Sequence[Drawn]
 
 
-def write_training(
-  run: str | os.PathLike[str],
-  found: Sequence[tuple[verification.Verification, results.Result]],
-  *,
-  summary: Mapping[str, Any],
-) -> pathlib.Path:
-  """Writes what a training run leaves: metrics.json, results and the page.
-
-  metrics.json holds `{"summary": …, "results": {NAME: {"pairs": n,
-  "convention": …, "metrics": {…}}}}`, with null for what is not finite. Each
-  file appears whole or not at all.
-
-  Args:
-    run: the folder of the run.
-    found: the evaluations of the final parameters, each with its own name.
-    summary: what else to store: numbers, text, lists and mappings of them.
-
-  Returns:
-    The page; its folder where it cannot be built for want of jinja2.
-
-  Raises:
-    ValueError: if two results have one name.
-    TypeError: if `summary` holds what JSON cannot.
-  """
-  entries = {
-    one.name: {
-      "pairs": len(one.same),
-      "convention": one.convention,
-      "metrics": one.metrics,
-    }
-    for one, _ in found
-  }
-  if len({results.file_name(name) for name in entries}) < len(found):
-    names = [one.name for one, _ in found]
-    raise ValueError(f"results are named {names}; give each a name of its own")
-  content = results.plain({"summary": summary, "results": entries})
-  text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-  folder = pathlib.Path(run, results.FOLDER)
-  folder.mkdir(parents=True, exist_ok=True)
-  whole_files.write(folder / f"{results.TAKEN}.json", text.encode())
-  for _, result in found:
-    results.write(run, result)
-  try:
-    return write(run)
-  except ImportError as error:
-    # A run that trained for days does not fail for want of a page.
-    logger.warning("no %s: %s", PAGE, error)
-    return folder
-
-
 def write(run: str | os.PathLike[str]) -> pathlib.Path:
   """Builds report/index.html anew from what lies in the folder of a run.
 
@@ -112,16 +58,11 @@ def write(run: str | os.PathLike[str]) -> pathlib.Path:
     ImportError: without jinja2.
   """
   run = pathlib.Path(run)
-  marks = ("config.json", "model.json", "metrics.jsonl", results.FOLDER)
-  if not any((run / mark).exists() for mark in marks):
-    raise FileNotFoundError(
-      f"{os.fspath(run)!r} is not the folder of a run: it has none of"
-      f" {', '.join(marks)}"
-    )
+  folder.require(run)
   page = _render(run)
-  path = run / results.FOLDER / PAGE
+  path = run / folder.REPORT / PAGE
   path.parent.mkdir(exist_ok=True)
-  whole_files.write(path, page.encode())
+  whole_files.write(path, page)
   return path
 
 
@@ -137,14 +78,17 @@ def _render(run: pathlib.Path) -> str:
     trim_blocks=True,
   )
   environment.filters["short"] = _short
-  files = {name: _read(run / f"{name}.json") for name in ("config", "env")}
-  files["card"] = _card(run)
-  files["metrics"] = _read(run / results.FOLDER / f"{results.TAKEN}.json")
+  files = {
+    "config": folder.read_config(run) or {},
+    "env": folder.read_environment(run) or {},
+    "card": _card(run),
+    "summary": metrics_file.summary(run),
+  }
   sections = list(_sections(results.read_all(run)))
   training = [
     _drawn(drawn, title, captions.TRAINING[title], f"training{k}")
     for k, (title, drawn) in enumerate(
-      training_plots.curves(telemetry.read_history(run)).items()
+      training_plots.curves(history.read(run)).items()
     )
   ]
   return environment.get_template("page.html.jinja").render(
@@ -201,7 +145,7 @@ def _facts(
   """Tables of what was run: name, rows, and whether it is unfolded."""
   card, env = files["card"], dict(files["env"])
   packages = env.pop("packages", {})
-  summary = dict(files["metrics"].get("summary", {}))
+  summary = dict(files["summary"])
   summary.pop("config", None)
   tables = [
     ("Net and training data", _rows({k: card.get(k) for k in _CARD}), True),
@@ -252,26 +196,13 @@ def _card(run: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object; empty where there is no such file."""
-  if not path.exists():
-    return {}
-  try:
-    content = json.loads(path.read_text())
-    if not isinstance(content, dict):
-      raise ValueError("no JSON object")
-  except ValueError as error:
-    raise ValueError(f"{path} is damaged ({error})") from None
-  return content
-
-
 def _short(name: str) -> str:
   """The end of a long name, which tells images apart."""
   return name if len(name) <= _LONGEST_NAME else f"…{name[-_LONGEST_NAME:]}"
 
 
 def _text(text: str) -> str:
-  return images.printable(text)
+  return text_lines.printable(text)
 
 
 def _markup(text: str) -> Any:

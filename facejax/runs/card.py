@@ -9,13 +9,12 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from facejax.runtime import whole_files
+from facejax.runs import folder
+from facejax.runtime import json_files
 
-FILE = "model.json"
-_CONFIG = "config.json"
 # Apart from these, what a card says is free text.
 _CHOICES = {
   "norm": ("batch", "lrn"),
@@ -94,31 +93,47 @@ class Card:
       )
 
 
-def read(folder: str | os.PathLike[str]) -> Card:
+def read(run: str | os.PathLike[str]) -> Card:
   """The card of a run's folder; of older runs it follows from config.json.
 
   Raises:
     FileNotFoundError: if it is no folder of a run.
     ValueError: if the card is damaged or says what no net here can do.
   """
-  path = pathlib.Path(folder) / FILE
-  config = pathlib.Path(folder) / _CONFIG
-  if path.exists():
-    return _explained(path, lambda stored: Card(**stored))
-  if config.exists():
-    return _explained(config, from_config)
+  path = pathlib.Path(run, folder.CARD)
+  stored = json_files.read_or_none(path)
+  if stored is not None:
+    return _explained(path, lambda: Card(**stored))
+  config = folder.read_config(run)
+  if config is not None:
+    return _explained(
+      pathlib.Path(run, folder.CONFIG), lambda: from_config(config)
+    )
   raise FileNotFoundError(
-    f"{os.fspath(folder)!r} is not the folder of a trained net: it has neither"
-    f" {FILE} nor {_CONFIG}"
+    f"{os.fspath(run)!r} is not the folder of a trained net: it has neither"
+    f" {folder.CARD} nor {folder.CONFIG}"
   )
 
 
-def write(folder: str | os.PathLike[str], card: Card) -> pathlib.Path:
+def write(run: str | os.PathLike[str], card: Card) -> pathlib.Path:
   """Writes model.json, whole or not at all; the folder must exist."""
-  path = pathlib.Path(folder) / FILE
-  text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
-  whole_files.write(path, text.encode())
+  path = pathlib.Path(run, folder.CARD)
+  json_files.write(path, dataclasses.asdict(card))
   return path
+
+
+def of_text(text: str) -> Card:
+  """The card that was kept inside of another file, as `to_text` wrote it.
+
+  Raises:
+    ValueError: if it is damaged or says what no net here can do.
+  """
+  return _explained("its card", lambda: Card(**json.loads(text)))
+
+
+def to_text(card: Card) -> str:
+  """The card as JSON, to be kept inside of another file."""
+  return json.dumps(dataclasses.asdict(card))
 
 
 def from_config(
@@ -175,9 +190,9 @@ def _loss(name: str, config: Mapping[str, Any]) -> str:
   return f"{name}({', '.join(settings)})"
 
 
-def _explained(path: pathlib.Path, make) -> Card:
+def _explained(where: Any, make: Callable[[], Card]) -> Card:
   try:
-    return make(json.loads(path.read_text()))
+    return make()
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-    raise ValueError(f"{path} cannot be used: {reason}") from None
+    raise ValueError(f"{where} cannot be used: {reason}") from None

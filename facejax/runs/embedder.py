@@ -16,13 +16,13 @@ from PIL import Image as pillow
 
 from facejax.data import encoded
 from facejax.data import images as image_lib
+from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import finished, net
+from facejax.runs import metrics_file, net
+from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import read_ahead
-from facejax.training import state
-from facejax.training import step as train_step
+from facejax.runtime import read_ahead, text_lines
 
 # A file, its bytes, a picture of Pillow, or uint8 RGB [height, width, 3] or
 # grey [height, width].
@@ -52,7 +52,7 @@ def load(
   backbone = net.build(card, card.dtype)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   like = net.like(card, backbone, replicated)
-  step, trunk = finished.read_trunk(run, like)
+  step, trunk = net_lib.read_trunk(run, like)
   return Embedder(run, card, step, backbone, trunk, mesh)
 
 
@@ -100,16 +100,16 @@ class Embedder:
     card: card_lib.Card,
     step: int,
     backbone: functional.Backbone,
-    trunk: state.Trunk,
+    trunk: net_lib.Trunk,
     mesh: jax.sharding.Mesh,
   ):
     self.run = os.path.abspath(run)
     self.card, self.step, self.mesh = card, step, mesh
-    chosen = finished.threshold(run)
+    chosen = metrics_file.threshold(run)
     self.threshold = None if chosen is None else chosen.cosine
     self._trunk = trunk
     self._functions = {
-      flip: train_step.make_embed(backbone, mesh=mesh, flip=flip)
+      flip: embed_lib.make_embed(backbone, mesh=mesh, flip=flip)
       for flip in (False, True)
     }
 
@@ -239,7 +239,7 @@ def _image_of(images, model: Embedder, index: int) -> np.ndarray:
 def _pixels(image: Image) -> np.ndarray:
   """uint8 RGB [height, width, 3], of any size."""
   if isinstance(image, str | os.PathLike):
-    name = image_lib.printable(os.fspath(image))
+    name = text_lines.printable(os.fspath(image))
     return image_lib.decode(encoded.read_file(image), name=name)
   if isinstance(image, bytes):
     return image_lib.decode(image, name="the bytes of an image")

@@ -1,24 +1,48 @@
-"""The net of a run as it is handed on: its card, its weights, its function."""
+"""The net of a run: its card, its weights, its function.
+
+A training run keeps its net within the state of its checkpoints, an import of
+weights as a state that has nothing else. Both are read here.
+"""
 
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax.data.synthetic import faces as synthetic
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import finished
+from facejax.runs import checkpoint, folder
 from facejax.runtime import jit, typing, unit_vectors
-from facejax.training import state
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+  """The net's part of a train state, at the same paths; or part of that.
+
+  Attributes:
+    params: the weights; None where their average alone is wanted.
+    stats: the running statistics.
+    average: a running average of the weights, or None.
+  """
+
+  params: typing.Params | None
+  stats: typing.Params
+  average: typing.Params | None = None
+
+  @property
+  def verified(self) -> typing.Params:
+    """The weights to embed with: the average, if there is one."""
+    return self.params if self.average is None else self.average
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredNet:
+class TrainedNet:
   """A net with its weights, in float32.
 
   Attributes:
@@ -61,7 +85,7 @@ class StoredNet:
     return embeddings
 
 
-def read(run: str | os.PathLike[str]) -> StoredNet:
+def read(run: str | os.PathLike[str]) -> TrainedNet:
   """Reads the newest sound checkpoint of a run, or of an import.
 
   Raises:
@@ -71,11 +95,11 @@ def read(run: str | os.PathLike[str]) -> StoredNet:
     OSError: if the checkpoints are damaged.
   """
   card = read_card(run)
-  step, trunk = finished.read_trunk(run, like(card, build(card, card.dtype)))
+  step, trunk = read_trunk(run, like(card, build(card, card.dtype)))
   params, stats = jax.tree.map(
     lambda leaf: np.asarray(leaf, np.float32), (trunk.verified, trunk.stats)
   )
-  return StoredNet(card, step, build(card), params, stats)
+  return TrainedNet(card, step, build(card), params, stats)
 
 
 def read_card(run: str | os.PathLike[str]) -> card_lib.Card:
@@ -91,15 +115,53 @@ def read_card(run: str | os.PathLike[str]) -> card_lib.Card:
     raise ValueError(
       f"{os.fspath(run)!r} was trained in float64: set JAX_ENABLE_X64=1"
     )
-  finished.check(run)
+  require(run)
   return card
+
+
+def read_trunk(run: str | os.PathLike[str], like: Trunk) -> tuple[int, Trunk]:
+  """The net of a run, be it finished or not: its newest sound checkpoint.
+
+  Args:
+    run: the folder.
+    like: the arrays that are wanted, as `ShapeDtypeStruct`s.
+
+  Returns:
+    After how many steps, and the net.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint.
+    OSError: if none can be read.
+    ValueError: if it is another net.
+  """
+  require(run)
+  with checkpoint.Checkpoints(pathlib.Path(run, folder.CHECKPOINTS)) as source:
+    restored = source.restore(like, partial=True)
+  if restored is None:
+    raise FileNotFoundError(
+      f"{os.fspath(run)!r} has no checkpoint yet: train it first"
+    )
+  return restored.step, restored.state
+
+
+def require(run: str | os.PathLike[str]) -> None:
+  """Refuses a folder without checkpoints.
+
+  Raises:
+    FileNotFoundError: if it is none of a run, or the run has saved nothing.
+  """
+  if not folder.has_begun(run):
+    raise FileNotFoundError(
+      f"{os.fspath(run)!r} is not the folder of a trained net: it has no"
+      f" {folder.CHECKPOINTS}/"
+    )
 
 
 def like(
   card: card_lib.Card,
   backbone: functional.Backbone,
   sharding: jax.sharding.Sharding | None = None,
-) -> state.Trunk:
+) -> Trunk:
   """What is wanted of the checkpoint: half of it where weights are averaged."""
   params, stats = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
@@ -108,8 +170,8 @@ def like(
     jax.eval_shape(backbone.init, jax.random.key(0)),
   )
   if card.averaged:
-    return state.Trunk(None, stats, average=params)
-  return state.Trunk(params, stats)
+    return Trunk(None, stats, average=params)
+  return Trunk(params, stats)
 
 
 def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
@@ -122,14 +184,3 @@ def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
     se=card.se,
     dtype=jnp.dtype(dtype),
   )
-
-
-def example_images(image_size: tuple[int, int], count: int) -> np.ndarray:
-  """Generated faces, always the same: uint8 [count, height, width, 3]."""
-  faces = synthetic.SyntheticFaces(
-    num_identities=count,
-    images_per_identity=1,
-    seed=0,
-    image_size=image_size,
-  )
-  return np.stack([np.asarray(faces[i]) for i in range(count)])

@@ -8,7 +8,6 @@ net.
 
 import dataclasses
 import datetime
-import json
 import math
 import os
 import pathlib
@@ -18,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data import images
 from facejax.metrics import intervals
-from facejax.runtime import whole_files
+from facejax.runs import folder
+from facejax.runtime import json_files, text_lines
 
-FOLDER = "report"
-# Belongs to training, see `facejax.runs.finished`.
+# Belongs to training, see `metrics_file`.
 TAKEN = "metrics"
 _FORMAT = "facejax result 1"
 
@@ -171,11 +169,10 @@ def write(run: str | os.PathLike[str], result: Result) -> pathlib.Path:
   Returns:
     The file.
   """
-  path = pathlib.Path(run) / FOLDER / file_name(result.name)
+  path = pathlib.Path(run, folder.REPORT, file_name(result.name))
   path.parent.mkdir(parents=True, exist_ok=True)
   content = {"format": _FORMAT, **dataclasses.asdict(result)}
-  text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
-  whole_files.write(path, text.encode())
+  json_files.write(path, plain(content), indent=1)
   return path
 
 
@@ -185,7 +182,7 @@ def read_all(run: str | os.PathLike[str]) -> list[Result]:
   Raises:
     ValueError: if a file is damaged; names it.
   """
-  paths = sorted(pathlib.Path(run, FOLDER).glob("*.json"))
+  paths = sorted(pathlib.Path(run, folder.REPORT).glob("*.json"))
   return [_read(path) for path in paths if path.stem != TAKEN]
 
 
@@ -200,9 +197,9 @@ def plain(value: Any) -> Any:
   if isinstance(value, list | tuple):
     return [plain(item) for item in value]
   if isinstance(value, os.PathLike):
-    return images.printable(os.fspath(value))
+    return text_lines.printable(os.fspath(value))
   if isinstance(value, str):
-    return images.printable(value)
+    return text_lines.printable(value)
   if hasattr(value, "tolist"):
     return plain(value.tolist())
   if isinstance(value, float) and not np.isfinite(value):
@@ -212,7 +209,7 @@ def plain(value: Any) -> Any:
 
 def _read(path: pathlib.Path) -> Result:
   try:
-    content = json.loads(path.read_text())
+    content = json_files.read(path)
     if content.pop("format") != _FORMAT:
       raise ValueError("another format")
     quantities = [

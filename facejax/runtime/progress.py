@@ -79,7 +79,16 @@ def _text(done: int, total: int, unit: str, seconds: float) -> str:
   text = f"{done:,}/{total:,} {unit}  {speed} {unit}/s"
   if not rate:
     return text
-  minutes, seconds = divmod(round(max(0, total - done) / rate), 60)
+  return f"{text}  eta {duration(max(0, total - done) / rate)}"
+
+
+def duration(seconds: float) -> str:
+  """As in 3:12 or 1:03:12.
+
+  >>> duration(192.4), duration(3792)
+  ('3:12', '1:03:12')
+  """
+  minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   clock = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-  return f"{text}  eta {clock}:{seconds:02}"
+  return f"{clock}:{seconds:02}"

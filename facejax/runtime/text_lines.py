@@ -1,4 +1,4 @@
-"""The lines of text files that list images, which may be damaged or hostile."""
+"""Text of files that may be damaged or hostile: names, and lines of lists."""
 
 import dataclasses
 import os
@@ -102,3 +102,8 @@ def is_count(text: str) -> bool:
   return (
     text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0
   )
+
+
+def printable(name: str) -> str:
+  """Returns a file name that any UTF-8 file or console can take."""
+  return os.fsencode(name).decode("utf-8", "backslashreplace")

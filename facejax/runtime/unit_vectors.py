@@ -1,7 +1,11 @@
 """Vectors on the unit sphere."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from facejax.runtime import typing
 
@@ -28,3 +32,61 @@ def l2_normalize(x: typing.ArrayLike) -> typing.Array:
   # Both branches of `where` must be finite, or their gradient is NaN.
   inverse = jax.lax.rsqrt(jnp.where(tiny, 1, square))
   return x * jnp.where(tiny, 0, inverse)
+
+
+def unit(
+  vectors: np.ndarray,
+  *,
+  what: str = "embeddings",
+  name: Callable[[int], str] = "number {}".format,
+) -> np.ndarray:
+  """Brings vectors [n, dim] to length 1, or refuses them.
+
+  Lengths are computed in float64; vectors of any finite length will do.
+
+  Args:
+    vectors: float32, or float64 which stays so.
+    what: for the message, what they are.
+    name: for the message, what vector number k belongs to.
+
+  Raises:
+    ValueError: if one is zero or not finite; names the first.
+
+  >>> unit(np.array([[3.0, 4.0], [0.0, 1e300]])).tolist()
+  [[0.6, 0.8], [0.0, 1.0]]
+  """
+  largest = np.abs(vectors).max(axis=1, initial=0)
+  bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
+  if bad.size:
+    raise ValueError(
+      f"{bad.size} of {len(vectors)} {what} are zero or not finite, the first"
+      f" is {name(int(bad[0]))}"
+    )
+  # Squares of 1e200 would be infinite. A power of two changes no digit.
+  scaled = np.ldexp(vectors, -np.frexp(largest)[1][:, None])
+  squares = np.einsum("nd,nd->n", scaled, scaled, dtype=np.float64)
+  return (scaled / np.sqrt(squares)[:, None]).astype(vectors.dtype)
+
+
+def similarity(a: Any, b: Any) -> float:
+  """The cosine between two embeddings, in [-1, 1].
+
+    cos = a · b / (‖a‖ ‖b‖)
+
+  Args:
+    a: [dim].
+    b: [dim].
+
+  Raises:
+    ValueError: if their shapes differ, or one is zero or not finite.
+
+  >>> similarity([1.0, 0.0], [0.6, 0.8])
+  0.6
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  if a.ndim != 1 or a.shape != b.shape:
+    raise ValueError(
+      f"embeddings have shapes {a.shape} and {b.shape}; both must be (dim,)"
+    )
+  first, second = unit(np.stack([a, b]))
+  return float(np.clip(first @ second, -1, 1))

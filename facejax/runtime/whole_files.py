@@ -1,27 +1,71 @@
 """Files that are whole or not there, whenever the process or power ends."""
 
+import contextlib
 import hashlib
+import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 _CHUNK = 2**20
+# Of drafts, so that two of one process never meet.
+_NUMBERS = itertools.count(1)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields where to draft a file or folder, which then takes its name.
+
+  It does once the block has ended without an error and the draft is on the
+  disk; an older file of that name is replaced in one step. After an error, or
+  where nothing was drafted, what was there before is there still, and the
+  draft is gone.
+
+  Args:
+    path: What is to be written; its folder must exist.
+  """
+  path = pathlib.Path(path)
+  # Not the whole name: some are as long as the file system allows.
+  mark = f"{os.getpid()}-{next(_NUMBERS)}"
+  draft = path.with_name(f".{path.name[:40]}.{mark}.partial")
+  try:
+    yield draft
+    if os.path.lexists(draft):
+      commit(draft, path)
+  finally:
+    remove(draft)
+
+
+def write(path: str | os.PathLike[str], data: bytes | str) -> None:
+  """Writes a whole file, or none; text as UTF-8, names of files as they are."""
+  if isinstance(data, str):
+    data = data.encode("utf-8", "surrogateescape")
+  with replacing(path) as draft:
+    draft.write_bytes(data)
 
 
 def commit(draft: pathlib.Path, path: pathlib.Path) -> None:
-  """Gives a finished file its name, once it is on the disk."""
+  """Gives a finished file or folder its name, once it is on the disk.
+
+  Of a folder, the files right in it are waited for.
+  """
+  if draft.is_dir():
+    for inside in draft.iterdir():
+      if inside.is_file() and not inside.is_symlink():
+        sync(inside)
   sync(draft)
   os.replace(draft, path)
   sync(path.parent)
 
 
-def write(path: pathlib.Path, data: bytes) -> None:
-  """Writes a whole file, or none."""
-  draft = path.with_name(f"{path.name}.tmp")
-  draft.write_bytes(data)
-  commit(draft, path)
+def remove(path: pathlib.Path) -> None:
+  """Removes a file, a link or a folder, if it is there."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def sync(path: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ import optax
 
 from facejax.head import api as head_api
 from facejax.head import sharded
+from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
@@ -122,7 +123,7 @@ def build(
     like=like,
     init=init,
     step=step,
-    embed=train_step.make_embed(backbone, mesh=mesh),
+    embed=embed_lib.make_embed(backbone, mesh=mesh),
     chance_loss=loss.chance,
   )
 

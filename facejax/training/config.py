@@ -5,7 +5,8 @@ explicit arguments. `validation.validate` holds the ranges.
 """
 
 import dataclasses
-from typing import Literal
+import json
+from typing import Any, Literal
 
 import tyro
 
@@ -244,3 +245,12 @@ def flatten(config: Config) -> dict[str, object]:
     else:
       flat[field.name] = value
   return flat
+
+
+def stored(config: Config) -> dict[str, Any]:
+  """The same as JSON gives it back: what a run's folder keeps (data, no code).
+
+  >>> stored(Config())["data.image_size"]
+  [112, 112]
+  """
+  return json.loads(json.dumps(flatten(config)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from facejax.runtime import typing
 
-logger = logging.getLogger("facejax")
+logger = logging.getLogger(__name__)
 
 # Unreadable images are judged as a share of at least this many.
 _FEWEST_IMAGES = 1000

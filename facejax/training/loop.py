@@ -4,16 +4,14 @@ import collections
 import dataclasses
 import logging
 import zlib
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 from facejax.data import pipeline, sampling, sources
 from facejax.data.pairs import pairs as pairs_lib
-from facejax.evaluation import verification
-from facejax.metrics import verification as metrics_lib
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
@@ -21,13 +19,27 @@ from facejax.training import config as config_lib
 from facejax.training import guards, inputs, telemetry
 from facejax.training import state as train_state
 
-logger = logging.getLogger("facejax")
+logger = logging.getLogger(__name__)
 
 # Steps at chance level after which the run warns.
 _PATIENCE = 500
 _LEAD = 2  # steps that are dispatched before their turn
 # Files named when the loss is not finite.
 _NAMED_IMAGES = 5
+
+
+class Score(Protocol):
+  """What the loop needs to know of a verification: to log it, to rank by it."""
+
+  @property
+  def metrics(self) -> Mapping[str, float]: ...
+
+  def items(self) -> Iterable[tuple[str, float]]: ...
+
+
+ScoreT = TypeVar("ScoreT", bound=Score)
+# Scores of a state, the one to rank by first; None if there was no time for it.
+Verify: TypeAlias = Callable[[train_state.TrainState], Sequence[ScoreT] | None]
 
 
 class Stopped(Exception):
@@ -59,7 +71,7 @@ class Data:
     }
 
 
-class Trainer:
+class Trainer(Generic[ScoreT]):
   """Carries a run from its last checkpoint to its end.
 
   Attributes:
@@ -72,7 +84,8 @@ class Trainer:
     total_steps: length of the run.
     checkpoints: of the run's folder.
     log: the run's telemetry.
-    stop: watched for a request to save and stop.
+    verify: scores a state.
+    must_stop: asked after each step whether to save and stop.
   """
 
   def __init__(
@@ -84,12 +97,14 @@ class Trainer:
     total_steps: int,
     checkpoints: checkpoint.Checkpoints,
     log: telemetry.Telemetry,
-    stop: guards.StopRequest,
+    verify: Verify[ScoreT],
+    must_stop: Callable[[], bool],
   ):
     self._config, self._program, self._data = config, program, data
     self._total_steps = total_steps
-    self._checkpoints, self._log, self._stop = checkpoints, log, stop
-    self.results: list[verification.Verification] | None = None
+    self._checkpoints, self._log = checkpoints, log
+    self._verify, self._must_stop = verify, must_stop
+    self.results: Sequence[ScoreT] | None = None
     self._metrics = guards.MetricBuffer()
     self._in_flight: collections.deque[Any] = collections.deque()
     self._bad = guards.BadImages(max_share=config.data.max_bad_share)
@@ -128,43 +143,6 @@ class Trainer:
       batches.close()
     return state
 
-  def verify(
-    self, state: train_state.TrainState
-  ) -> list[verification.Verification]:
-    """Scores all pair sets; [] without any.
-
-    The first is the one to report; its threshold on the second set, if there
-    is one, is among its metrics.
-
-    Raises:
-      Stopped: when a stop was requested meanwhile.
-    """
-    if self._data.pairs is None:
-      return []
-
-    def embed(images: np.ndarray) -> np.ndarray:
-      if self._stop.requested:
-        raise Stopped
-      placed = mesh_lib.put_batch({"images": images}, self._program.mesh)
-      return np.asarray(
-        self._program.embed(state.verified, state.stats, placed["images"])
-      )
-
-    devices = self._program.mesh.size
-    size = -(-self._config.eval.batch_size // devices) * devices
-    if self._data.threshold_pairs is None:
-      return [
-        verification.evaluate_pairs(embed, self._data.pairs, batch_size=size)
-      ]
-    chosen_on = verification.evaluate_pairs(
-      embed, self._data.threshold_pairs, batch_size=size
-    )
-    threshold = metrics_lib.best_threshold(chosen_on.scores, chosen_on.same)
-    result = verification.evaluate_pairs(
-      embed, self._data.pairs, batch_size=size, threshold=threshold
-    )
-    return [result, chosen_on]
-
   def _wait_for_device(self, metrics: Any) -> None:
     """Keeps the host from running far ahead of the device.
 
@@ -196,27 +174,29 @@ class Trainer:
     config, last = self._config, step == self._total_steps
     if step % config.log_every == 0 or last:
       self._write_metrics(step)
-    results: list[verification.Verification] = []
+    results: Sequence[ScoreT] = []
     if last or (config.eval.every and step % config.eval.every == 0):
-      results = self._verify_or_stop(step, state)
+      results = self._verified(step, state)
     due = last or step % config.checkpoint.every == 0 or bool(results)
-    if self._stop.requested or due:
+    stop = self._must_stop()
+    if stop or due:
       self._save(step, state, results)
-    if self._stop.requested:
+    if stop:
       raise Stopped
 
-  def _verify_or_stop(self, step, state) -> list[verification.Verification]:
+  def _verified(
+    self, step: int, state: train_state.TrainState
+  ) -> Sequence[ScoreT]:
     with self._log.paused():
-      try:
-        results = self.verify(state)
-      except Stopped:
-        return []
-    scalars = dict(item for result in results for item in result.items())
+      found = self._verify(state)
+    if found is None:  # a stop was asked for meanwhile
+      return []
+    scalars = dict(item for result in found for item in result.items())
     if scalars:
       self._log.evaluation(step, scalars)
     if step == self._total_steps:
-      self.results = results
-    return results
+      self.results = found
+    return found
 
   def _save(self, step, state, results) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.

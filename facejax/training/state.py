@@ -172,26 +172,11 @@ def create(
   return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Trunk:
-  """The net's part of a train state, at the same paths; or part of that."""
-
-  params: typing.Params | None
-  stats: typing.Params
-  average: typing.Params | None = None
-
-  @property
-  def verified(self) -> typing.Params:
-    """The weights to embed with: the average, if there is one."""
-    return self.params if self.average is None else self.average
-
-
-def with_trunk(state: TrainState, trunk: Trunk) -> TrainState:
+def with_net(
+  state: TrainState, params: typing.Params, stats: typing.Params
+) -> TrainState:
   """The state with another net, and the average starting from it."""
   average = None
   if state.average is not None:
-    average = jax.tree.map(jnp.copy, trunk.params)
-  return dataclasses.replace(
-    state, params=trunk.params, stats=trunk.stats, average=average
-  )
+    average = jax.tree.map(jnp.copy, params)
+  return dataclasses.replace(state, params=params, stats=stats, average=average)

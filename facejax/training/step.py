@@ -1,4 +1,4 @@
-"""The training step and the embedding function, jitted over the mesh."""
+"""The training step, jitted over the mesh."""
 
 from collections.abc import Callable
 
@@ -94,30 +94,3 @@ def make_train_step(
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   return jit.jit(step, donate_argnums=0, out_shardings=(placement, replicated))
-
-
-def make_embed(
-  backbone: functional.Backbone, *, mesh: jax.sharding.Mesh, flip: bool = True
-) -> Callable[[typing.Params, typing.Params, typing.Array], typing.Array]:
-  """The jitted (params, stats, images) -> embeddings, mirror image included.
-
-  Embeddings of the image and of its mirror image are summed, as the field
-  reports verification; they are not normalised. Without `flip` they are those
-  of the image alone.
-
-  References:
-    Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
-      Recognition, 2019 (and its public evaluation code).
-  """
-
-  def embed(params, stats, images):
-    views = (images, images[:, :, ::-1]) if flip else (images,)
-    total = 0.0
-    for view in views:
-      embeddings, _ = backbone.apply(params, stats, view, train=False)
-      total = total + embeddings
-    return total
-
-  return jit.jit(
-    embed, out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  )

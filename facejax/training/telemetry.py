@@ -1,32 +1,25 @@
 """What a run tells: console, train.log, metrics.jsonl and TensorBoard.
 
-The work folder holds `metrics.jsonl`, one JSON object a line:
-
-```
-{"step": 120, "kind": "train", "time": 1767225600.0, "loss": 12.31, …}
-```
-
-`kind` is "train" or "eval", `time` in seconds since 1970; a value that is not
-finite is null. `tensorboard/` holds the same for TensorBoard, and `train.log`
-what the console showed, with the time of day.
+`metrics.jsonl` is kept by `facejax.runs.history`; `tensorboard/` holds the same
+for TensorBoard, and `train.log` what the console showed, with the time of day.
 """
 
 import contextlib
-import json
 import logging
 import math
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import rich
 import rich.logging
 import rich.progress
 import tensorboardX
 
+from facejax.runs import folder, history
+from facejax.runtime import progress
 from facejax.training import stopwatch
 
 logger = logging.getLogger(__name__)
@@ -63,7 +56,7 @@ def setup_logging(
   root.propagate = False
   root.addHandler(_console_handler(_is_terminal(terminal)))
   if primary:
-    path = pathlib.Path(workdir, "train.log")
+    path = pathlib.Path(workdir, folder.LOG)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(
@@ -71,26 +64,6 @@ def setup_logging(
     )
     root.addHandler(to_file)
   return root
-
-
-def read_history(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """The lines of `workdir/metrics.jsonl`; none when there is no such file.
-
-  A line that a killed run left half-written is skipped.
-  """
-  path = pathlib.Path(workdir, "metrics.jsonl")
-  history, unreadable = [], []
-  if path.exists():
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-      try:
-        entry = json.loads(line)
-        history.append(entry | {"step": int(entry["step"])})
-      except (ValueError, TypeError, KeyError):
-        unreadable.append(number)
-    if unreadable and unreadable != [len(lines)]:
-      logger.warning("%s: skipped unreadable lines %s", path, unreadable)
-  return history
 
 
 class Telemetry:
@@ -122,17 +95,14 @@ class Telemetry:
     self._total_steps = total_steps
     self._stopwatch = stopwatch.Stopwatch(batch_size=batch_size)
     self._open = contextlib.ExitStack()
-    self._metrics = self._tensorboard = self._progress = None
+    self._history = self._tensorboard = self._progress = None
     if not primary:
       return
-    folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    _forget_after(folder, start_step)
-    self._metrics = self._open.enter_context(
-      (folder / "metrics.jsonl").open("a", encoding="utf-8")
-    )
+    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+    self._history = history.Writer(workdir, after=start_step)
+    self._open.callback(self._history.close)
     self._tensorboard = tensorboardX.SummaryWriter(
-      str(folder / "tensorboard"),
+      os.path.join(workdir, folder.TENSORBOARD),
       purge_step=start_step + 1 if start_step else None,
     )
     self._open.callback(self._tensorboard.close)
@@ -193,25 +163,14 @@ class Telemetry:
     logger.info("step %d/%d  %s", step, self._total_steps, text)
 
   def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
-    if self._metrics is None or self._tensorboard is None:
+    if self._history is None or self._tensorboard is None:
       return
     values = {name: float(value) for name, value in scalars.items()}
-    finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-    entry = {"step": step, "kind": kind, "time": time.time(), **finite}
-    self._metrics.write(json.dumps(entry, allow_nan=False) + "\n")
-    self._metrics.flush()
-    for name, value in finite.items():
-      if value is not None:
+    self._history.add(step, kind, values)
+    for name, value in values.items():
+      if math.isfinite(value):
         self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
     self._tensorboard.flush()
-
-
-def _forget_after(folder: pathlib.Path, step: int) -> None:
-  history = [x for x in read_history(folder) if x["step"] <= step]
-  kept = "".join(json.dumps(entry) + "\n" for entry in history)
-  part = folder / "metrics.jsonl.part"
-  part.write_text(kept, encoding="utf-8")
-  part.replace(folder / "metrics.jsonl")
 
 
 def _text(
@@ -223,20 +182,8 @@ def _text(
     parts.append(f"{rate:{'.0f' if rate >= 100 else '.3g'}} images/s")
     parts.append(f"wait {wait:.0%}")
   if speed and math.isfinite(speed["eta_s"]):
-    parts.append(f"eta {_duration(speed['eta_s'])}")
+    parts.append(f"eta {progress.duration(speed['eta_s'])}")
   return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-  """As in 3:12 or 1:03:12.
-
-  >>> _duration(192.4), _duration(3792)
-  ('3:12', '1:03:12')
-  """
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  clock = f"{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-  return f"{hours}:{clock}" if hours else clock
 
 
 def _is_terminal(terminal: bool | None) -> bool:

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data import images
-from facejax.runtime import command_line, npz, whole_files
+from facejax.runtime import command_line, npz, text_lines, whole_files
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"
@@ -229,7 +228,7 @@ def _write_parquet(path, whole: Embeddings, blocks) -> None:
   with parquet.ParquetWriter(path, schema) as writer:
     for block in blocks:
       rows = slice(start, start := start + len(block))
-      paths = [images.printable(str(path)) for path in whole.paths[rows]]
+      paths = [text_lines.printable(str(path)) for path in whole.paths[rows]]
       who = [whole.names[k] if k >= 0 else None for k in whole.labels[rows]]
       flat = pa.array(np.ascontiguousarray(block, np.float32).reshape(-1))
       columns = [

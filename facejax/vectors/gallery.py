@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from facejax.runs import embedder
+from facejax.runtime import unit_vectors
 from facejax.vectors import approximate, nearest
 from facejax.vectors import embeddings as embeddings_lib
 
@@ -71,7 +71,7 @@ class Gallery:
       ValueError: if `k` or the shape of the queries is out of range, or there
         is no index.
     """
-    unit = embedder.unit(np.atleast_2d(queries))
+    unit = unit_vectors.unit(np.atleast_2d(queries))
     if exact:
       return self.exact(unit, k)
     if self.index is None:
@@ -249,7 +249,7 @@ def _write(folder: pathlib.Path, sets) -> None:
   row = 0
   for part in sets:
     for start in range(0, len(part), _ROWS):
-      block = embedder.unit(part.vectors[start : start + _ROWS])
+      block = unit_vectors.unit(part.vectors[start : start + _ROWS])
       vectors[row : row + len(block)] = block
       row += len(block)
   vectors.flush()

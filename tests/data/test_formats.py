@@ -12,7 +12,7 @@ from PIL import Image
 from facejax.data import convert, encoded, formats, pipeline, tfds_builder
 from facejax.data.augment import augment
 from facejax.data.synthetic import faces as synthetic
-from facejax.training import telemetry
+from facejax.runs import history
 
 PEOPLE, IMAGES = 5, 4
 
@@ -150,8 +150,8 @@ def test_training_does_not_depend_on_the_format(places, tmp_path):
       check=True,
       capture_output=True,
     )
-    history = telemetry.read_history(workdir)
-    losses[form] = [r["loss"] for r in history if "loss" in r]
+    lines = history.read(workdir)
+    losses[form] = [r["loss"] for r in lines if "loss" in r]
   assert len(losses["folder"]) == 4
   assert all(found == losses["folder"] for found in losses.values()), losses
 

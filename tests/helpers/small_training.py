@@ -7,9 +7,9 @@ import time
 import jax
 import numpy as np
 
-from facejax.runs import checkpoint
+from facejax.runs import checkpoint, history
 from facejax.training import build as program_lib
-from facejax.training import inputs, recipe, telemetry
+from facejax.training import inputs, recipe
 from facejax.training import state as train_state
 
 # A run of seconds: 40 images of ten people, 32 x 32.
@@ -64,7 +64,7 @@ def wait_for_step(workdir, step, process, timeout=240):
   """Waits until the log of a running process has reached a step."""
   deadline = time.monotonic() + timeout
   while time.monotonic() < deadline and process.poll() is None:
-    if any(r["step"] >= step for r in telemetry.read_history(workdir)):
+    if any(r["step"] >= step for r in history.read(workdir)):
       return
     time.sleep(0.02)
   raise AssertionError(f"step {step} was not reached:\n{process.stdout.read()}")
@@ -102,7 +102,7 @@ def final_state(arguments, workdir, devices=1):
 def losses(workdir):
   return {
     record["step"]: record["loss"]
-    for record in telemetry.read_history(workdir)
+    for record in history.read(workdir)
     if record["kind"] == "train"
   }
 

@@ -10,7 +10,7 @@ from PIL import Image
 from facejax.data.synthetic import faces
 from facejax.models import functional
 from facejax.runs import card, checkpoint
-from facejax.training import state
+from facejax.runs import net as net_lib
 
 SIZE = (32, 32)
 DIM = 16
@@ -46,7 +46,7 @@ def write_run(folder):
   )
   card.write(folder, about)
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-    checkpoints.save(STEP, state.Trunk(params, stats, average))
+    checkpoints.save(STEP, net_lib.Trunk(params, stats, average))
   metrics = {"threshold": THRESHOLD, "accuracy": 0.875}
   report = {"results": {"pairs": {"metrics": metrics}}}
   (folder / "report").mkdir()

@@ -18,7 +18,7 @@ from facejax.metrics import counts as counts_lib
 from facejax.metrics import verification as metrics
 from facejax.report import __main__ as command_line
 from facejax.report import build, plots, svg, training_plots
-from facejax.runs import card, finished, results
+from facejax.runs import card, metrics_file, results
 
 HOSTILE = '<script>alert("1")</script> $x_1$ & \udce9'
 
@@ -176,7 +176,7 @@ def test_metrics_are_finite_json(tmp_path):
   }  # fmt: skip
   about = {"pairs": 400, "convention": "as said", "metrics": found.metrics}
   assert stored["results"] == {"a": about}
-  chosen = finished.threshold(tmp_path)
+  chosen = metrics_file.threshold(tmp_path)
   assert chosen is not None and chosen.cosine == found.metrics["threshold"]
 
 

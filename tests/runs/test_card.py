@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from facejax.runs import card
+from facejax.runs import card, folder
 from facejax.training import config
 
 
@@ -22,9 +22,9 @@ def test_what_is_written_is_read(tmp_path):
     trained_on="faces", loss="nsl()", source="a file", versions={"jax": "1"},
   )  # fmt: skip
   path = card.write(tmp_path, whole)
-  assert path.name == card.FILE
+  assert path.name == folder.CARD
   assert card.read(tmp_path) == whole
-  assert [entry.name for entry in tmp_path.iterdir()] == [card.FILE]
+  assert [entry.name for entry in tmp_path.iterdir()] == [folder.CARD]
 
 
 def test_an_older_run_has_its_card_in_its_configuration(tmp_path):
@@ -69,7 +69,7 @@ def test_what_no_net_here_can_do_is_refused(changes, message):
   "text", ["", "[]", "{}", '{"net": 1}', '{"nett": "iresnet18"}', "\0"]
 )
 def test_a_damaged_card_names_its_file(tmp_path, text):
-  (tmp_path / card.FILE).write_text(text)
+  (tmp_path / folder.CARD).write_text(text)
   with pytest.raises(ValueError, match=r"model\.json cannot be used"):
     card.read(tmp_path)
 
@@ -83,6 +83,6 @@ def test_another_folder_is_no_run(tmp_path):
 
 def test_a_later_field_is_not_ignored(tmp_path):
   stored = dataclasses.asdict(a_card()) | {"whiten": True}
-  (tmp_path / card.FILE).write_text(json.dumps(stored))
+  (tmp_path / folder.CARD).write_text(json.dumps(stored))
   with pytest.raises(ValueError, match="whiten"):
     card.read(tmp_path)

@@ -10,8 +10,8 @@ from PIL import Image
 
 import facejax
 from facejax.data import images as image_lib
-from facejax.runs import card, embedder, finished
-from facejax.training import state
+from facejax.runs import card, embedder, folder, metrics_file
+from facejax.runs import net as net_lib
 
 
 def arrays(count=5, size=(50, 41)):
@@ -97,7 +97,7 @@ def test_colours_in_the_other_order_are_turned_around(tiny_model, monkeypatch):
 def test_a_net_that_is_not_there_is_told(tiny_run, tmp_path):
   with pytest.raises(FileNotFoundError, match="neither model.json"):
     embedder.load(tmp_path)
-  shutil.copy(tiny_run / card.FILE, tmp_path)
+  shutil.copy(tiny_run / folder.CARD, tmp_path)
   with pytest.raises(FileNotFoundError, match="no checkpoints/"):
     embedder.load(tmp_path)
   (tmp_path / "checkpoints").mkdir()
@@ -115,23 +115,25 @@ def test_another_net_than_the_card_says_is_told(tiny_run, tmp_path):
 
 def test_the_weights_without_their_average_can_be_read(tiny_run):
   _, params, stats, _ = tiny.weights()
-  step, trunk = finished.read_trunk(tiny_run, state.Trunk(params, stats))
+  step, trunk = net_lib.read_trunk(tiny_run, net_lib.Trunk(params, stats))
   assert step == tiny.STEP and trunk.average is None
   assert trunk.verified is trunk.params
   jax.tree.map(np.testing.assert_array_equal, trunk.params, params)
 
 
 def test_the_threshold_of_a_run(tmp_path):
-  assert finished.threshold(tmp_path) is None
+  assert metrics_file.threshold(tmp_path) is None
   report = tmp_path / "report" / "metrics.json"
   report.parent.mkdir()
   report.write_text('{"results": {}}')
-  assert finished.threshold(tmp_path) is None
+  assert metrics_file.threshold(tmp_path) is None
   report.write_text(
     '{"results": {"a": {"metrics": {"threshold": 0.1, "accuracy": 0.5,'
     ' "given_threshold": 0.2, "accuracy_at_given_threshold": 0.6}}}}'
   )
-  assert finished.threshold(tmp_path) == finished.Threshold(0.2, 0.6, "a")
+  assert metrics_file.threshold(tmp_path) == metrics_file.Threshold(
+    0.2, 0.6, "a"
+  )
   report.write_text('{"results": {"a": {}}}')
   with pytest.raises(ValueError, match="metrics.json is damaged"):
-    finished.threshold(tmp_path)
+    metrics_file.threshold(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import rich
 from tensorboardX import proto
 
+from facejax.runs import history
 from facejax.training import telemetry
 
 
@@ -61,7 +62,7 @@ def test_lines_are_strict_json_on_disk_at_once(tmp_path):
   assert train["images_per_s"] > 0 and train["eta_s"] >= 0
   assert 0 <= train["input_wait"] <= 1
   assert evaluation["kind"] == "eval" and evaluation["lfw/accuracy"] == 0.75
-  assert telemetry.read_history(tmp_path / "new" / "folder") == [
+  assert history.read(tmp_path / "new" / "folder") == [
     train,
     evaluation,
   ]
@@ -74,7 +75,7 @@ def test_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
       recorder.evaluation(step, {"accuracy": step})
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 31, "kind": "tr')
-  assert [x["step"] for x in telemetry.read_history(tmp_path)][-1] == 30
+  assert [x["step"] for x in history.read(tmp_path)][-1] == 30
   with run(tmp_path, start_step=20) as recorder:
     assert [x["step"] for x in lines(tmp_path)] == [10, 10, 20, 20]
     recorder.train(25, {"loss": 1})
@@ -85,17 +86,17 @@ def test_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
 
 
 def test_unreadable_lines_are_reported(tmp_path, caplog):
-  assert telemetry.read_history(tmp_path) == []
+  assert history.read(tmp_path) == []
   path = tmp_path / "metrics.jsonl"
   path.write_bytes(
     b'{"step": 1}\nnoise\n[2]\n{"loss": 1}\n{"step": 4}\n\x00\xff'
   )
   with caplog.at_level(logging.WARNING, "facejax"):
-    assert telemetry.read_history(tmp_path) == [{"step": 1}, {"step": 4}]
+    assert history.read(tmp_path) == [{"step": 1}, {"step": 4}]
   assert "[2, 3, 4, 6]" in caplog.text
   caplog.clear()
   path.write_text('{"step": 1}\n{"ste')
-  telemetry.read_history(tmp_path)
+  history.read(tmp_path)
   assert not caplog.records
 
 

@@ -19,6 +19,7 @@ import simplejpeg
 
 from facejax.data import align, encoded, images
 from facejax.data.aligning import table
+from facejax.runtime import text_lines
 
 _CHUNK = 32
 _NAMED = 10
@@ -156,7 +157,9 @@ def _align_some(settings: Settings, faces: Sequence[table.Face]) -> Outcome:
     kind, colon, _ = complaint.partition(":")
     outcome.counts[kind] += 1
     if colon and len(outcome.complaints) < _NAMED:
-      outcome.complaints.append(images.printable(f"{face.path}: {complaint}"))
+      outcome.complaints.append(
+        text_lines.printable(f"{face.path}: {complaint}")
+      )
   return outcome
 
 

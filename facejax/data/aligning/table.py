@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facejax.data import align, images
+from facejax.runtime import text_lines
 
 _NUMBERS = 10
 _LOOK_BACK = 200_000
@@ -43,7 +44,7 @@ def read_table(file: str | os.PathLike[str]) -> Iterator[Face]:
     FileNotFoundError: There is no such file.
     ValueError: It is no CSV file.
   """
-  name = images.printable(os.fspath(file))
+  name = text_lines.printable(os.fspath(file))
   if not os.path.isfile(file):
     raise FileNotFoundError(f"there is no table of landmarks {name!r}")
   with open(
@@ -110,7 +111,9 @@ def walk(root: str | os.PathLike[str]) -> Iterator[Face]:
   """
   root = os.fspath(root)
   if not os.path.isdir(root):
-    raise FileNotFoundError(f"there is no folder {images.printable(root)!r}")
+    raise FileNotFoundError(
+      f"there is no folder {text_lines.printable(root)!r}"
+    )
   for folder, folders, files in os.walk(root):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     for file in sorted(filter(images.is_image_name, files)):

@@ -11,7 +11,7 @@ import numpy as np
 from facejax.data import encoded, fingerprints, images
 from facejax.data.conversions import targets
 from facejax.data.stores import set_header
-from facejax.runtime import whole_files
+from facejax.runtime import text_lines, whole_files
 
 # Hidden, so that those who read the folder for its images do not see it.
 HEADER_FOLDER = ".facejax"
@@ -109,9 +109,9 @@ def compare(path: pathlib.Path, root: pathlib.Path) -> str | None:
         return f"{os.fspath(path)!r}, which lists {name[:80]!r}"
       file = os.path.join(root, *map(os.fsdecode, parts))
       if not os.path.isfile(file):
-        return f"{images.printable(file)!r}, which is missing"
+        return f"{text_lines.printable(file)!r}, which is missing"
       if whole_files.sha256(file) != digest.decode("ascii", "replace"):
-        return f"{images.printable(file)!r}"
+        return f"{text_lines.printable(file)!r}"
   return None
 
 

@@ -15,9 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from facejax.data import images
 from facejax.data.stores import set_header
-from facejax.runtime import whole_files
+from facejax.runtime import text_lines, whole_files
 
 SCRATCH = ".conversion"
 
@@ -134,4 +133,4 @@ def _agree(partial: pathlib.Path, plan: set_header.Plan) -> None:
 
 
 def _shown(path: pathlib.Path) -> str:
-  return repr(images.printable(os.fspath(path)))
+  return repr(text_lines.printable(os.fspath(path)))

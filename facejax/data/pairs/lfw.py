@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from facejax.data import images
+from facejax.runtime import text_lines
 
 _DEV_FOLDS = 10
 
@@ -204,7 +204,7 @@ def _rows(file: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
     for n, line in _lines(file)
   ]
   if not rows:
-    raise ValueError(f"{images.printable(os.fspath(file))!r} is empty")
+    raise ValueError(f"{text_lines.printable(os.fspath(file))!r} is empty")
   return rows
 
 

@@ -22,9 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from facejax.data import images
 from facejax.data.pairs import encoded_pairs
-from facejax.runtime import pickle_machine, pickle_values
+from facejax.runtime import pickle_machine, pickle_values, text_lines
 
 MAX_BYTES = 4 * 1024**3
 SUFFIXES = (".bin", ".npz")
@@ -133,7 +132,7 @@ class _BadPackError(ValueError):
 
 
 def _read_bin(file: BinaryIO) -> encoded_pairs.EncodedPairs:
-  stem = images.printable(os.path.splitext(os.path.basename(file.name))[0])
+  stem = text_lines.printable(os.path.splitext(os.path.basename(file.name))[0])
   pack = pickle_machine.read(file.read())
   if not isinstance(pack, list | tuple) or len(pack) != 2:
     raise _BadPackError("does not hold two lists, of images and of labels")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facejax.data import encoded, images, sources
+from facejax.data import encoded, sources
 from facejax.data.pairs import listed, packs, protocols
+from facejax.runtime import text_lines
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def open_pairs(
     source[index]
   stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]
   return PairSet(
-    name=name or images.printable(stem),
+    name=name or text_lines.printable(stem),
     source=source,
     first=pairs.first,
     second=pairs.second,

@@ -15,6 +15,7 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.stores import array_shards, set_header
+from facejax.runtime import text_lines
 
 KIND = "array_record"
 LABELS = "labels.npy"
@@ -126,7 +127,7 @@ class ArrayRecords:
         piece, place = self._records.find(index)
         file = f"record {place} of {os.path.basename(piece.path)}".encode()
     identity = self.class_names[self.labels[index]]
-    return f"{identity}/{images.printable(os.fsdecode(file))}"
+    return f"{identity}/{text_lines.printable(os.fsdecode(file))}"
 
   def close(self) -> None:
     """Closes the shards; the next image opens its own again."""

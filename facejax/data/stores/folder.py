@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from facejax.data import encoded, images, subsets
+from facejax.runtime import text_lines
 
 logger = logging.getLogger("facejax.data")
 
@@ -46,7 +47,9 @@ class ImageFiles:
     self._names = bytes(blob)
     self._ends = np.asarray([0, *ends], np.int64)
     self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    self.class_names = [images.printable(folder) for folder in self._folders]
+    self.class_names = [
+      text_lines.printable(folder) for folder in self._folders
+    ]
 
   @property
   def num_classes(self) -> int:
@@ -66,7 +69,7 @@ class ImageFiles:
     return os.path.join(self.root, *self._parts(index))
 
   def name(self, index: int) -> str:
-    return images.printable("/".join(self._parts(index)))
+    return text_lines.printable("/".join(self._parts(index)))
 
   def encoded(self, index: int) -> bytes:
     return encoded.read_file(self.path(index))
@@ -110,7 +113,7 @@ class ImageFolder(ImageFiles):
     root = os.fspath(path)
     folders = self._identity_folders(root)
     if identities is not None:
-      by_name = {images.printable(folder): folder for folder in folders}
+      by_name = {text_lines.printable(folder): folder for folder in folders}
       chosen = subsets.listed(identities, by_name, where=root)
       folders = [by_name[name] for name in chosen]
     super().__init__(root, self._groups(root, folders))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facejax.data import images
+from facejax.runtime import text_lines
 
 logger = logging.getLogger("facejax.data")
 
@@ -101,17 +101,19 @@ class ListFile:
     if len(text) == _MAX_LINE or len(fields) < 3 or fields[0] != str(key):
       raise ValueError(
         f"{shown}: expected 'KEY<tab>LABEL<tab>IDENTITY/FILE', got"
-        f" {images.printable(fields[0][:60])!r} and {len(fields) - 1} more"
+        f" {text_lines.printable(fields[0][:60])!r} and {len(fields) - 1} more"
       )
     names = fields[-1].replace("\\", "/").split("/")
     if any(name in ("", ".", "..") or "\0" in name for name in names[-2:]):
-      raise ValueError(f"{shown}: {images.printable(fields[-1])!r} is no name")
+      raise ValueError(
+        f"{shown}: {text_lines.printable(fields[-1])!r} is no name"
+      )
     try:
       label = float(fields[1])
     except ValueError:
       raise ValueError(f"{shown}: {fields[1][:60]!r} is no label") from None
-    identity = images.printable(names[-2]) if len(names) > 1 else ""
-    return label, identity, images.printable(names[-1])
+    identity = text_lines.printable(names[-2]) if len(names) > 1 else ""
+    return label, identity, text_lines.printable(names[-1])
 
   def identities(
     self, keys: Sequence[int], labels: Sequence[int]

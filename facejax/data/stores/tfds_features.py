@@ -13,6 +13,7 @@ from google.protobuf import message
 
 from facejax.data import images
 from facejax.data.stores import tfds_index
+from facejax.runtime import text_lines
 
 _FILE_KEYS = ("file", "file_name", "filename", "image/filename", "id")
 # A description names Python classes, whose modules TFDS imports.
@@ -234,7 +235,7 @@ def class_names(feature: Any, labels: Sequence[int | str]) -> list[str]:
     # file claims classes.
     if known and isinstance(label, int) and label < (feature.num_classes or 0):
       with contextlib.suppress(IndexError):  # fewer names than classes
-        return images.printable(feature.int2str(label))
+        return text_lines.printable(feature.int2str(label))
     return str(label)
 
   return [name(label) for label in labels]

@@ -8,6 +8,7 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.stores import array_shards, tfds_features, tfds_index
+from facejax.runtime import text_lines
 
 _INFO = "dataset_info.json"
 _EXPECTED = (
@@ -104,7 +105,7 @@ class TfdsImages:
     self._check_range(index)
     identity = self.class_names[self._index.labels[index]]
     file = self._index.file(index) or f"{self._index.records[index]:08d}"
-    return images.printable(f"{identity}/{file}")
+    return text_lines.printable(f"{identity}/{file}")
 
   def encoded(self, index: int) -> bytes:
     self._check_range(index)

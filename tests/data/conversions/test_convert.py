@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers import conversion_cases
 
-from facejax.data import fingerprints, images, subsets
+from facejax.data import fingerprints, subsets
 from facejax.data.stores import array_records, folder, record_io
 from facejax.data.stores import record_io_write as layout
-from facejax.runtime import whole_files
+from facejax.runtime import text_lines, whole_files
 
 
 def assert_equal(left, right):
@@ -99,7 +99,7 @@ def test_fingerprint_tells_sets_apart(tmp_path):
   "raw", [b"a.jpg", b"Jos\xe9", b"\xff\xfe", "Łódź €".encode(), b"a\\x41b"]
 )
 def test_printable_names_lead_back(raw):
-  shown = images.printable(os.fsdecode(raw))
+  shown = text_lines.printable(os.fsdecode(raw))
   assert fingerprints.name_on_disk(shown) == raw
 
 

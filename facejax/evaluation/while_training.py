@@ -1,0 +1,106 @@
+"""Verification of a net while it is trained, and what a run leaves of it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from facejax.data.pairs import pairs as pair_sets
+from facejax.evaluation import verification
+from facejax.metrics import verification as metrics
+from facejax.runs import metrics_file, results
+from facejax.runs import net as net_lib
+from facejax.runtime import mesh as mesh_lib
+
+
+class Interrupted(Exception):
+  """Something else became urgent while images were embedded."""
+
+
+def verify(
+  embed: Callable[..., Any],
+  net: net_lib.Trunk,
+  pairs: pair_sets.PairSet | None,
+  threshold_pairs: pair_sets.PairSet | None = None,
+  *,
+  mesh: jax.sharding.Mesh,
+  batch_size: int,
+  urgent: Callable[[], bool] = lambda: False,
+) -> list[verification.Verification]:
+  """Scores pair sets; [] without any.
+
+  The first result is the one to report; where a threshold is chosen on a second
+  set, accuracy at it is among the metrics of the first.
+
+  Args:
+    embed: of `models.embed.make_embed`, mirror image included.
+    net: weights and statistics, on the mesh.
+    pairs: what to verify on.
+    threshold_pairs: what a threshold for them is chosen on.
+    mesh: the devices.
+    batch_size: images at once; rounded up to the devices.
+    urgent: asked before each batch whether to break off.
+
+  Raises:
+    Interrupted: if it was urgent.
+    ValueError: if an embedding is zero or not finite, or the pairs are all of
+      one kind.
+  """
+  if pairs is None:
+    return []
+
+  def embed_batch(images: np.ndarray) -> np.ndarray:
+    if urgent():
+      raise Interrupted
+    placed = mesh_lib.put_batch({"images": images}, mesh)
+    return np.asarray(embed(net.verified, net.stats, placed["images"]))
+
+  size = -(-batch_size // mesh.size) * mesh.size
+
+  def score(chosen: pair_sets.PairSet, threshold: float | None = None):
+    return verification.evaluate_pairs(
+      embed_batch, chosen, batch_size=size, threshold=threshold
+    )
+
+  if threshold_pairs is None:
+    return [score(pairs)]
+  chosen_on = score(threshold_pairs)
+  threshold = metrics.best_threshold(chosen_on.scores, chosen_on.same)
+  return [score(pairs, threshold), chosen_on]
+
+
+def write(
+  run: str | os.PathLike[str],
+  found: Sequence[tuple[verification.Verification, results.Result]],
+  *,
+  summary: Mapping[str, Any],
+) -> None:
+  """Writes what a run verified at its end: report/metrics.json and results.
+
+  Each file appears whole or not at all.
+
+  Args:
+    run: the folder of the run.
+    found: the evaluations of the final parameters, each with its own name.
+    summary: what else to store: numbers, text, lists and mappings of them.
+
+  Raises:
+    ValueError: if two results have one name.
+    TypeError: if `summary` holds what JSON cannot.
+  """
+  entries = {
+    one.name: {
+      "pairs": len(one.same),
+      "convention": one.convention,
+      "metrics": one.metrics,
+    }
+    for one, _ in found
+  }
+  if len({results.file_name(name) for name in entries}) < len(found):
+    names = [one.name for one, _ in found]
+    raise ValueError(f"results are named {names}; give each a name of its own")
+  metrics_file.write(run, entries, summary=summary)
+  for _, result in found:
+    results.write(run, result)

@@ -1,0 +1,153 @@
+"""The folder of a run: what lies where, what was run, and whether it may go on.
+
+Every file is written and read by one module of this package:
+
+  config.json          the resolved configuration by dotted names: here
+  env.json             versions, devices, command: here
+  model.json           the card of the net: `card`
+  checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
+  metrics.jsonl        scalars over the steps: `history`
+  report/metrics.json  what training verified at its end: `metrics_file`
+  report/NAME.json     other evaluations: `results`
+
+Beside them lie report/index.html, export/, tensorboard/ and train.log, which
+nothing here reads.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import facejax
+from facejax.runtime import json_files
+
+CONFIG, ENVIRONMENT = "config.json", "env.json"
+CARD, HISTORY = "model.json", "metrics.jsonl"
+CHECKPOINTS, REPORT = "checkpoints", "report"
+TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
+
+# May differ on resume: where things are, how often to look, on what devices.
+_FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
+# The images themselves are compared by their fingerprint.
+_FREE_DATA = (
+  *("data.source", "data.path", "data.split", "data.join"),
+  *("data.identities", "data.exclude", "data.on_error"),
+  *("data.threads", "data.workers", "data.cache"),
+)
+_PACKAGES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "numpy",
+)
+
+
+def check(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+  """Refuses a folder that another configuration wrote.
+
+  Args:
+    folder: may be absent.
+    config: by dotted names, as JSON would give it back.
+
+  Raises:
+    ValueError: listing the fields that differ, or saying that the folder is
+      no run at all.
+  """
+  folder = pathlib.Path(folder)
+  stored = read_config(folder)
+  if stored is None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+      raise ValueError(
+        f"workdir {folder} exists and is not a run of facejax (it has no"
+        f" {CONFIG}): choose another with --workdir"
+      )
+    return
+  differing = _differences(stored, config)
+  if differing:
+    raise ValueError(
+      f"workdir {folder} holds a run with another configuration:\n"
+      + "\n".join(differing)
+      + "\nChoose another --workdir, or run it as it was"
+    )
+
+
+def write(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+  """Creates the folder with config.json and env.json."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  json_files.write(folder / CONFIG, config)
+  json_files.write(folder / ENVIRONMENT, _environment())
+
+
+def read_config(run: str | os.PathLike[str]) -> dict[str, Any] | None:
+  """What a run was told, by dotted names; None where that was not kept.
+
+  Raises:
+    ValueError: if config.json is damaged.
+  """
+  return json_files.read_or_none(pathlib.Path(run, CONFIG))
+
+
+def read_environment(run: str | os.PathLike[str]) -> dict[str, Any] | None:
+  """Where a run took place; None where that was not kept.
+
+  Raises:
+    ValueError: if env.json is damaged.
+  """
+  return json_files.read_or_none(pathlib.Path(run, ENVIRONMENT))
+
+
+def has_begun(run: str | os.PathLike[str]) -> bool:
+  """Whether a run has saved something to go on from."""
+  return os.path.isdir(os.path.join(run, CHECKPOINTS))
+
+
+def require(run: str | os.PathLike[str]) -> None:
+  """Refuses what is no folder of a run.
+
+  Raises:
+    FileNotFoundError: if it has none of a run's files.
+  """
+  marks = (CONFIG, CARD, HISTORY, REPORT)
+  if not any(os.path.exists(os.path.join(run, mark)) for mark in marks):
+    raise FileNotFoundError(
+      f"{os.fspath(run)!r} is not the folder of a run: it has none of"
+      f" {', '.join(marks)}"
+    )
+
+
+def _differences(
+  stored: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+  absent = "(not set)"
+  return [
+    f"  {name}: {stored.get(name, absent)!r} there,"
+    f" {new.get(name, absent)!r} here"
+    for name in sorted({*stored, *new})
+    if stored.get(name, absent) != new.get(name, absent)
+    and not name.startswith(_FREE + _FREE_DATA)
+  ]
+
+
+def _environment() -> dict[str, Any]:
+  return {
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "command": sys.argv,
+    "facejax": facejax.__version__,
+    "python": platform.python_version(),
+    "platform": platform.platform(),
+    "cpu_count": os.cpu_count(),
+    "devices": [device.device_kind for device in jax.devices()],
+    "processes": jax.process_count(),
+    "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+  }

@@ -1,0 +1,121 @@
+"""report/metrics.json: what a training run verified at its end.
+
+`{"summary": …, "results": {NAME: {"pairs": n, "convention": …, "metrics":
+{…}}}}`, with null for what is not finite.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from facejax.runs import folder, results
+from facejax.runtime import json_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+  """The cosine above which two images count as the same person.
+
+  Attributes:
+    cosine: the threshold.
+    accuracy: what share of pairs it got right.
+    pairs: on which pairs.
+  """
+
+  cosine: float
+  accuracy: float
+  pairs: str
+
+
+def write(
+  run: str | os.PathLike[str],
+  entries: Mapping[str, Mapping[str, Any]],
+  *,
+  summary: Mapping[str, Any],
+) -> pathlib.Path:
+  """Writes the file, whole or not at all.
+
+  Args:
+    run: the folder of the run.
+    entries: by the name of a set of pairs, see above; the one to quote first.
+    summary: what else to store: numbers, text, lists and mappings of them.
+
+  Raises:
+    TypeError: if `summary` holds what JSON cannot.
+  """
+  path = _path(run)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  content = {"summary": summary, "results": entries}
+  json_files.write(path, results.plain(content))
+  return path
+
+
+def summary(run: str | os.PathLike[str]) -> dict[str, Any]:
+  """What was stored beside the results; {} where there is no such file.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  return dict((json_files.read_or_none(_path(run)) or {}).get("summary", {}))
+
+
+def metrics(run: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+  """Figures by the name of the set of pairs; {} where there is no such file.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  content = json_files.read_or_none(_path(run))
+  if content is None:
+    return {}
+  try:
+    stored = content["results"]
+    return {name: dict(each["metrics"]) for name, each in stored.items()}
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
+    raise _damaged(run, error) from None
+
+
+def scores(run: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+  """What a run and its evaluations scored, by the name of the set.
+
+  Raises:
+    ValueError: if a file of results is damaged.
+  """
+  evaluated = {
+    result.name: {
+      quantity.key: {"value": quantity.value, "convention": quantity.convention}
+      for quantity in result.quantities
+    }
+    for result in results.read_all(run)
+  }
+  return metrics(run) | evaluated
+
+
+def threshold(run: str | os.PathLike[str]) -> Threshold | None:
+  """The threshold of a run's verification; None if it verified nothing.
+
+  That chosen on a set of its own comes before the mean of those of the folds.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  for name, found in metrics(run).items():
+    names = "threshold", "accuracy"
+    if found.get("given_threshold") is not None:
+      names = "given_threshold", "accuracy_at_given_threshold"
+    try:
+      cosine, accuracy = (float(found[key]) for key in names)
+    except (KeyError, TypeError, ValueError) as error:
+      raise _damaged(run, error) from None
+    return Threshold(cosine, accuracy, name)
+  return None
+
+
+def _path(run: str | os.PathLike[str]) -> pathlib.Path:
+  return pathlib.Path(run, folder.REPORT, f"{results.TAKEN}.json")
+
+
+def _damaged(run: str | os.PathLike[str], error: Exception) -> ValueError:
+  return ValueError(f"{_path(run)} is damaged ({error!r})")
