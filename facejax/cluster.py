@@ -1,10 +1,7 @@
 """Groups images by person: python -m facejax.cluster EMB.npz OUT."""
 
 import argparse
-import csv
-import os
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +13,9 @@ from facejax.metrics import clustering as metrics
 from facejax.runtime import (
   command_line,
   compile_cache,
-  text_lines,
   unit_vectors,
 )
-from facejax.vectors import clustering, embeddings
+from facejax.vectors import cluster_files, clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
 
@@ -43,7 +39,6 @@ Examples:
   python -m facejax.cluster photos.npz people --method hdbscan --min-size 3
 
 Exit codes: 0 done, 2 bad input."""
-_CLUSTER, _SINGLE = "cluster_", "single"
 # What share of how many images makes one suspect that all have been joined.
 _MOST, _MANY = 0.5, 100
 _METHODS = ("components", "agglomerative", "hdbscan")
@@ -53,29 +48,20 @@ _METHODS = ("components", "agglomerative", "hdbscan")
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = _parser().parse_args(arguments)
-  _check_out(args.out, args.overwrite)
+  cluster_files.check_out(args.out, overwrite=args.overwrite)
   compile_cache.use()
   started = time.monotonic()
   found = embeddings.read(args.embeddings)
   clusters = _cluster(args, found)
   if args.out.suffix == ".csv":
-    _write_table(args.out, found, clusters)
+    cluster_files.write_table(args.out, found, clusters)
   else:
-    _write_folders(args.out, found, clusters, copy=args.copy)
+    cluster_files.write_folders(args.out, found, clusters, copy=args.copy)
   print(f"{args.out}: {_summary(found, clusters)}")
   if np.mean(clusters == 0) > _MOST and len(found) >= _MANY:
     print("most images are in one cluster: raise --threshold", file=sys.stderr)
   print(f"{_quality(found, clusters)}{time.monotonic() - started:.1f} s")
   return 0
-
-
-def _check_out(out: pathlib.Path, overwrite: bool) -> None:
-  if not os.path.lexists(out):
-    return
-  if not overwrite:
-    raise ValueError(f"{out} exists: pass --overwrite, or name another")
-  if out.is_dir() and (out.suffix == ".csv" or not _is_ours(out)):
-    raise ValueError(f"{out} is a folder that holds other things; name another")
 
 
 def _cluster(args, found: embeddings.Embeddings) -> np.ndarray:
@@ -130,75 +116,6 @@ def _quality(found: embeddings.Embeddings, clusters: np.ndarray) -> str:
     f" {pairwise.precision:.4f}, recall {pairwise.recall:.4f}), BCubed F"
     f" {bcubed.f:.4f}; "
   )
-
-
-def _write_table(path, found: embeddings.Embeddings, clusters) -> None:
-  sizes = np.bincount(clusters[clusters >= 0], minlength=1)
-  draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  try:
-    with draft.open("w", newline="", errors="surrogateescape") as file:
-      out = csv.writer(file)
-      out.writerow(["cluster", "size", "path", "label"])
-      for row in _rows(clusters):
-        cluster, label = clusters[row], int(found.labels[row])
-        size = 1 if cluster < 0 else sizes[cluster]
-        name = found.names[label] if label >= 0 else ""
-        out.writerow([cluster, size, found.paths[row], name])
-    os.replace(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
-
-
-def _write_folders(path, found, clusters, *, copy: bool) -> None:
-  places = [pathlib.Path(str(place)) for place in found.paths]
-  for place in places:
-    if not place.is_file():
-      raise ValueError(
-        f"there is no file {text_lines.printable(str(place))!r}: run this where the"
-        " images were embedded from, or write a table (OUT.csv)"
-      )
-  sizes = np.bincount(clusters[clusters >= 0], minlength=1)
-  draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  draft.mkdir(parents=True)
-  try:
-    taken: set[pathlib.Path] = set()
-    for row in _rows(clusters):
-      cluster, source = clusters[row], places[row]
-      name = _SINGLE
-      if cluster >= 0:
-        name = f"{_CLUSTER}{cluster:05d}_of_{sizes[cluster]}"
-      target = draft / name / source.name
-      if target in taken:
-        target = target.with_stem(f"{source.stem}_{row}")
-      taken.add(target)
-      target.parent.mkdir(exist_ok=True)
-      if copy:
-        shutil.copyfile(source, target)
-      else:
-        target.symlink_to(source.absolute())
-    _replace(draft, path)
-  finally:
-    shutil.rmtree(draft, ignore_errors=True)
-
-
-def _replace(draft: pathlib.Path, path: pathlib.Path) -> None:
-  """Puts a folder in the place of an older one of ours."""
-  if path.is_symlink() or path.is_file():
-    path.unlink()
-  elif path.exists():
-    shutil.rmtree(path)
-  os.rename(draft, path)
-
-
-def _is_ours(path: pathlib.Path) -> bool:
-  """Whether a folder holds nothing but clusters, and may be replaced."""
-  names = [entry.name for entry in path.iterdir()]
-  return all(n == _SINGLE or n.startswith(_CLUSTER) for n in names)
-
-
-def _rows(clusters: np.ndarray) -> list[int]:
-  """Rows cluster by cluster, those alone at the end."""
-  return np.lexsort((clusters, clusters < 0)).tolist()
 
 
 def _parser() -> argparse.ArgumentParser:

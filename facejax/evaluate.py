@@ -14,7 +14,7 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax.evaluation import clusters, protocols
+from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, results
 from facejax.runtime import command_line, compile_cache, host_memory, text_lines
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   result = _evaluate(args, model)
   written = results.write(args.workdir, result)
   page = build.write(args.workdir)
-  rich.print(table(result))
+  rich.print(table.table(result))
   for text in result.notes:
     rich.print(rich.markup.escape(text))
   for text in result.warnings:
@@ -77,31 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
   seconds = time.monotonic() - started
   print(f"{written} and {page} written, {seconds:.0f} s")
   return 0
-
-
-def table(result: results.Result) -> rich.table.Table:
-  """The figures of a result; their conventions are the caption."""
-  out = rich.table.Table(
-    title=rich.text.Text(f"{result.name}: {result.about}"),
-    caption=rich.text.Text(
-      "\n".join(
-        f"{quantity.label}: {quantity.convention}"
-        for quantity in result.quantities
-        if quantity.convention
-      )
-    ),
-    caption_justify="left",
-    box=rich.box.SIMPLE_HEAD,
-    show_edge=False,
-    min_width=78,  # for the conventions below
-  )
-  out.add_column("figure", overflow="fold")
-  for header in ("value", "95 % interval"):
-    out.add_column(header, justify="right", no_wrap=True)
-  for quantity in result.quantities:
-    label = rich.text.Text(quantity.label)
-    out.add_row(label, quantity.text(), quantity.interval())
-  return out
 
 
 def _complete(args: argparse.Namespace) -> None:

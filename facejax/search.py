@@ -12,7 +12,13 @@ import numpy as np
 
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
-from facejax.runtime import command_line, compile_cache, host_memory, progress
+from facejax.runtime import (
+  command_line,
+  compile_cache,
+  host_memory,
+  progress,
+  whole_files,
+)
 from facejax.vectors import embeddings, nearest
 from facejax.vectors import gallery as gallery_lib
 
@@ -148,8 +154,10 @@ def correct(
 
 
 def _write_table(path, gallery, asked, found, answers, top: int) -> None:
-  draft = path.with_name(f".{path.name}.partial")
-  with draft.open("w", newline="", errors="surrogateescape") as file:
+  with (
+    whole_files.replacing(path) as draft,
+    draft.open("w", newline="", errors="surrogateescape") as file,
+  ):
     out = csv.writer(file)
     near = [f"{word}_{k + 1}" for k in range(top) for word in ("name", "score")]
     out.writerow(["query", "answer", "similarity", "votes", *near])
@@ -160,7 +168,6 @@ def _write_table(path, gallery, asked, found, answers, top: int) -> None:
       for other, cosine in _nearest(gallery, found, row, top):
         line += [other, f"{cosine:.6f}"]
       out.writerow(line)
-  draft.replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:

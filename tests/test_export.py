@@ -19,7 +19,7 @@ from facejax.interchange import agreement, exporting, formats, operations
 from facejax.models import functional
 from facejax.runs import card
 from facejax.runs import net as net_lib
-from facejax.runtime import whole_files
+from facejax.runtime import unit_vectors, whole_files
 
 onnx_file = pytest.importorskip(
   "facejax.interchange.onnx_file",
@@ -93,7 +93,7 @@ def test_onnx_makes_the_embeddings_of_the_run(exported, tiny_model):
   found = onnx_file.run(exported["onnx"], images)
   assert found.shape == (6, tiny.DIM) and found.dtype == np.float32
   # The run embeds with its average of the weights, at length 1.
-  expected = tiny_model.embed_batch(images, 6, flip=False)
+  expected = unit_vectors.unit(tiny_model.features_batch(images))
   assert cosines(found, expected).min() >= 0.99999
 
 
@@ -160,7 +160,7 @@ def test_stablehlo_is_served_without_flax(exported, tiny_model, tmp_path):
   subprocess.run([sys.executable, "-c", _SERVE, *paths], check=True)
   found = np.load(tmp_path / "out.npy")
   np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-  expected = tiny_model.embed_batch(images, 6, flip=False)
+  expected = unit_vectors.unit(tiny_model.features_batch(images))
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_pytorch_opens_the_state_dict(exported, tiny_model):
   twin.load_state_dict(weights)
   images = faces()
   found = torch_nets.embed(twin, images, train=False)
-  expected = tiny_model.embed_batch(images, 6, flip=False)
+  expected = unit_vectors.unit(tiny_model.features_batch(images))
   assert cosines(found, expected).min() >= 0.99999
 
 

@@ -131,7 +131,7 @@ def test_numerics_import_with_jax_flax_optax_and_numpy_alone():
   out = run(
     "import sys\n"
     "for name in ('grain', 'tyro', 'PIL', 'tensorboardX', 'matplotlib',"
-    " 'simplejpeg', 'tensorflow_datasets', 'rich', 'orbax'):\n"
+    " 'simplejpeg', 'tensorflow_datasets', 'orbax'):\n"
     "  sys.modules[name] = None\n"
     "from facejax.runtime import mesh\n"
     "from facejax.training import optim, step\n"

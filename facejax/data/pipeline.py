@@ -11,7 +11,7 @@ from absl import flags
 from facejax.data import images, sampling, sources
 from facejax.data import order as orders
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]

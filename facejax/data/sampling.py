@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 # What a random generator is for; with the seed, its key.
 _DEAL, _PLACES, _IMAGES, _NEGATIVES = range(4)

@@ -64,7 +64,7 @@ def pairs(
   """
   opened = _open_pairs(model, options, file, protocol)
   found, used = _verify(model, options, opened, threshold)
-  chosen = np.unique(np.r_[opened.first, opened.second])
+  chosen = verification.used_images(opened)
   told = overlap.told(
     overlap.trained_on(model.run),
     opened,
@@ -225,16 +225,11 @@ def _verify(
   opened: pair_sets.PairSet,
   threshold: float | None,
 ) -> tuple[verification.Verification, features.Features]:
-  count = len(np.unique(np.r_[opened.first, opened.second]))
-  with progress.counting("embedded", count) as advance:
-    recorder = features.Recorder(model.features_batch, count, advance)
-    found = verification.evaluate_pairs(
-      recorder,
-      opened,
-      batch_size=model.batch_size(options.batch_size),
-      threshold=threshold,
-    )
-  return found, recorder.features()
+  used = _features(
+    model, options, opened.source, verification.used_images(opened).tolist()
+  )
+  found = verification.scored(opened, used.summed, threshold=threshold)
+  return found, used
 
 
 def _features(

@@ -1,18 +1,19 @@
 """Verification of a network on a pair set: images in, figures of merit out."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import rich.box
 import rich.table
 import rich.text
 
+from facejax.data import images
 from facejax.data.pairs import pairs as pair_sets
 from facejax.metrics import validation, verification
-from facejax.runtime import read_ahead
-
-Embed = Callable[[np.ndarray], np.ndarray]
+from facejax.runs import embedding_loop
+from facejax.runtime import unit_vectors
 
 FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
 
@@ -57,16 +58,13 @@ class Verification:
 
 
 def evaluate_pairs(
-  embed: Embed,
+  embed: embedding_loop.Embed,
   pairs: pair_sets.PairSet,
   *,
   batch_size: int,
   threshold: float | None = None,
 ) -> Verification:
   """Embeds every image of a pair set once and scores the pairs by cosine.
-
-  All batches have one shape: the last is filled up with copies of its last
-  image, whose embeddings are dropped.
 
   Args:
     embed: maps uint8 images [batch_size, height, width, 3] to embeddings
@@ -77,24 +75,71 @@ def evaluate_pairs(
       reported as well.
 
   Raises:
-    ValueError: if an embedding is zero or not finite, if `embed` returns
-      another shape, if images differ in shape, or if all pairs are of one kind
-      or in one fold.
+    ValueError: as `scored`; if `embed` returns another shape, or if images
+      differ in shape.
   """
-  if batch_size < 1:
-    raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+  with _naming(pairs):
+    batches = embedding_loop.embedded(
+      embed,
+      lambda index: pairs.source[index],
+      used_images(pairs).tolist(),
+      size=batch_size,
+      name=pairs.source.name,
+    )
+    found = np.concatenate([embeddings for _, embeddings in batches])
+  return scored(pairs, found, threshold=threshold)
+
+
+def used_images(pairs: pair_sets.PairSet) -> np.ndarray:
+  """Which images of its source a pair set uses, in order.
+
+  Raises:
+    ValueError: if there are no pairs.
+  """
   if not len(pairs.same):
     raise ValueError(f"pair set {pairs.name}: there are no pairs")
-  chosen = np.concatenate([pairs.first, pairs.second])
-  used, place = np.unique(chosen, return_inverse=True)
-  embeddings = [
-    _embed_batch(embed, images, batch_size)
-    for images in _batches(pairs, used, batch_size)
-  ]
-  try:
-    units = _unit_vectors(np.concatenate(embeddings), pairs, used)
-    first, second = np.split(place, 2)
+  return np.unique(np.concatenate([pairs.first, pairs.second]))
+
+
+def scored(
+  pairs: pair_sets.PairSet,
+  embeddings: np.ndarray,
+  *,
+  threshold: float | None = None,
+) -> Verification:
+  """Scores pairs by the cosine of their embeddings.
+
+  Args:
+    pairs: the pair set.
+    embeddings: of `used_images`, [used, dim], of any length.
+    threshold: see `evaluate_pairs`.
+
+  Raises:
+    ValueError: if there are no pairs, an embedding is zero or not finite, or
+      all pairs are of one kind or in one fold.
+  """
+  used = used_images(pairs)
+  with _naming(pairs):
+    units = unit_vectors.unit(
+      np.asarray(embeddings, np.float64),
+      name=lambda row: (
+        f"of {pairs.source.name(int(used[row]))}; if training"
+        " diverged, lower the learning rate"
+      ),
+    )
+    first, second = (
+      np.searchsorted(used, side) for side in (pairs.first, pairs.second)
+    )
     return _verification(pairs, _cosines(units, first, second), threshold)
+
+
+@contextlib.contextmanager
+def _naming(pairs: pair_sets.PairSet) -> Iterator[None]:
+  """Mistakes name the pair set; an image that cannot be read names itself."""
+  try:
+    yield
+  except images.BadImageError:
+    raise
   except ValueError as error:
     raise ValueError(f"pair set {pairs.name}: {error}") from error
 
@@ -153,55 +198,6 @@ def _add_validation_row(
 
 def _percent(rate: float | None) -> str:
   return "-" if rate is None else f"{100 * rate:.2f}"
-
-
-def _batches(
-  pairs: pair_sets.PairSet, indices: np.ndarray, batch_size: int
-) -> Iterator[np.ndarray]:
-  """Reads images on a few threads, one batch ahead of the one handed out."""
-
-  def read(index: int) -> tuple[int, np.ndarray]:
-    return index, np.asarray(pairs.source[index])
-
-  shape = None
-  for block in read_ahead.blocks(read, indices.tolist(), batch_size):
-    shape = shape or block[0][1].shape
-    for index, image in block:
-      if image.shape != shape or image.dtype != np.uint8:
-        raise ValueError(
-          f"pair set {pairs.name}: {pairs.source.name(index)} is "
-          f"{image.dtype} {image.shape}; every image must be uint8 and have "
-          f"the shape of the first, {shape}"
-        )
-    yield np.stack([image for _, image in block])
-
-
-def _embed_batch(
-  embed: Embed, images: np.ndarray, batch_size: int
-) -> np.ndarray:
-  # A copy of a real image cannot upset the network as a blank one might.
-  padding = np.repeat(images[-1:], batch_size - len(images), axis=0)
-  embeddings = np.asarray(embed(np.concatenate([images, padding])))
-  if embeddings.ndim != 2 or len(embeddings) != batch_size:
-    raise ValueError(
-      f"embed returned shape {embeddings.shape} for {batch_size} images; it "
-      f"must be ({batch_size}, dim)"
-    )
-  return embeddings[: len(images)].astype(np.float64)
-
-
-def _unit_vectors(
-  embeddings: np.ndarray, pairs: pair_sets.PairSet, used: np.ndarray
-) -> np.ndarray:
-  norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-  bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
-  if bad.size:
-    raise ValueError(
-      f"{bad.size} of {len(used)} embeddings are zero or not finite, the first "
-      f"is of {pairs.source.name(int(used[bad[0]]))}; if training diverged, "
-      "lower the learning rate"
-    )
-  return embeddings / norms
 
 
 def _cosines(

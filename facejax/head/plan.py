@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -12,7 +11,7 @@ from typing import Any, get_args
 import jax
 
 from facejax.head import api, blocks, memory, storage
-from facejax.runtime import command_line
+from facejax.runtime import command_line, json_files
 
 _DESCRIPTION = """Says how much memory the head will need.
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = plan(args, mesh)
     print(report(figures))
     if args.json:
-      args.json.write_text(json.dumps(figures, indent=2) + "\n")
+      json_files.write(args.json, figures)
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2

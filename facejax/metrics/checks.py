@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from facejax.runtime import unit_vectors
+
 
 def pairs(
   scores: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = True
@@ -124,14 +126,6 @@ def units(values: npt.ArrayLike, name: str) -> np.ndarray:
   Raises:
     ValueError: as `vectors`, and if one is a zero vector.
   """
-  x = vectors(values, name)
-  # By the largest entry first: squares of 1e200 would be infinite.
-  largest = np.abs(x).max(axis=1, keepdims=True)
-  if not largest.all():
-    raise ValueError(
-      f"{name} holds a zero vector, row {int(np.argmin(largest))}: it has no "
-      "direction, so no cosine"
-    )
-  x = x / largest
-  x /= np.sqrt(np.einsum("rd,rd->r", x, x))[:, None]
-  return x
+  return unit_vectors.unit(
+    vectors(values, name), what=f"rows of {name}", name="row {}".format
+  )

@@ -13,7 +13,7 @@ import numpy as np
 
 from facejax.data import encoded, fingerprints, image_sets, images
 from facejax.runs import embedder as embedder_lib
-from facejax.runtime import read_ahead, whole_files
+from facejax.runtime import json_files
 from facejax.vectors import embeddings as embeddings_lib
 
 _PLAN = "plan.json"
@@ -134,12 +134,12 @@ def _prepare(job: Job) -> None:
     _check_plan(path, json.loads(json.dumps(plan)))
     return
   job.parts_folder.mkdir(exist_ok=True)
-  whole_files.write(path, (json.dumps(plan, indent=2) + "\n").encode())
+  json_files.write(path, plan)
 
 
 def _check_plan(path: pathlib.Path, plan: Mapping[str, Any]) -> None:
   try:
-    stored = json.loads(path.read_text())
+    stored = json_files.read(path)
     differing = [name for name in plan if stored.get(name) != plan[name]]
   except (ValueError, AttributeError):
     differing = ["everything, as the plan is damaged"]
@@ -155,18 +155,26 @@ def _embed(
 ) -> embeddings_lib.Embeddings:
   """One part."""
   model, files = job.model, job.files
-  stop = min(start + job.part, len(files))
-  size = model.batch_size(job.batch_size)
   kept: list[int] = []
   vectors, skipped = [], []
-  blocks = read_ahead.blocks(_reader(job), range(start, stop), size)
-  for begin, block in zip(range(start, stop, size), blocks, strict=True):
-    good = [k for k, image in enumerate(block) if not isinstance(image, str)]
-    skipped += [image for image in block if isinstance(image, str)]
-    kept += [begin + k for k in good]
-    if good:
-      vectors.append(_vectors(job, [block[k] for k in good], size, kept))
-    advance(len(block))
+
+  def left_out(index: int, error: images.BadImageError) -> None:
+    reason = f"{files.name(index)}: {error}"
+    if job.on_error == "raise":
+      raise ValueError(reason) from None
+    skipped.append(reason)
+
+  for indices, found in model.embedded(
+    lambda index: model.image(files.encoded(index)),
+    range(start, min(start + job.part, len(files))),
+    size=model.batch_size(job.batch_size),
+    flip=job.flip,
+    name=files.name,
+    advance=advance,
+    unreadable=left_out,
+  ):
+    kept += indices
+    vectors.append(found)
   dim = model.card.embedding_dim
   return embeddings_lib.Embeddings(
     vectors=np.concatenate([np.empty((0, dim), np.float32), *vectors]),
@@ -176,31 +184,6 @@ def _embed(
     about=job.about(),
     skipped=skipped,
   )
-
-
-def _vectors(job, block, size, kept) -> np.ndarray:
-  try:
-    return job.model.embed_batch(np.stack(block), size, flip=job.flip)
-  except ValueError as error:
-    first = job.files.name(kept[-len(block)])
-    raise ValueError(
-      f"in the batch that begins with {first}: {error}"
-    ) from None
-
-
-def _reader(job: Job) -> Callable[[int], Any]:
-  """Reads an image, or says why it could not."""
-
-  def read(index: int):
-    try:
-      return job.model.image(job.files.encoded(index))
-    except images.BadImageError as error:
-      reason = f"{job.files.name(index)}: {error}"
-      if job.on_error == "raise":
-        raise ValueError(reason) from None
-      return reason
-
-  return read
 
 
 def _check_bad(job: Job, bad: list[str]) -> None:

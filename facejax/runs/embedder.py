@@ -7,7 +7,7 @@ facejax.similarity(embeddings[0], embeddings[1])
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -19,10 +19,10 @@ from facejax.data import images as image_lib
 from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import metrics_file, net
+from facejax.runs import embedding_loop, metrics_file, net
 from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import read_ahead, text_lines
+from facejax.runtime import text_lines, unit_vectors
 
 # A file, its bytes, a picture of Pillow, or uint8 RGB [height, width, 3] or
 # grey [height, width].
@@ -54,32 +54,6 @@ def load(
   like = net.like(card, backbone, replicated)
   step, trunk = net_lib.read_trunk(run, like)
   return Embedder(run, card, step, backbone, trunk, mesh)
-
-
-def similarity(a: Any, b: Any) -> float:
-  """The cosine between two embeddings, in [-1, 1].
-
-    cos = a · b / (‖a‖ ‖b‖)
-
-  Args:
-    a: [dim].
-    b: [dim].
-
-  Raises:
-    ValueError: if their shapes differ, or one is zero or not finite.
-
-  >>> similarity([1.0, 0.0], [0.6, 0.8])
-  0.6
-  """
-  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-  if a.ndim != 1 or a.shape != b.shape:
-    raise ValueError(
-      f"embeddings have shapes {a.shape} and {b.shape}; both must be (dim,)"
-    )
-  length = np.linalg.norm(a) * np.linalg.norm(b)
-  if not (np.isfinite(length) and length > 0):
-    raise ValueError("an embedding is zero or not finite")
-  return float(np.clip(a @ b / length, -1, 1))
 
 
 class Embedder:
@@ -147,11 +121,52 @@ class Embedder:
       raise ValueError(f"batch_size={batch_size} must be 1 or more")
     size = self.batch_size(min(batch_size, _power_of_two(len(images))))
     read = functools.partial(_image_of, images, self)
-    blocks = read_ahead.blocks(read, range(len(images)), size)
-    found = [self.embed_batch(np.stack(b), size, flip=flip) for b in blocks]
-    if not found:
-      return np.empty((0, self.card.embedding_dim), np.float32)
-    return np.concatenate(found)
+    batches = self.embedded(read, range(len(images)), size=size, flip=flip)
+    empty = np.empty((0, self.card.embedding_dim), np.float32)
+    return np.concatenate([empty, *(found for _, found in batches)])
+
+  def embedded(
+    self,
+    read: Callable[[int], np.ndarray],
+    indices: Sequence[int],
+    *,
+    size: int,
+    flip: bool,
+    name: Callable[[int], str] = "image {}".format,
+    **options: Any,
+  ) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Embeds images batch by batch; see `embedding_loop.embedded`.
+
+    Args:
+      read: reads an image as the net takes it, see `image`.
+      indices: which images.
+      size: images at once, a multiple of the devices.
+      flip: see `embed`.
+      name: of an image, for messages.
+      options: `advance` and `unreadable`, see there.
+
+    Yields:
+      The indices of a batch, and their embeddings, float32 [n, dim], of
+      length 1.
+
+    Raises:
+      ValueError: if an image cannot be read, or an embedding is zero or not
+        finite.
+    """
+    for kept, found in embedding_loop.embedded(
+      functools.partial(self.features_batch, flip=flip),
+      read,
+      indices,
+      size=size,
+      name=name,
+      **options,
+    ):
+      yield (
+        kept,
+        unit_vectors.unit(
+          found, name=lambda row, kept=kept: f"of {name(kept[row])}"
+        ),
+      )
 
   def batch_size(self, wanted: int) -> int:
     """The next size that splits evenly over the devices."""
@@ -166,27 +181,6 @@ class Embedder:
     return image_lib.fit(
       _pixels(image), image_size=self.card.image_size, crop=self.card.crop
     )
-
-  def embed_batch(
-    self, images: np.ndarray, size: int, *, flip: bool
-  ) -> np.ndarray:
-    """Embeddings of at most `size` images that are as the net takes them.
-
-    Args:
-      images: uint8 [n, *card.image_size, 3], n from 1 to `size`.
-      size: what the net is compiled for; the batch is filled up to it.
-      flip: see `embed`.
-
-    Returns:
-      float32 [n, dim], of length 1.
-
-    Raises:
-      ValueError: if an embedding is zero or not finite.
-    """
-    # A copy of a real image cannot upset the net as a blank one might.
-    padding = np.repeat(images[-1:], size - len(images), axis=0)
-    raw = self.features_batch(np.concatenate([images, padding]), flip=flip)
-    return unit(raw[: len(images)])
 
   def features_batch(
     self, images: np.ndarray, *, flip: bool = False
@@ -208,23 +202,6 @@ class Embedder:
         self._trunk.verified, self._trunk.stats, placed["images"]
       )
     )
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-  """Brings vectors [n, dim] to length 1, in float32.
-
-  Raises:
-    ValueError: if one is zero or not finite.
-  """
-  squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-  lengths = np.sqrt(squares)[:, None]
-  bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-  if bad.size:
-    raise ValueError(
-      f"{bad.size} of {len(vectors)} embeddings are zero or not finite, the"
-      f" first is number {bad[0]}"
-    )
-  return (vectors / lengths).astype(np.float32)
 
 
 def _image_of(images, model: Embedder, index: int) -> np.ndarray:

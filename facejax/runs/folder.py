@@ -26,7 +26,7 @@ from typing import Any
 import jax
 
 import facejax
-from facejax.runtime import json_files
+from facejax.runtime import json_files, whole_files
 
 CONFIG, ENVIRONMENT = "config.json", "env.json"
 CARD, HISTORY = "model.json", "metrics.jsonl"
@@ -85,6 +85,7 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
   """Creates the folder with config.json and env.json."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
+  whole_files.remove_drafts(folder)
   json_files.write(folder / CONFIG, config)
   json_files.write(folder / ENVIRONMENT, _environment())
 

@@ -59,8 +59,8 @@ def unit(
   bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
   if bad.size:
     raise ValueError(
-      f"{bad.size} of {len(vectors)} {what} are zero or not finite, the first"
-      f" is {name(int(bad[0]))}"
+      f"{bad.size} of {len(vectors)} {what} are zero vectors or not finite, the"
+      f" first is {name(int(bad[0]))}"
     )
   # Squares of 1e200 would be infinite. A power of two changes no digit.
   scaled = np.ldexp(vectors, -np.frexp(largest)[1][:, None])

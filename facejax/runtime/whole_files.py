@@ -68,6 +68,12 @@ def remove(path: pathlib.Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def remove_drafts(folder: pathlib.Path) -> None:
+  """Removes what killed writers left right in a folder that nobody writes to."""
+  for draft in folder.glob(".*.partial"):
+    remove(draft)
+
+
 def sync(path: pathlib.Path) -> None:
   """Waits until a file, or the list of a folder, is on the disk."""
   descriptor = os.open(path, os.O_RDONLY)

@@ -159,15 +159,11 @@ def _write(
 ) -> None:
   """Writes all but the vectors from `whole`, and these block by block."""
   check_suffix(path)
-  draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  try:
+  with whole_files.replacing(path) as draft:
     if path.suffix == ".npz":
       _write_npz(draft, whole, blocks)
     else:
       _write_parquet(draft, whole, blocks)
-    whole_files.commit(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
 
 
 def _write_npz(path, whole: Embeddings, blocks) -> None:

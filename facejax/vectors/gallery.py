@@ -5,17 +5,15 @@ labels.npy, paths.npy, gallery.json and, if asked for, index.faiss.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from facejax.runtime import unit_vectors
+from facejax.runtime import json_files, unit_vectors, whole_files
 from facejax.vectors import approximate, nearest
 from facejax.vectors import embeddings as embeddings_lib
 
@@ -122,16 +120,12 @@ def build(
     raise ValueError(f"{folder} exists: delete it, or name another")
   for other in sets[1:]:
     check_same_net(sets[0].about, other.about)
-  draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-  draft.mkdir()
-  try:
+  with whole_files.replacing(folder) as draft:
+    draft.mkdir()
     _write(draft, sets)
     if index:
       vectors = np.load(draft / "vectors.npy", mmap_mode="r")
       approximate.build(draft / _INDEX, vectors, index)
-    os.rename(draft, folder)
-  finally:
-    shutil.rmtree(draft, ignore_errors=True)
   return open_gallery(folder)
 
 
@@ -148,7 +142,7 @@ def open_gallery(
   if not (folder / _ABOUT).exists():
     raise FileNotFoundError(f"{folder} is no gallery: it has no {_ABOUT}")
   try:
-    about = json.loads((folder / _ABOUT).read_text())
+    about = json_files.read(folder / _ABOUT)
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy")
     paths = np.load(folder / "paths.npy", mmap_mode="r")
@@ -256,4 +250,4 @@ def _write(folder: pathlib.Path, sets) -> None:
   np.save(folder / "labels.npy", np.concatenate(labels))
   np.save(folder / "paths.npy", np.concatenate([part.paths for part in sets]))
   about = {"faces": count, "names": names, "about": dict(sets[0].about)}
-  (folder / _ABOUT).write_text(json.dumps(about) + "\n")
+  json_files.write(folder / _ABOUT, about)

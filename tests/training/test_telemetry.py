@@ -80,7 +80,7 @@ def test_resume_takes_back_what_came_after_its_checkpoint(tmp_path):
     assert [x["step"] for x in lines(tmp_path)] == [10, 10, 20, 20]
     recorder.train(25, {"loss": 1})
   assert [x["step"] for x in lines(tmp_path)] == [10, 10, 20, 20, 25]
-  assert [p.name for p in tmp_path.glob("*.part")] == []
+  assert [p.name for p in tmp_path.glob("*.partial")] == []
   with run(tmp_path):
     assert lines(tmp_path) == []
 

@@ -113,7 +113,7 @@ def test_bad_galleries_are_told(tmp_path):
     gallery.build(tmp_path / "a", [people(), people(dim=8)])
   zero = people()
   zero.vectors[3] = 0
-  with pytest.raises(ValueError, match="zero or not finite"):
+  with pytest.raises(ValueError, match="zero vectors or not finite"):
     gallery.build(tmp_path / "a", [zero])
   one, other = ({"step": step, "run": "r"} for step in (1, 2))
   with pytest.raises(ValueError, match="different nets.*step"):

@@ -19,7 +19,7 @@ import simplejpeg
 
 from facejax.data import align, encoded, images
 from facejax.data.aligning import table
-from facejax.runtime import text_lines
+from facejax.runtime import text_lines, whole_files
 
 _CHUNK = 32
 _NAMED = 10
@@ -102,7 +102,7 @@ def _prepare(settings: Settings) -> None:
   file = pathlib.Path(target, _SETTINGS)
   file.parent.mkdir(parents=True, exist_ok=True)
   if not file.exists():
-    file.write_text(json.dumps(chosen) + "\n")
+    whole_files.write(file, json.dumps(chosen) + "\n")
   found = file.read_text()
   if found != json.dumps(chosen) + "\n":
     raise ValueError(
@@ -201,11 +201,7 @@ def _write(image: np.ndarray, target: str, *, quality: int) -> None:
   """Writes a JPEG; under its name there is a whole file or none."""
   data = simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="420")
   os.makedirs(os.path.dirname(target), exist_ok=True)
-  folder, name = os.path.split(target)
-  part = os.path.join(folder, f".{name}.part")
-  with open(part, "wb") as file:
-    file.write(data)
-  os.replace(part, target)
+  whole_files.write(target, data)
 
 
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:

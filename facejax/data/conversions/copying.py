@@ -147,10 +147,8 @@ def _order(
     order = _new_order(site.files.labels, target, plan)
     if order is None:
       return None
-    draft = path.with_suffix(".tmp")
-    with open(draft, "wb") as file:
+    with whole_files.replacing(path) as draft, open(draft, "wb") as file:
       np.save(file, order)
-    whole_files.commit(draft, path)
   return np.load(path, mmap_mode="r")
 
 

@@ -87,6 +87,7 @@ def join(scratch: pathlib.Path) -> None:
 def publish(partial: pathlib.Path, destination: pathlib.Path) -> None:
   """Gives the finished folder its name."""
   check_free(destination)
+  whole_files.remove_drafts(partial)
   os.rename(partial, destination)
   whole_files.sync(destination.parent)
   tidy(destination)

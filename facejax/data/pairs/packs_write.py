@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from facejax.data.pairs import encoded_pairs, packs
+from facejax.runtime import whole_files
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 # The oldest that keeps bytes as they are; what Python 3 can read.
 _PROTOCOL = 4
@@ -44,19 +45,11 @@ def write_pack(
     files.append(pairs.files.encoded(k))
     if advance is not None:
       advance(1)
-  part = f"{path}.part"
-  try:
-    with open(part, "wb") as file:
-      if path.lower().endswith(".npz"):
-        np.savez(file, allow_pickle=False, **_arrays(pairs, files))
-      else:
-        pickle.dump(_lists(pairs, files), file, protocol=_PROTOCOL)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, path)
-  finally:
-    if os.path.exists(part):
-      os.remove(part)
+  with whole_files.replacing(path) as draft, open(draft, "wb") as file:
+    if path.lower().endswith(".npz"):
+      np.savez(file, allow_pickle=False, **_arrays(pairs, files))
+    else:
+      pickle.dump(_lists(pairs, files), file, protocol=_PROTOCOL)
 
 
 def check_target(path: str) -> None:

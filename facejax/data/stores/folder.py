@@ -10,7 +10,7 @@ import numpy as np
 from facejax.data import encoded, images, subsets
 from facejax.runtime import text_lines
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 _NAMED_IN_LOG = 10
 _NAMED_IN_ERROR = 3

@@ -17,7 +17,7 @@ from facejax.data import images
 from facejax.data.stores import record_io_index, record_io_list, record_io_read
 from facejax.data.stores import record_io_write as layout
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 _NAMED = 3
 _NAME = "train.rec"

@@ -9,7 +9,7 @@ import numpy as np
 
 from facejax.runtime import text_lines
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2**24
 _MAX_LINE = 8192

@@ -11,8 +11,6 @@ import json
 import logging
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,9 +18,9 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.stores import array_shards
-from facejax.runtime import progress
+from facejax.runtime import progress, whole_files
 
-logger = logging.getLogger("facejax.data")
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1
 _NAMED_IN_LOG = 10
@@ -172,27 +170,24 @@ def save(index: Index, folder: str) -> Index:
   """Writes an index, whole or not at all; returns the one on disk if it can."""
   target = pathlib.Path(folder)
   try:
-    part = tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
-  except OSError as error:
-    logger.warning(
-      "the labels cannot be kept in %r (%s): each start reads them again",
-      *(os.fspath(target.parent), error.strerror),
-    )
-    return index
-  try:
-    for name, dtype in _ARRAYS.items():
-      values = getattr(index, name).astype(dtype, copy=False)
-      np.save(pathlib.Path(part, f"{name}.npy"), values, allow_pickle=False)
-    pathlib.Path(part, "classes.json").write_text(json.dumps(index.classes))
-    os.chmod(part, 0o755)
-    os.rename(part, target)
+    with whole_files.replacing(target) as draft:
+      draft.mkdir()
+      for name, dtype in _ARRAYS.items():
+        values = getattr(index, name).astype(dtype, copy=False)
+        np.save(draft / f"{name}.npy", values, allow_pickle=False)
+      (draft / "classes.json").write_text(json.dumps(index.classes))
     return load(folder)
   except (OSError, ValueError) as error:
-    # Another process may have been faster, or the disk is full.
-    logger.debug("no index written to %s: %s", folder, error)
+    # Another process may have been faster, or there is no room.
+    if target.is_dir():
+      logger.debug("no index written to %s: %s", folder, error)
+    else:
+      logger.warning(
+        "the labels cannot be kept in %r (%s): each start reads them again",
+        os.fspath(target.parent),
+        getattr(error, "strerror", None) or error,
+      )
     return index
-  finally:
-    shutil.rmtree(part, ignore_errors=True)
 
 
 def load(folder: str) -> Index:
