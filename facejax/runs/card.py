@@ -101,9 +101,8 @@ def read(run: str | os.PathLike[str]) -> Card:
     ValueError: if the card is damaged or says what no net here can do.
   """
   path = pathlib.Path(run, folder.CARD)
-  stored = json_files.read_or_none(path)
-  if stored is not None:
-    return _explained(path, lambda: Card(**stored))
+  if path.exists():
+    return _explained(path, lambda: Card(**json_files.read(path)))
   config = folder.read_config(run)
   if config is not None:
     return _explained(

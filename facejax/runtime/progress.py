@@ -1,10 +1,11 @@
 """How far a long job is: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
-import rich
+import rich.console
 import rich.progress
 
 _LINES_EVERY = 10.0
@@ -31,7 +32,8 @@ def counting(
   Yields:
     A function that is told how many more are done.
   """
-  console = rich.get_console()
+  # Not among the answers, which may be piped on.
+  console = rich.console.Console(stderr=True)
   terminal = console.is_terminal if terminal is None else terminal
   bar = rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
@@ -58,7 +60,7 @@ def counting(
     else:
       next_at = now + _LINES_EVERY
       # Not through rich, which would fold the line at 80 columns.
-      print(f"{what} {text}", flush=True)
+      print(f"{what} {text}", file=sys.stderr, flush=True)
 
   try:
     yield advance
