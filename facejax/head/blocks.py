@@ -121,7 +121,7 @@ class Walk:
     length = self.rows if self.listed is None else self.listed.shape[0]
     return -(-length // self.size)
 
-  def block(self, index: typing.ArrayLike) -> Block:
+  def block(self, index: typing.ArrayLike | int) -> Block:
     """Block number `index`.
 
     The last of consecutive blocks starts early enough to be whole.

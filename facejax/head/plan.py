@@ -1,7 +1,7 @@
 """Says how much memory the head will need, before anything is allocated."""
 
 import argparse
-import functools
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import jax
 
-from facejax.head import api, blocks, memory, storage
+from facejax.head import api, blocks, memory, options, storage
 from facejax.runtime import command_line
 
 _DESCRIPTION = """Says how much memory the head will need.
@@ -66,7 +66,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   size = blocks.block_size(
     batch=args.batch // mesh.shape["data"],
     dim=args.dim * args.centers,
-    rows=memory.MAX_CLASSES,
+    rows=options.MAX_CLASSES,
     platform=args.platform,
   )
   room = _room(args, mesh.size)
@@ -85,28 +85,32 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
 def _figures(name, args, mesh, *, block_size, room) -> dict[str, Any]:
   """Those of one implementation."""
-  dtypes = {"dtype": args.storage, "state_dtype": args.optimizer_storage}
+  dtypes = args.storage, args.optimizer_storage
   if name == "dense":
-    dtypes = dict.fromkeys(dtypes, "float32")
-  at = functools.partial(
-    memory.estimate,
-    dim=args.dim,
-    batch=args.batch,
-    mesh=mesh,
+    dtypes = "float32", "float32"
+  saved = int(args.saved_mib * 2**20) if name == "fused" else 0
+  head = api.Head(
+    memory.COSFACE,
+    args.classes,
+    mesh,
     tx=memory.OPTIMIZERS[args.optimizer],
-    centers=args.centers,
     implementation=name,
     rate=args.rate,
-    precision=args.precision,
     block_size=block_size,
-    **dtypes,
+    saved_bytes=saved,
+    precision=args.precision,
+    centers=args.centers,
+    storage=dtypes[0],
+    optimizer_storage=dtypes[1],
   )
-  saved = int(args.saved_mib * 2**20) if name == "fused" else 0
-  found = at(num_classes=args.classes, saved_bytes=saved)
-  shards = mesh.shape["model"]
-  growth = memory.growth(lambda count: at(num_classes=count), shards=shards)
+  found = memory.estimate(head, dim=args.dim, batch=args.batch)
+  growth = memory.growth(
+    dataclasses.replace(head, saved_bytes=0), dim=args.dim, batch=args.batch
+  )
+  shards = head.shards
   return {
-    **dtypes,
+    "dtype": head.storage,
+    "state_dtype": head.optimizer_storage,
     "rows": found.rows,
     "buffers": found.buffers,
     "peak": found.total,
@@ -209,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_head(add) -> None:
   dtypes = get_args(storage.Storage)
-  count = command_line.number(int, 1, memory.MAX_CLASSES)
+  count = command_line.number(int, 1, options.MAX_CLASSES)
   add("--classes", type=count, required=True, help="such as 10_000_000")
   add(
     "--dim", type=command_line.number(int, 1, 65_536), default=512, help="(512)"

@@ -1,9 +1,9 @@
 """Triplet loss with anchors split over devices and partners from everywhere.
 
 Each device gathers the embeddings of the batch once and mines for its own
-anchors, block by block. The backward pass mines again, so that no array of all distances
-is kept; it ends with two matmuls a block, and the gradient of all others goes
-back to their devices in one exchange.
+anchors, block by block. The backward pass mines again, so that no array of all
+distances is kept; it ends with two matmuls a block, and the gradient of all
+others goes back to their devices in one exchange.
 """
 
 import dataclasses
