@@ -104,6 +104,7 @@ class Head(options_lib.Options):
       ValueError: if there are fewer rows than classes, or they are bfloat16.
     """
     self._check_rows(prototypes)
+    # Bits of bfloat16: integers, which have no gradient.
     if prototypes.dtype == jnp.uint16:
       raise ValueError(
         f"the loss of implementation={self.implementation!r} needs float32"
@@ -152,6 +153,7 @@ class Head(options_lib.Options):
     """
     tx = self._optimizer()
     self._check_rows(state.prototypes)
+    # All of the gradient dL/dW, then the optimizer: any optimizer will do.
     if self.updates_whole:
 
       def loss(
@@ -164,6 +166,7 @@ class Head(options_lib.Options):
       return plain_update.value_and_update(
         loss, state, embeddings, parameters, tx=tx
       )
+    # A block's update must be that of its rows within all of W.
     rowwise.require(tx, dim=state.prototypes.shape[-1])
     return fused_update.value_and_update(
       self, state, embeddings, labels, tx=tx, parameters=parameters, key=key

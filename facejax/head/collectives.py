@@ -56,8 +56,12 @@ def specs(
   An axis of one device is left out: XLA keeps a collective over it, and with
   it a copy of what it sums.
   """
+  # Shards are copied along "data". Each copy sees its own part of the batch;
+  # only the prototypes' gradient is summed over all of it.
   data = ("data",) if mesh.shape["data"] > 1 else ()
   each = P(data)
+  # Each device enters with its own s u, dim numbers an example, and they are
+  # gathered inside; of what is one number an example, shards get all at once.
   enter = Examples(
     queries=P((*data, "model")), lengths=each, labels=each, parameters=each
   )

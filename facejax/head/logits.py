@@ -129,6 +129,7 @@ def spread(
   """
   if best is None:
     return values
+  # [size, k, batch]: whether sub-centre k was the nearest of its class.
   is_best = best[:, None, :] == jnp.arange(w.shape[1])[None, :, None]
   spread = jnp.where(is_best, values[:, None, :], 0)
   return spread.reshape(-1, values.shape[-1]).astype(values.dtype)

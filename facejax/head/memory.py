@@ -133,6 +133,7 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   ) -> api.Update:
     return head.update(state, embeddings, labels, key=key)
 
+  # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
   jitted = jax.jit(step, donate_argnums=0)
   compiled = jitted.lower(state, embeddings, labels, key).compile()
@@ -151,6 +152,7 @@ def growth(head: api.Head, *, dim: int, batch: int) -> Growth:
     larger = dataclasses.replace(head, num_classes=classes)
     return estimate(larger, dim=dim, batch=batch).total
 
+  # Twice as many classes, and all else equal: the difference is the classes'.
   small, large = (total(scale * rows * head.shards) for scale in (1, 2))
   per_class = (large - small) / rows
   return Growth(per_class, small - per_class * rows)

@@ -90,7 +90,7 @@ class Options:
         f"mesh with axes {self.mesh.axis_names}: needs 'data' and 'model', as"
         " of `runtime.mesh.make_mesh`"
       )
-    sampling.stratum(self.rate)
+    sampling.stratum(self.rate)  # raises unless the rate is in (0, 1]
     if self.block_size is not None and self.block_size < 1:
       raise ValueError(
         f"block_size={self.block_size}: must be 1 or more, or None"

@@ -69,10 +69,12 @@ def value_and_update(
     output = loss(prototypes, embeddings, parameters)
     return output.loss.mean(), output
 
+  # dL/dW [rows, (k,) dim]: as large as the prototypes, and held as a whole.
   gradients, output = jax.grad(mean_loss, (0, 1, 2), has_aux=True)(
     state.prototypes, embeddings, parameters
   )
   d_prototypes, d_embeddings, d_parameters = gradients
+  # All classes at once, so that even a global norm can be clipped.
   updates, optimizer = tx.update(
     d_prototypes, state.optimizer, state.prototypes
   )

@@ -153,6 +153,7 @@ def dropped(
     share: [batch], the part of this shard's e^others that got a gradient.
     output: with the loss over all classes that count.
   """
+  # All that count were updated, or only those that were drawn did count.
   if selected.is_exact:
     return output.dropped
   return sparse.dropped(plan, selected.sums, share, output.loss)
