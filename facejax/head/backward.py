@@ -118,15 +118,10 @@ def block_gradient(
   share = _share(plan, dots, batch, others, exponentials)
   # A share that is not finite belongs to no class that counts.
   share = jnp.where(counts & ~is_target, share, 0)
-  # G_ji = e^(z_ji - others_i) g_i for j != y_i, with respect to z ...
-  g = share * cotangents.others[None, :]
-  d_lengths, d_parameters = None, {}
-  if plan.objective.negative is not None:
-    # ... and by the chain rule through z_ji = s t(c_ji, c_y) to s n c.
-    _, pull = jax.vjp(
-      logits.others(plan, batch), dots, batch.lengths, batch.parameters
-    )
-    g, d_lengths, d_parameters = pull(g)
+  # G_ji = e^(z_ji - others_i) g_i for j != y_i, with respect to z, and to s n c.
+  g, d_lengths, d_parameters = _through_negative(
+    plan, share * cotangents.others[None, :], dots, batch
+  )
   # The target's entry is what its own path asks for: G_ji = h_i at j = y_i.
   is_target = counts & is_target
   g = jnp.where(is_target, cotangents.dot[None, :], g)
@@ -143,9 +138,8 @@ def block_gradient(
     radial = -(d_flat * flat).sum(axis=1) * inverse * inverse
   else:
     # The norm n_y enters the margin: dw_j += k_i w_j / ||w_j|| for y_i = j.
-    chosen = logits.spread(is_target, best, w)
-    pulls = jnp.where(chosen, cotangents.norm[None, :], 0).sum(axis=1)
-    radial = pulls * inverse
+    own = logits.spread(is_target, best, w)
+    radial = jnp.where(own, cotangents.norm[None, :], 0).sum(axis=1) * inverse
   return Gradient(
     prototypes=(d_flat + radial[:, None] * flat).reshape(w.shape),
     # d(s_i u_i) = sum_j G_ji w_j / ||w_j||, over this block.
@@ -156,6 +150,23 @@ def block_gradient(
     parameters=d_parameters,
     share=share.sum(axis=0),
   )
+
+
+def _through_negative(
+  plan: shard_plan.Plan,
+  d_z: typing.Array,
+  dots: typing.Array,
+  batch: logits.Batch,
+) -> tuple[typing.Array, typing.Array | None, dict[str, typing.Array]]:
+  """From d z_ji [size, batch] to d (s n c)_ji, d s_i and d parameters_i."""
+  if plan.objective.negative is None:
+    # z_ji is (s n c)_ji itself.
+    return d_z, None, {}
+  # z_ji = s_i t(c_ji, c_y), c_ji = (s n c)_ji / s_i
+  _, pull = jax.vjp(
+    logits.others(plan, batch), dots, batch.lengths, batch.parameters
+  )
+  return pull(d_z)
 
 
 def _share(

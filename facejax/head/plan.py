@@ -111,8 +111,7 @@ def _figures(
     storage=dtypes[0],
     optimizer_storage=dtypes[1],
   )
-  # One program of the classes asked for, two larger ones for what a class costs.
-  # What is saved takes the room it was given, however many classes there are.
+  # One program of the classes asked for, two larger ones for bytes a class.
   found = memory.estimate(head, dim=args.dim, batch=args.batch)
   growth = memory.growth(
     dataclasses.replace(head, saved_bytes=0), dim=args.dim, batch=args.batch
@@ -168,6 +167,7 @@ def _room(args: argparse.Namespace, devices: int) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
+  """Of `main`."""
   parser = command_line.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
   _add_machine(parser.add_argument_group("the machine").add_argument)
@@ -178,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_head(add: Callable[..., Any]) -> None:
+  """What the head is; `add` is `add_argument`."""
   dtypes = get_args(storage.Storage)
   count = command_line.number(int, 1, options.MAX_CLASSES)
   add("--classes", type=count, required=True, help="such as 10_000_000")
@@ -223,6 +224,7 @@ def _add_head(add: Callable[..., Any]) -> None:
 
 
 def _add_machine(add: Callable[..., Any]) -> None:
+  """Options that say what it is to run on."""
   count = command_line.number(int, 1, 1024)
   add("--devices", type=count, help="(all of this machine)")
   add("--model", type=count, help="devices that classes are split over (all)")

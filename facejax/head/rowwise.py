@@ -95,8 +95,8 @@ def _by_rows(tx: optax.GradientTransformation, dim: int) -> bool:
   rng = np.random.default_rng(0)
   shape = (2 * _HALF, dim)
   params = rng.normal(size=shape).astype(np.float32)
-  # 1e15 is past any threshold of clipping. A NaN that reaches other rows shows a
-  # global norm, or a step that is skipped as a whole.
+  # 1e15 is past any threshold of clipping. A NaN in other rows comes of a
+  # global norm, or of a step that is skipped as a whole.
   for magnitude, spoilt in ((1.0, False), (1e15, False), (1.0, True)):
     gradients = magnitude * rng.normal(size=(_STEPS, *shape))
     if spoilt:

@@ -105,58 +105,71 @@ def over_classes(
     _prepare, goal=goal, head=head, center_loss=center_loss, key=goal_key
   )
 
-  def step(
-    state: train_state.TrainState,
-    embeddings: typing.Array,
-    labels: typing.Array,
-  ) -> Done:
-    # m_i and r_i, and how to pull their gradients back to w and x.
-    (parameters, penalty), pull, prepared = jax.vjp(
-      functools.partial(prepare, state, labels),
-      state.loss.weights,
-      embeddings,
-      has_aux=True,
-    )
-    # L_i, d mean(L) / dx at fixed m, d mean(L) / dm, and the new prototypes.
-    done = head.update(
-      _head_state(state),
-      embeddings,
-      labels,
-      parameters=parameters,
-      key=jax.random.fold_in(head_key, state.step),
-    )
-    # dw and the rest of dx: through m by the head's gradient for it, through r
-    # by 1 / batch, for the mean of the penalty counts like that of the loss.
-    d_weights, d_embeddings = pull(
-      (done.d_parameters, jnp.full_like(penalty, 1 / penalty.size))
-    )
-    # The loss's own weights move with the optimizer of the prototypes.
-    assert head.tx is not None  # `head.update` has refused None
-    loss = goal_lib.advance(
-      state.loss, d_weights, tx=head.tx, stats=prepared.stats
-    )
-    # Centres are no part of the gradient: they follow their classes.
-    loss = loss._replace(
-      centers=_move(state, embeddings, labels, center_loss, head)
-    )
-    metrics = {
-      "loss": done.output.loss.mean() + penalty.mean(),
-      "accuracy": done.output.correct.mean(),
-      "target_cosine": done.output.target_cosine.mean(),
-      **prepared.metrics,
-    }
-    if head.implementation == "sparse":
-      metrics["dropped"] = done.output.dropped.mean()
-    return Done(
-      # dx = dL/dx at fixed m + what came through m and r.
-      d_embeddings=done.d_embeddings + d_embeddings,
-      prototypes=done.state.prototypes,
-      head_optimizer=done.state.optimizer,
-      loss=loss,
-      metrics=metrics,
-    )
+  return functools.partial(
+    _step, head=head, prepare=prepare, center_loss=center_loss, key=head_key
+  )
 
-  return step
+
+def _step(
+  state: train_state.TrainState,
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  head: head_api.Head,
+  prepare: Callable[..., Any],
+  center_loss: goal_lib.CenterLoss | None,
+  key: typing.PRNGKey,
+) -> Done:
+  """A step of `over_classes`; `prepare` is `_prepare` with its options."""
+  # m_i and r_i, and how to pull their gradients back to w and x.
+  (parameters, penalty), pull, prepared = jax.vjp(
+    functools.partial(prepare, state, labels),
+    state.loss.weights,
+    embeddings,
+    has_aux=True,
+  )
+  # L_i, d mean(L) / dx at fixed m, d mean(L) / dm, and the new prototypes.
+  done = head.update(
+    _head_state(state),
+    embeddings,
+    labels,
+    parameters=parameters,
+    key=jax.random.fold_in(key, state.step),
+  )
+  # dw and the rest of dx: through m by the head's gradient for it, through r by
+  # 1 / batch, for the mean of the penalty counts like that of the loss.
+  d_weights, d_embeddings = pull(
+    (done.d_parameters, jnp.full_like(penalty, 1 / penalty.size))
+  )
+  # The loss's own weights move with the optimizer of the prototypes.
+  tx: Any = head.tx
+  loss = goal_lib.advance(state.loss, d_weights, tx=tx, stats=prepared.stats)
+  # Centres are no part of the gradient: they follow their classes.
+  centers = _move(state, embeddings, labels, center_loss, head)
+  return Done(
+    d_embeddings=done.d_embeddings + d_embeddings,
+    prototypes=done.state.prototypes,
+    head_optimizer=done.state.optimizer,
+    loss=loss._replace(centers=centers),
+    metrics={
+      "loss": done.output.loss.mean() + penalty.mean(),
+      **_metrics(head, done.output),
+      **prepared.metrics,
+    },
+  )
+
+
+def _metrics(
+  head: head_api.Head, output: objective_lib.HeadOutput
+) -> goal_lib.Numbers:
+  """What the head tells of a batch beside the loss; see `over_classes`."""
+  metrics = {
+    "accuracy": output.correct.mean(),
+    "target_cosine": output.target_cosine.mean(),
+  }
+  if head.implementation == "sparse":
+    metrics["dropped"] = output.dropped.mean()
+  return metrics
 
 
 def _head_state(state: train_state.TrainState) -> head_api.State:
@@ -183,16 +196,14 @@ def _prepare(
   Args:
     state: before the step.
     labels: int [batch].
-    weights: numbers that the loss learns.
-    embeddings: [batch, dim], not normalised.
-    goal: the loss.
+    weights: w, numbers that the loss learns.
+    embeddings: x [batch, dim], not normalised.
+    goal, center_loss: the loss, and the one beside it.
     head: for the cosine of the target.
-    center_loss: or None.
     key: of the run.
 
   Returns:
-    (m_i of the head, r_i [batch]), which have gradients; and running numbers
-    and metrics, which have none.
+    (m_i, r_i [batch]), and running numbers and metrics, without gradient.
   """
   penalty = jnp.zeros_like(embeddings[:, 0])
   prepared = goal_lib.Prepared(objective_lib.Parameters())
@@ -201,11 +212,8 @@ def _prepare(
     if goal.needs_target:
       # cos theta_y before the step: the rows of the batch's classes alone. A
       # margin depends on its value; its gradient is not followed.
-      cosine = head.target_cosine(
-        _head_state(state).prototypes,
-        jax.lax.stop_gradient(embeddings),
-        labels,
-      )
+      held = jax.lax.stop_gradient(embeddings)
+      cosine = head.target_cosine(_head_state(state).prototypes, held, labels)
     # m_i from norms, cosines, running numbers or chance, as the paper has it.
     batch = goal_lib.Batch(
       embeddings, cosine, jax.random.fold_in(key, state.step)
@@ -222,9 +230,8 @@ def _prepare(
     metrics = {**prepared.metrics, "center_loss": far.mean()}
     prepared = prepared._replace(metrics=jax.lax.stop_gradient(metrics))
   # What is differentiated stands apart from what jax.vjp is to hand through.
-  return (prepared.parameters, penalty), prepared._replace(
-    parameters=None, penalty=None
-  )
+  rest = prepared._replace(parameters=None, penalty=None)
+  return (prepared.parameters, penalty), rest
 
 
 def _move(
@@ -239,10 +246,7 @@ def _move(
     return None
   assert state.loss.centers is not None
   # c_j <- c_j - alpha sum_{y_i = j} (c_j - x_i) / (1 + n_j)
+  rate, mesh = center_loss.rate, head.mesh
   return head_centers.update(
-    state.loss.centers,
-    embeddings,
-    labels,
-    rate=center_loss.rate,
-    mesh=head.mesh,
+    state.loss.centers, embeddings, labels, rate=rate, mesh=mesh
   )
