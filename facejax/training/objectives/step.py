@@ -45,8 +45,7 @@ LossStep: TypeAlias = Callable[
 def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
   """The step of a loss that compares the embeddings of a batch.
 
-  Metrics: loss, spread (1 - the length of the mean unit vector: 0 where all
-  embeddings are the same, as of a net that collapsed), what the loss adds.
+  Metrics: loss, spread (0 where all embeddings are the same), what it adds.
   """
   key = jax.random.fold_in(jax.random.key(seed), 3)
 
@@ -69,13 +68,8 @@ def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
     # 1 - ||mean_i u_i||
     centre = unit_vectors.l2_normalize(embeddings).mean(axis=0)
     spread = 1 - jnp.linalg.norm(centre)
-    return Done(
-      d_embeddings,
-      None,
-      None,
-      state.loss,
-      {"loss": loss, "spread": spread, **metrics},
-    )
+    metrics = {"loss": loss, "spread": spread, **metrics}
+    return Done(d_embeddings, None, None, state.loss, metrics)
 
   return step
 
