@@ -67,25 +67,22 @@ def make_step(name: str, case: report.Case, tx, mesh, args):
   if name == "fused-saved":
     saved_bytes = args.saved_bytes or 4 * case.batch * case.classes
 
+  head = api.Head(
+    objective.Objective(margin=cosface, scale=64.0),
+    case.classes,
+    mesh,
+    tx=tx,
+    implementation=METHODS[name],
+    rate=report.RATE,
+    saved_bytes=saved_bytes,
+    precision=args.precision,
+  )
+
   def step(state, embeddings, labels, count):
-    prototypes, opt_state = state
-    result = api.update(
-      prototypes,
-      opt_state,
-      embeddings,
-      labels,
-      objective=objective.Objective(margin=cosface, scale=64.0),
-      tx=tx,
-      num_classes=case.classes,
-      mesh=mesh,
-      implementation=METHODS[name],
-      rate=report.RATE,
-      key=jax.random.fold_in(jax.random.key(0), count),
-      saved_bytes=saved_bytes,
-      precision=args.precision,
-    )
+    key = jax.random.fold_in(jax.random.key(0), count)
+    result = head.update(api.State(*state), embeddings, labels, key=key)
     values = result.output.loss, result.d_embeddings
-    return (result.prototypes, result.opt_state), values
+    return tuple(result.state), values
 
   return step
 

@@ -42,6 +42,7 @@ def block_size(
   """
   platform = platform or jax.default_backend()
   if platform == "cpu":
+    # The power of two nearest to a block of w and of logits in the cache.
     size = 2 ** round(math.log2(_CPU_CACHE / (4 * (dim + batch))))
     size = min(max(size, 512), 4096)
   elif platform == "tpu":
@@ -78,6 +79,7 @@ class Block(NamedTuple):
   def take(self, leaf: typing.Array) -> typing.Array:
     """The rows of this block out of `leaf` [rows, ...]."""
     if self.start is None:
+      # A gather; consecutive rows, below, are a slice and cost less.
       return leaf.at[self.rows].get(mode="clip")
     size = self.rows.shape[0]
     return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
@@ -97,6 +99,7 @@ def put(
   """
   if place.ndim == 0:
     return jax.lax.dynamic_update_slice_in_dim(leaf, value, place, 0)
+  # Rows that are unique may be written in any order, or at once.
   return leaf.at[place].set(value, mode="drop", unique_indices=True)
 
 
@@ -121,15 +124,18 @@ class Walk:
     length = self.rows if self.listed is None else self.listed.shape[0]
     return -(-length // self.size)
 
-  def block(self, index: typing.ArrayLike) -> Block:
+  def block(self, index: typing.ArrayLike | int) -> Block:
     """Block number `index`.
 
     The last of consecutive blocks starts early enough to be whole.
     """
     nominal = jnp.asarray(index, jnp.int32) * self.size
     if self.listed is not None:
+      # Row 0 stands in for none: some row must be read, and is thrown away.
       rows = jax.lax.dynamic_slice_in_dim(self.listed, nominal, self.size)
       return Block(rows=jnp.maximum(rows, 0), fresh=rows >= 0, start=None)
+    # The last block too has the static size that the loop is compiled for; the
+    # rows that the one before it has had are stale.
     start = jnp.minimum(nominal, self.rows - self.size)
     rows = start + jnp.arange(self.size, dtype=jnp.int32)
     return Block(rows=rows, fresh=rows >= nominal, start=start)
@@ -148,7 +154,7 @@ class Walk:
     """
     last = self.count if last is None else last
 
-    def step(index, carry):
+    def step(index: typing.Array, carry: Carry) -> Carry:
       return body(self.block(index), carry)
 
     return jax.lax.fori_loop(first, last, step, carry)

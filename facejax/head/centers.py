@@ -23,8 +23,10 @@ def take(
     mesh: a mesh with axis "model".
   """
 
-  def on_shard(centers, labels):
+  def on_shard(centers: typing.Array, labels: typing.Array) -> typing.Array:
     row, mine = _local(centers, labels)
+    # c_y where this shard owns y, else 0: one owner each, so the sum over the
+    # shards is c_y.
     found = centers[jnp.where(mine, row, 0)]
     return jax.lax.psum(jnp.where(mine[:, None], found, 0), "model")
 
@@ -61,16 +63,22 @@ def update(
       Recognition, 2016, Eq. 4.
   """
 
-  def on_shard(centers, embeddings, labels):
+  def on_shard(
+    centers: typing.Array, embeddings: typing.Array, labels: typing.Array
+  ) -> typing.Array:
     row, mine = _local(centers, labels)
     own = centers[jnp.where(mine, row, 0)]
     # Examples of one class all work out, and write, the same new centre.
+    # [batch, batch], not [batch, classes]: whether y_i = y_k.
     same = (labels[:, None] == labels[None, :]).astype(centers.dtype)
+    # n_j, and the sum of x_i, over the examples of each one's class.
     count = same.sum(axis=1, keepdims=True)
     total = jnp.matmul(
       same, embeddings.astype(centers.dtype), precision=reference.PRECISION
     )
+    # sum_i (c_j - x_i) = n_j c_j - sum_i x_i
     moved = own - rate * (count * own - total) / (1 + count)
+    # Rows of other shards are written past the end, that is, nowhere.
     beyond = centers.shape[0]
     return centers.at[jnp.where(mine, row, beyond)].set(moved, mode="drop")
 
@@ -79,7 +87,9 @@ def update(
   )(centers, embeddings, labels)
 
 
-def _local(centers, labels):
+def _local(
+  centers: typing.Array, labels: typing.Array
+) -> tuple[typing.Array, typing.Array]:
   """Rows of this shard, and which of the labels are its own."""
   rows = centers.shape[0]
   row = labels.astype(jnp.int32) - jax.lax.axis_index("model") * rows

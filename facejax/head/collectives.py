@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.head import chunked, logits
+from facejax.head import backward, chunked, logits, shard_plan
 from facejax.head import objective as objective_lib
 from facejax.runtime import typing
 
@@ -56,8 +56,12 @@ def specs(
   An axis of one device is left out: XLA keeps a collective over it, and with
   it a copy of what it sums.
   """
+  # Shards are copied along "data". Each copy sees its own part of the batch;
+  # only the prototypes' gradient is summed over all of it.
   data = ("data",) if mesh.shape["data"] > 1 else ()
   each = P(data)
+  # Each device enters with its own s u, dim numbers an example, and they are
+  # gathered inside; of what is one number an example, shards get all at once.
   enter = Examples(
     queries=P((*data, "model")), lengths=each, labels=each, parameters=each
   )
@@ -77,16 +81,28 @@ def sum_over_data(gradient: Any) -> Any:
 
 
 def begin(
-  plan: logits.Plan, prototypes: typing.Array, examples: Examples
+  plan: shard_plan.Plan, prototypes: typing.Array, examples: Examples
 ) -> tuple[logits.Batch, tuple[typing.Array, typing.Array]]:
-  """The batch as a shard sees it, and the target's product and norm."""
+  """The batch as a shard sees it, and the target's product and norm.
+
+  Args:
+    plan: see there.
+    prototypes: [rows, (k,) dim], this shard's, as they are kept.
+    examples: with the queries of all devices along "model".
+
+  Returns:
+    The batch, with labels as rows of this shard; s n_y c_y and n_y, [batch].
+  """
   rows = prototypes.shape[0]
   first = jax.lax.axis_index("model") * rows
+  # y_i as a row of this shard; below 0 or past its rows in other shards.
   labels = examples.labels.astype(jnp.int32) - first
+  # Only the owner of class y_i knows w_y; all others add 0.
   dot, norm = jax.lax.psum(
     chunked.target(plan, prototypes, examples.queries, labels), "model"
   )
-  # Or every block would sum their gradients over the shards on its own.
+  # Marked as differing between the shards, which they do not: or every block
+  # would sum their gradients over the shards on its own.
   lengths, negative = jax.tree.map(
     lambda leaf: jax.lax.pcast(leaf, "model", to="varying"),
     (examples.lengths, examples.parameters.negative),
@@ -95,18 +111,25 @@ def begin(
     queries=examples.queries,
     lengths=lengths,
     labels=labels,
-    valid=plan.num_classes - first,
+    valid=plan.head.num_classes - first,
     target_cosine=plan.objective.cosine(dot, examples.lengths, norm),
     parameters=negative,
   )
   return batch, (dot, norm)
 
 
-def all_others(plan: logits.Plan, sums: chunked.Sums) -> typing.Array:
-  """`Sums.others` of all shards together; differentiable."""
+def all_others(plan: shard_plan.Plan, sums: chunked.Sums) -> typing.Array:
+  r"""`Sums.others` of all shards together, [batch]; differentiable.
+
+  .. math::
+    others = m + \log \sum_{\text{shards}} e^{others_{shard} - m}
+    \quad\text{or}\quad \sum_{\text{shards}} others_{shard}
+  """
   if plan.objective.one_vs_all is not None:
+    # Sums of softplus terms just add up.
     return jax.lax.psum(sums.others, "model")
   highest = jax.lax.pmax(jax.lax.stop_gradient(sums.highest), "model")
+  # m: the largest logit of all shards, 0 for an example without other classes.
   shift = jnp.where(highest > chunked.LOWEST, highest, 0)
   total = jax.lax.psum(jnp.exp(sums.others - shift), "model")
   # Not `total > 0`, which would make a NaN look like no other class.
@@ -115,14 +138,23 @@ def all_others(plan: logits.Plan, sums: chunked.Sums) -> typing.Array:
 
 
 def combine(
-  plan: logits.Plan,
+  plan: shard_plan.Plan,
   sums: chunked.Sums,
   target: tuple[typing.Array, typing.Array],
   examples: Examples,
 ) -> objective_lib.HeadOutput:
-  """The loss, from what each shard knows; differentiable."""
+  """The loss of each example, from what each shard knows; differentiable.
+
+  Args:
+    plan: see there.
+    sums: of this shard's other classes.
+    target: s n_y c_y and n_y, over all shards.
+    examples: their lengths s and the margin's parameters.
+  """
   nearest = jax.lax.pmax(jax.lax.stop_gradient(sums.nearest), "model")
   others = all_others(plan, sums)
+  # L = log(1 + e^(others - z_y)), z_y = s n_y phi(c_y): the margin meets
+  # [batch] numbers, in ordinary differentiable code.
   dot, norm = target
   values = plan.objective.loss(
     others, dot, examples.lengths, norm, examples.parameters.margin
@@ -131,25 +163,44 @@ def combine(
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
+    # s n_y c_y against the largest s n_j c_j: without margin.
     correct=dot >= nearest,
     dropped=jnp.zeros_like(values),
   )
 
 
 def cotangents(
-  plan: logits.Plan,
+  plan: shard_plan.Plan,
   forward: Forward,
   examples: Examples,
   d_loss: typing.Array,
-) -> tuple[chunked.Cotangents, Examples]:
-  """Pulls d_loss [batch] back to what blocks say, and to the examples."""
+) -> tuple[backward.Cotangents, Examples]:
+  """Pulls d_loss [batch] back to what blocks say, and to the examples.
 
-  def value(others, target, lengths, margin):
+  Args:
+    plan: see there.
+    forward: of this shard.
+    examples: as of `combine`.
+    d_loss: [batch], the gradient of the total with respect to each loss.
+
+  Returns:
+    g, h and k of `backward.block_gradient`, [batch] each; the gradient of
+    lengths and of the margin's parameters, as far as it does not come through
+    blocks.
+  """
+
+  def value(
+    others: typing.Array,
+    target: tuple[typing.Array, typing.Array],
+    lengths: typing.Array,
+    margin: dict[str, typing.Array],
+  ) -> typing.Array:
     at = examples._replace(
       lengths=lengths, parameters=examples.parameters._replace(margin=margin)
     )
     return combine(plan, forward.sums._replace(others=others), target, at).loss
 
+  # On [batch] numbers alone, so automatic differentiation serves any margin.
   _, pull = jax.vjp(
     value,
     forward.sums.others,
@@ -158,13 +209,18 @@ def cotangents(
     examples.parameters.margin,
   )
   d_others, (d_dot, d_norm), d_lengths, d_margin = pull(d_loss)
-  found = chunked.Cotangents(others=d_others, dot=d_dot, norm=d_norm)
+  found = backward.Cotangents(others=d_others, dot=d_dot, norm=d_norm)
   parameters = objective_lib.Parameters(margin=d_margin)
   return found, Examples(None, d_lengths, None, parameters)
 
 
-def add_blocks(d_examples: Examples, total: "Totals") -> Examples:
-  """The gradient of the examples, with the part that came through blocks."""
+def add_blocks(d_examples: Examples, total: backward.Totals) -> Examples:
+  """The gradient of the examples, with the part that came through blocks.
+
+  Queries are not summed here: that is the transpose of `gather`, which sends
+  each device the sum for its own examples alone.
+  """
+  # [batch] numbers of each shard's classes; the same total on all of them.
   parts = jax.lax.psum((total.lengths, total.parameters), "model")
   lengths, negative = parts
   return d_examples._replace(
@@ -172,32 +228,3 @@ def add_blocks(d_examples: Examples, total: "Totals") -> Examples:
     lengths=d_examples.lengths + lengths,
     parameters=d_examples.parameters._replace(negative=negative),
   )
-
-
-class Totals(NamedTuple):
-  """Sums over blocks, in a loop's carry; fields as of `chunked.Gradient`."""
-
-  queries: typing.Array
-  lengths: typing.Array
-  parameters: dict[str, typing.Array]
-  share: typing.Array
-
-  @classmethod
-  def zero(cls, batch: logits.Batch) -> "Totals":
-    """Before the first block."""
-    nothing = jnp.zeros_like(batch.queries[:, 0])
-    parameters = dict.fromkeys(batch.parameters, nothing)
-    queries = jnp.zeros_like(batch.queries)
-    return cls(queries, nothing, parameters, nothing)
-
-  def add(self, block: chunked.Gradient) -> "Totals":
-    """After one more block."""
-    new = self._replace(
-      queries=self.queries + block.queries, share=self.share + block.share
-    )
-    if block.lengths is None:
-      return new
-    return new._replace(
-      lengths=self.lengths + block.lengths,
-      parameters=jax.tree.map(jnp.add, self.parameters, block.parameters),
-    )

@@ -1,40 +1,26 @@
-"""A block of logits, and what it is made of."""
+"""A block of logits, and what it is made of.
 
-import math
-from typing import NamedTuple
+Blocks are class-major, [size, batch]: what belongs to a class (1 / ||w_j||, or
+whether the row counts) is one number a row, what belongs to an example (its
+log-sum-exp, its label) one number a column.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, reference
-from facejax.head import objective as objective_lib
+from facejax.head import blocks, reference, shard_plan
 from facejax.runtime import typing
 
-# exp() of the largest logit, summed over the classes, must fit float32
-# (e^88.7), and that of the smallest must not vanish (e^-87.3).
-_SAFE_EXPONENT = 87.0
 # Squares of norms below this count as zero.
 _TINY = 1e-24
 
-
-class Plan(NamedTuple):
-  """How a shard is worked through; static.
-
-  Attributes:
-    objective: what to minimise.
-    num_classes: of all shards; later rows are padding.
-    size: classes a block.
-    running: keep a running maximum, where sums of e^z might overflow.
-    bfloat16: operands of the matmuls in bfloat16; sums stay float32.
-    saved: the first so many blocks keep their e^z for the backward pass.
-  """
-
-  objective: objective_lib.Objective
-  num_classes: int
-  size: int
-  running: bool
-  bfloat16: bool = False
-  saved: int = 0
+# (s n c [size, batch], s [batch], further arguments [batch]) -> z [size, batch]
+Others: TypeAlias = Callable[
+  [typing.Array, typing.Array, dict[str, typing.Array]], typing.Array
+]
 
 
 class Batch(NamedTuple):
@@ -58,58 +44,22 @@ class Batch(NamedTuple):
   parameters: dict[str, typing.Array]
 
 
-def make_plan(
-  shape: tuple[int, ...],
-  batch: int,
-  *,
-  objective: objective_lib.Objective,
-  num_classes: int,
-  mesh: jax.sharding.Mesh,
-  block_size: int | None = None,
-  bfloat16: bool = False,
-  saved_bytes: int = 0,
-) -> Plan:
-  """The plan of one shard, from prototypes of `shape` and a global batch."""
-  rows = shape[0] // mesh.shape["model"]
-  batch = batch // mesh.shape["data"]
-  if block_size is not None and block_size < 1:
-    raise ValueError(f"block_size={block_size}: must be 1 or more, or None")
-  size = block_size or blocks.block_size(
-    batch=batch,
-    dim=math.prod(shape[1:]),
-    rows=rows,
-    platform=mesh.devices.flat[0].platform,
-  )
-  size = min(size, rows)
-  running = not (
-    objective.is_bounded and fits_float32(objective.scale or 0, num_classes)
-  )
-  can_save = not running and objective.one_vs_all is None and len(shape) == 2
-  # Blocks that start early would write over what the one before them saved.
-  saved = min(saved_bytes // (4 * size * batch), rows // size)
-  return Plan(
-    objective=objective,
-    num_classes=num_classes,
-    size=size,
-    running=running,
-    bfloat16=bfloat16,
-    saved=saved if can_save else 0,
-  )
+def others(plan: shard_plan.Plan, batch: Batch) -> Others:
+  r"""The function from products to the logits of other classes.
 
+  .. math::
+    (s n c)_{ji},\ s_i,\ 	ext{parameters}_i \mapsto
+    z_{ji} = s_i n_j\, t(c_{ji}, c_{y_i})
 
-def fits_float32(scale: float, num_classes: int) -> bool:
-  """Whether the sum of e^(s c_j) needs no shift: |s c| <= s is known.
-
-  >>> fits_float32(64.0, 1_000_000), fits_float32(128.0, 10)
-  (True, False)
+  With what it is differentiated by as arguments, and c_y, whose gradient is not
+  followed, as a constant.
   """
-  return scale + math.log(num_classes) < _SAFE_EXPONENT
 
-
-def others(plan, batch):
-  """(dots [size, batch], lengths, parameters) -> logits of other classes."""
-
-  def others(dots, lengths, parameters):
+  def others(
+    dots: typing.Array,
+    lengths: typing.Array,
+    parameters: dict[str, typing.Array],
+  ) -> typing.Array:
     return plan.objective.others(
       dots,
       lengths[None, :],
@@ -120,41 +70,87 @@ def others(plan, batch):
   return others
 
 
-def dots(plan, w, queries, exponentials=None):
-  """s n c [size, batch], which sub-centre it is, and 1 / ||w|| [size k].
+def dots(
+  plan: shard_plan.Plan,
+  w: typing.Array,
+  queries: typing.Array,
+  exponentials: typing.Array | None = None,
+) -> tuple[typing.Array, typing.Array | None, typing.Array]:
+  r"""Products of a block of prototypes with all queries.
 
-  The norm multiplies the product, not w.
+  .. math::
+    (s n c)_{ji} = \frac{w_j \cdot s_i u_i}{\lVert w_j \rVert}, \qquad
+    (s n c)_{ji} = \max_k (s n c)_{jki} \text{ with sub-centres}
+
+  (w_j . s_i u_i itself where prototypes are not normalised).
+
+  Args:
+    plan: see there.
+    w: [size, (k,) dim] float32.
+    queries: [batch, dim], s u.
+    exponentials: [size, batch], the e^z of the forward pass; they are then
+      handed through in place of the products, and the matmul is saved.
+
+  Returns:
+    [size, batch]; int [size, batch], which sub-centre it is, or None with one
+    a class; 1 / ||w|| [size k].
   """
   flat = w.reshape(-1, w.shape[-1])
   inverse = inverse_norms(flat)
   if exponentials is not None:
     return exponentials, None, inverse
+  # w_j . s_i u_i, for the block's classes against the whole batch.
   dots = matmul(plan, flat, queries.T)
   if plan.objective.unit_prototypes:
+    # The norm multiplies the product, not w: of w / ||w|| a block would be
+    # written and read once more.
     dots = dots * inverse[:, None]
   if w.ndim == 2:
     return dots, None, inverse
+  # The nearest sub-centre stands for its class.
   dots = dots.reshape(w.shape[0], w.shape[1], -1)
   return dots.max(axis=1), dots.argmax(axis=1), inverse
 
 
-def spread(values, best, w):
-  """[size, batch] to the sub-centres that were nearest, [size k, batch]."""
+def spread(
+  values: typing.Array, best: typing.Array | None, w: typing.Array
+) -> typing.Array:
+  """Values of classes, given to the sub-centres that stood for them.
+
+  The derivative of the maximum in `dots`: others get 0.
+
+  Args:
+    values: [size, batch].
+    best: int [size, batch], of `dots`; None with one prototype a class.
+    w: [size, (k,) dim].
+
+  Returns:
+    [size k, batch].
+  """
   if best is None:
     return values
+  # [size, k, batch]: whether sub-centre k was the nearest of its class.
   is_best = best[:, None, :] == jnp.arange(w.shape[1])[None, :, None]
   spread = jnp.where(is_best, values[:, None, :], 0)
   return spread.reshape(-1, values.shape[-1]).astype(values.dtype)
 
 
-def inverse_norms(w):
-  """1 / ||w||; 0 for a zero vector, whose gradient is then 0 too."""
+def inverse_norms(w: typing.Array) -> typing.Array:
+  """1 / ||w|| over the last axis; 0 for a zero vector, so its gradient is too.
+
+  >>> inverse_norms(jnp.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
+  [0.5, 0.0]
+  """
   square = (w * w).sum(axis=-1)
+  # The inner maximum keeps the branch that is not taken finite.
   return jnp.where(square > _TINY, jax.lax.rsqrt(jnp.maximum(square, _TINY)), 0)
 
 
-def matmul(plan, a, b):
-  if plan.bfloat16:
+def matmul(
+  plan: shard_plan.Plan, a: typing.Array, b: typing.Array
+) -> typing.Array:
+  """a @ b, with float32 sums, of operands as `Options.precision` says."""
+  if plan.head.precision == "bfloat16":
     return jnp.matmul(
       a.astype(jnp.bfloat16),
       b.astype(jnp.bfloat16),
@@ -163,7 +159,12 @@ def matmul(plan, a, b):
   return jnp.matmul(a, b, precision=reference.PRECISION)
 
 
-def masks(block, batch):
-  """Rows that count [size, 1], and where row and target meet."""
+def masks(
+  block: blocks.Block, batch: Batch
+) -> tuple[typing.Array, typing.Array]:
+  """Rows that count, bool [size, 1], and where j = y_i, bool [size, batch].
+
+  A row that only fills its block up, or is padding, counts for no example.
+  """
   counts = block.fresh & (block.rows < batch.valid)
   return counts[:, None], block.rows[:, None] == batch.labels[None, :]

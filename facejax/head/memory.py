@@ -7,20 +7,18 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from facejax.head import api, objective, rowwise, storage
+from facejax.head import api, objective, options, rowwise
 from facejax.losses import margins
+from facejax.runtime import mesh as mesh_lib
 
 P = jax.P
-
-# Class ids are int32, and so are the rows of a shard, padding included.
-MAX_CLASSES = 2**31 - 2**16
 
 _DECAY = optax.add_decayed_weights(5e-4)
 # What they hold does not depend on their numbers.
@@ -71,7 +69,7 @@ class Growth(NamedTuple):
     2095104
     """
     rows = math.floor((memory - self.constant) / self.per_class)
-    return min(max(rows, 0) * shards, MAX_CLASSES)
+    return min(max(rows, 0) * shards, options.MAX_CLASSES)
 
 
 def make_mesh(
@@ -104,143 +102,92 @@ def make_mesh(
   model = model or devices
   if devices % model:
     raise ValueError(f"model={model}: must divide devices={devices}")
-  return jax.make_mesh(
-    (devices // model, model),
-    ("data", "model"),
-    (jax.sharding.AxisType.Auto,) * 2,
-    devices=found[:devices],
-  )
+  return mesh_lib.lay_out(found[:devices], model=model)
 
 
-def estimate(
-  *,
-  num_classes: int,
-  dim: int,
-  batch: int,
-  mesh: jax.sharding.Mesh,
-  tx: optax.GradientTransformation = OPTIMIZERS["momentum"],
-  loss: objective.Objective = COSFACE,
-  centers: int = 1,
-  dtype: storage.Storage = "float32",
-  state_dtype: storage.Storage = "float32",
-  implementation: api.Implementation = "fused",
-  **options: Any,
-) -> Estimate:
-  """Memory of `api.update`, from the compiled program; allocates nothing.
+def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
+  """Memory of `Head.update`, from the compiled program; allocates nothing.
 
   Args:
-    num_classes: as of `api.update`.
+    head: with an optimizer; the devices of its mesh are compiled for.
     dim: size of the embeddings.
     batch: examples a step, on all devices together.
-    mesh: with axes "data" and "model"; its devices are compiled for.
-    tx: the optimizer of the prototypes.
-    loss: what is minimised.
-    centers: k, sub-centres a class.
-    dtype: how prototypes are kept; see `storage`.
-    state_dtype: how what the optimizer keeps of each class is kept.
-    implementation: as of `api.update`.
-    **options: further ones of `api.update`: rate, block_size, saved_bytes,
-      precision.
 
   Raises:
-    ValueError: if the batch does not divide, or the implementation cannot work
-      on such storage.
+    ValueError: if the batch does not divide.
   """
+  mesh = head.mesh
   if batch % mesh.size:
     raise ValueError(
       f"batch={batch}: must be a multiple of the number of devices,"
       f" {mesh.size}, such as {-(-batch // mesh.size) * mesh.size}"
     )
-  if implementation in ("chunked", "dense"):
-    _require_float32(implementation, dtype, state_dtype)
-  rows = api.padded_classes(num_classes, mesh.shape["model"])
-  if implementation == "dense":
+  rows = head.rows
+  if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.
-    num_classes = rows
-  arrays = _abstract(
-    (rows, dim) if centers == 1 else (rows, centers, dim),
-    batch,
-    mesh=mesh,
-    tx=tx,
-    dtype=dtype,
-    state_dtype=state_dtype,
-  )
+    head = dataclasses.replace(head, num_classes=rows)
+  state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
 
-  def step(prototypes, opt_state, embeddings, labels, key):
-    return api.update(
-      prototypes,
-      opt_state,
-      embeddings,
-      labels,
-      tx=tx,
-      objective=loss,
-      num_classes=num_classes,
-      mesh=mesh,
-      implementation=implementation,
-      key=key,
-      **options,
-    )
+  def step(
+    state: api.State, embeddings: Any, labels: Any, key: Any
+  ) -> api.Update:
+    return head.update(state, embeddings, labels, key=key)
 
+  # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
-  jitted = jax.jit(step, donate_argnums=(0, 1))
-  compiled = jitted.lower(*arrays, key).compile()
-  return Estimate(_buffers(compiled, *arrays), rows // mesh.shape["model"])
+  jitted = jax.jit(step, donate_argnums=0)
+  compiled = jitted.lower(state, embeddings, labels, key).compile()
+  buffers = _buffers(compiled, state, embeddings, labels)
+  return Estimate(buffers, rows // head.shards)
 
 
-def growth(at: Callable[[int], Estimate], *, shards: int) -> Growth:
-  """The line through the peaks of two programs.
+def growth(head: api.Head, *, dim: int, batch: int) -> Growth:
+  """The line through the peaks of two programs, of many classes.
 
-  Args:
-    at: `estimate` as a function of num_classes alone.
-    shards: devices that the classes are split over.
+  Arguments as of `estimate`; how many classes the head has plays no part.
   """
-  rows = min(_MANY_ROWS, MAX_CLASSES // (2 * shards))
-  small, large = (at(scale * rows * shards) for scale in (1, 2))
-  per_class = (large.total - small.total) / rows
-  return Growth(per_class, small.total - per_class * rows)
+  rows = min(_MANY_ROWS, options.MAX_CLASSES // (2 * head.shards))
+
+  def total(classes: int) -> int:
+    larger = dataclasses.replace(head, num_classes=classes)
+    return estimate(larger, dim=dim, batch=batch).total
+
+  # Twice as many classes, and all else equal: the difference is the classes'.
+  small, large = (total(scale * rows * head.shards) for scale in (1, 2))
+  per_class = (large - small) / rows
+  return Growth(per_class, small - per_class * rows)
 
 
-def _require_float32(implementation, dtype, state_dtype) -> None:
-  for name, value in (("prototypes", dtype), ("state", state_dtype)):
-    if value != "float32":
-      raise ValueError(
-        f"implementation={implementation!r} keeps its {name} in float32, not"
-        f" {value}: use fused, partial_fc or sparse"
-      )
+def _abstract(head: api.Head, *, dim: int, batch: int) -> tuple[Any, Any, Any]:
+  """The head's state, embeddings and labels, none of them real."""
 
-
-def _abstract(shape, batch, *, mesh, tx, dtype, state_dtype):
-  """Prototypes, optimizer state, embeddings and labels, none of them real."""
-
-  def array(like, spec):
-    placed = jax.NamedSharding(mesh, spec)
+  def array(like: Any, spec: jax.sharding.PartitionSpec) -> Any:
+    placed = jax.NamedSharding(head.mesh, spec)
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
 
-  values: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
-  prototypes = jax.eval_shape(
-    functools.partial(storage.encode, dtype=dtype), values
-  )
-  opt_state = jax.eval_shape(
-    functools.partial(api.init_optimizer, tx, dtype=state_dtype), prototypes
-  )
+  key = jax.eval_shape(jax.random.key, 0)
+  shapes: Any = jax.eval_shape(functools.partial(head.init, dim=dim), key)
+  assert head.tx is not None  # or there would be no state
+  flags: Any = True, rowwise.class_leaves(head.tx, shapes.prototypes)
   split = P(("data", "model"))
   return (
-    array(prototypes, P("model")),
     jax.tree.map(
       lambda leaf, rows: array(leaf, P("model") if rows else P()),
-      opt_state,
-      rowwise.class_leaves(tx, values),
+      shapes,
+      api.State(*flags),
     ),
-    array(jax.ShapeDtypeStruct((batch, shape[-1]), jnp.float32), split),
+    array(jax.ShapeDtypeStruct((batch, dim), jnp.float32), split),
     array(jax.ShapeDtypeStruct((batch,), jnp.int32), split),
   )
 
 
-def _buffers(compiled, prototypes, opt_state, embeddings, labels):
+def _buffers(
+  compiled: jax.stages.Compiled, state: Any, embeddings: Any, labels: Any
+) -> dict[str, int]:
   """Bytes by name, of one device."""
-  memory = compiled.memory_analysis()
-  held = {"prototypes": _bytes(prototypes)}
-  for path, leaf in jax.tree.leaves_with_path(opt_state):
+  memory: Any = compiled.memory_analysis()
+  held = {"prototypes": _bytes(state.prototypes)}
+  for path, leaf in jax.tree.leaves_with_path(state.optimizer):
     name = jax.tree_util.keystr(path[-1:], simple=True)
     name = f"optimizer state: {name}"
     held[name] = held.get(name, 0) + _bytes(leaf)
@@ -258,6 +205,7 @@ def _buffers(compiled, prototypes, opt_state, embeddings, labels):
   }
 
 
-def _bytes(array) -> int:
+def _bytes(array: Any) -> int:
+  """What one device holds of it."""
   shard = array.sharding.shard_shape(array.shape)
   return math.prod(shard) * array.dtype.itemsize

@@ -113,6 +113,7 @@ class Objective:
     if self.bias:
       x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
     units = unit_vectors.l2_normalize(x)
+    # s = ||x||, as x . u, whose gradient at x = 0 is a number.
     if self.scale is None:
       return x, (x * units).sum(axis=1)
     return self.scale * units, jnp.full_like(x[:, 0], self.scale)
@@ -133,6 +134,7 @@ class Objective:
     """Logits z_j from s n_j c_j; arguments of shapes that broadcast."""
     if self.negative is None:
       return dot
+    # z_j = s t(c_j, c_y): n_j is 1, for `negative` needs unit prototypes.
     cosine = self.cosine(dot, lengths, jnp.ones_like(lengths))
     target = jax.lax.stop_gradient(target_cosine)
     return lengths * self.negative(cosine, target, **parameters)
@@ -155,18 +157,21 @@ class Objective:
       norms: [batch], n_y.
       parameters: further arguments of the margin.
     """
+    # z_y = s n_y phi(c_y)
     cosine = self.cosine(dot, lengths, norms)
     target = lengths * norms * self.margin(cosine, **parameters)
     value = self.weight * self._value(others, target)
     return value if self.penalty is None else value + self.penalty(cosine)
 
-  def _value(self, others, target):
+  def _value(self, others: typing.Array, target: typing.Array) -> typing.Array:
+    """L of both forms, from what the others amount to and z_y; [batch]."""
     if self.one_vs_all is not None:
+      # a log(1 + e^-z_y) + b sum_{j != y} log(1 + e^z_j)
       positive, negative = self.one_vs_all
       return positive * jax.nn.softplus(-target) + negative * others
-    # As a difference of logits: log-sum-exp over all classes minus the
-    # target's would cancel to 0 once p is nearly 1. A class that is alone
-    # costs nothing.
+    # log(1 + e^(others - z_y)). As a difference of logits: log-sum-exp over all
+    # classes minus the target's would cancel to 0 once p is nearly 1. A class
+    # that is alone costs nothing.
     alone = others == -jnp.inf
     return jnp.where(
       alone, 0, jax.nn.softplus(jnp.where(alone, 0, others) - target)

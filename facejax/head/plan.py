@@ -1,16 +1,16 @@
 """Says how much memory the head will need, before anything is allocated."""
 
 import argparse
-import functools
+import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import jax
 
-from facejax.head import api, blocks, memory, storage
+from facejax.head import api, blocks, memory, options, plan_report, storage
 from facejax.runtime import command_line, json_files
 
 _DESCRIPTION = """Says how much memory the head will need.
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       raise FileNotFoundError(f"--json {args.json}: make its folder first")
     mesh = memory.make_mesh(devices=args.devices, model=args.model)
     figures = plan(args, mesh)
-    print(report(figures))
+    print(plan_report.report(figures))
     if args.json:
       json_files.write(args.json, figures)
   except (ValueError, OSError) as error:
@@ -65,7 +65,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   size = blocks.block_size(
     batch=args.batch // mesh.shape["data"],
     dim=args.dim * args.centers,
-    rows=memory.MAX_CLASSES,
+    rows=options.MAX_CLASSES,
     platform=args.platform,
   )
   room = _room(args, mesh.size)
@@ -82,30 +82,43 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   }
 
 
-def _figures(name, args, mesh, *, block_size, room) -> dict[str, Any]:
+def _figures(
+  name: api.Implementation,
+  args: argparse.Namespace,
+  mesh: jax.sharding.Mesh,
+  *,
+  block_size: int,
+  room: int,
+) -> dict[str, Any]:
   """Those of one implementation."""
-  dtypes = {"dtype": args.storage, "state_dtype": args.optimizer_storage}
+  # The dense head, to compare with, keeps float32 alone.
+  dtypes = args.storage, args.optimizer_storage
   if name == "dense":
-    dtypes = dict.fromkeys(dtypes, "float32")
-  at = functools.partial(
-    memory.estimate,
-    dim=args.dim,
-    batch=args.batch,
-    mesh=mesh,
+    dtypes = "float32", "float32"
+  saved = int(args.saved_mib * 2**20) if name == "fused" else 0
+  head = api.Head(
+    memory.COSFACE,
+    args.classes,
+    mesh,
     tx=memory.OPTIMIZERS[args.optimizer],
-    centers=args.centers,
     implementation=name,
     rate=args.rate,
-    precision=args.precision,
     block_size=block_size,
-    **dtypes,
+    saved_bytes=saved,
+    precision=args.precision,
+    centers=args.centers,
+    storage=dtypes[0],
+    optimizer_storage=dtypes[1],
   )
-  saved = int(args.saved_mib * 2**20) if name == "fused" else 0
-  found = at(num_classes=args.classes, saved_bytes=saved)
-  shards = mesh.shape["model"]
-  growth = memory.growth(lambda count: at(num_classes=count), shards=shards)
+  # One program of the classes asked for, two larger ones for bytes a class.
+  found = memory.estimate(head, dim=args.dim, batch=args.batch)
+  growth = memory.growth(
+    dataclasses.replace(head, saved_bytes=0), dim=args.dim, batch=args.batch
+  )
+  shards = head.shards
   return {
-    **dtypes,
+    "dtype": head.storage,
+    "state_dtype": head.optimizer_storage,
     "rows": found.rows,
     "buffers": found.buffers,
     "peak": found.total,
@@ -116,43 +129,8 @@ def _figures(name, args, mesh, *, block_size, room) -> dict[str, Any]:
   }
 
 
-def report(figures: dict[str, Any]) -> str:
-  """The figures of `plan`, to be read."""
-  settings, room = figures["settings"], figures["room"]
-  columns = figures["implementations"]
-  each = list(columns.values())
-  table = {"on one device": list(columns)}
-  table["prototypes kept in"] = [column["dtype"] for column in each]
-  table["optimizer state kept in"] = [column["state_dtype"] for column in each]
-  for name in each[0]["buffers"]:
-    table[name] = [_readable(column["buffers"][name]) for column in each]
-  table["peak"] = [_readable(column["peak"]) for column in each]
-  table["fits"] = ["yes" if column["fits"] else "NO" for column in each]
-  table["bytes a class held"] = [f"{c['bytes_per_class']:,.0f}" for c in each]
-  table["classes that fit, in all"] = [
-    f"{c['classes_that_fit']:,}" for c in each
-  ]
-  centers = settings["centers"]
-  lines = [
-    f"{settings['classes']:,} classes x {settings['dim']}"
-    + (f" x {centers} centers" if centers > 1 else "")
-    + f", batch {settings['batch']:,}, {settings['optimizer']},"
-    f" rate {settings['rate']:g} of partial_fc and sparse",
-    f"{settings['devices']} device(s), classes split over"
-    f" {settings['model']}, in blocks of {figures['block_size']:,}",
-    f"{_readable(room['free'])} for the head on each device: {room['source']}"
-    + (f" less {_readable(room['reserved'])}" if room["reserved"] else ""),
-    figures["compiled_for"],
-    "",
-    *(
-      f"{label:<28}" + "".join(f"{cell:>14}" for cell in cells)
-      for label, cells in table.items()
-    ),
-  ]
-  return "\n".join(lines)
-
-
-def _compiled_for(mesh) -> str:
+def _compiled_for(mesh: jax.sharding.Mesh) -> str:
+  """Whose compiler was asked."""
   device = mesh.devices.flat[0]
   if device.platform != "cpu":
     return f"compiled for {mesh.size} {device.device_kind}"
@@ -162,7 +140,7 @@ def _compiled_for(mesh) -> str:
   )
 
 
-def _room(args, devices) -> dict[str, Any]:
+def _room(args: argparse.Namespace, devices: int) -> dict[str, Any]:
   """What there is: as told, as the accelerator says, or the host's memory."""
   device = jax.devices()[0]
   stats = device.memory_stats() or {}
@@ -171,32 +149,24 @@ def _room(args, devices) -> dict[str, Any]:
   elif "bytes_limit" in stats:
     total, source = stats["bytes_limit"], f"of {device.device_kind}, says JAX"
   else:
+    # Simulated devices share the memory of one host.
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = host / devices
-    source = f"{_readable(host)} of this host for {devices} device(s)"
+    source = (
+      f"{plan_report.readable(host)} of this host for {devices} device(s)"
+    )
   if args.reserve_gib * _GIB >= total:
     raise ValueError(
       f"--reserve-gib {args.reserve_gib:g}: must be less than the memory of a"
-      f" device, {_readable(total)} ({source})"
+      f" device, {plan_report.readable(total)} ({source})"
     )
   reserved = int(args.reserve_gib * _GIB)
   free = int(total) - reserved
   return {"free": free, "reserved": reserved, "source": source}
 
 
-def _readable(size: float) -> str:
-  """Bytes in the unit that suits them.
-
-  >>> _readable(0), _readable(3 * 2**19), _readable(2**34)
-  ('0 B', '1.50 MiB', '16.00 GiB')
-  """
-  for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-    if abs(size) >= 2**power:
-      return f"{size / 2**power:,.2f} {unit}"
-  return f"{size:.0f} B"
-
-
 def _parser() -> argparse.ArgumentParser:
+  """Of `main`."""
   parser = command_line.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
   _add_machine(parser.add_argument_group("the machine").add_argument)
@@ -206,9 +176,10 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _add_head(add) -> None:
+def _add_head(add: Callable[..., Any]) -> None:
+  """What the head is; `add` is `add_argument`."""
   dtypes = get_args(storage.Storage)
-  count = command_line.number(int, 1, memory.MAX_CLASSES)
+  count = command_line.number(int, 1, options.MAX_CLASSES)
   add("--classes", type=count, required=True, help="such as 10_000_000")
   add(
     "--dim", type=command_line.number(int, 1, 65_536), default=512, help="(512)"
@@ -251,7 +222,8 @@ def _add_head(add) -> None:
   )
 
 
-def _add_machine(add) -> None:
+def _add_machine(add: Callable[..., Any]) -> None:
+  """Options that say what it is to run on."""
   count = command_line.number(int, 1, 1024)
   add("--devices", type=count, help="(all of this machine)")
   add("--model", type=count, help="devices that classes are split over (all)")

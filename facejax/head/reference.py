@@ -31,33 +31,41 @@ def loss(
     objective: see there.
     parameters: see there.
   """
+  # s_i u_i and s_i; n_j and w_j / ||w_j||, or w_j itself.
   queries, lengths = objective.queries(embeddings)
   norms = jnp.ones(prototypes.shape[:-1], queries.dtype)
   if objective.unit_prototypes:
     prototypes = unit_vectors.l2_normalize(prototypes)
   else:
+    # ||w_j|| = w_j . w_j / ||w_j||: a norm whose gradient at 0 is a number.
     norms = (prototypes * unit_vectors.l2_normalize(prototypes)).sum(axis=-1)
+  # (s n c)_ij, all of them: [batch, num_classes].
   if prototypes.ndim == 2:
     dots = jnp.matmul(queries, prototypes.T, precision=PRECISION)
     norm = norms[labels]
   else:
+    # Of k sub-centres the nearest stands for its class.
     every = jnp.einsum("bd,ckd->bck", queries, prototypes, precision=PRECISION)
     dots, nearest = every.max(axis=2), every.argmax(axis=2)
     which = jnp.take_along_axis(nearest, labels[:, None], axis=1)[:, 0]
     norm = norms[labels, which]
+  # s n_y c_y and c_y, without margin.
   target = jnp.take_along_axis(dots, labels[:, None], axis=1)[:, 0]
   cosine = objective.cosine(target, lengths, norm)
+  # z_ij = s n_j t(c_ij, c_y), as if every class were another one ...
   logits = objective.others(
     dots,
     lengths[:, None],
     cosine[:, None],
     {name: value[:, None] for name, value in parameters.negative.items()},
   )
+  # ... and without the true class: a sum over j != y.
   is_target = labels[:, None] == jnp.arange(dots.shape[1])[None, :]
   if objective.one_vs_all is not None:
     others = jnp.where(is_target, 0, jax.nn.softplus(logits)).sum(axis=1)
   else:
     others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=1)
+  # L_i, from z_y = s n_y phi(c_y) and what all others amount to.
   values = objective.loss(others, target, lengths, norm, parameters.margin)
   return objective_lib.HeadOutput(
     loss=values,

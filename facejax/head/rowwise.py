@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ def class_leaves(
   [False, True, True]
   """
   rows, *rest = prototypes.shape
+  # Shapes alone: nothing is allocated, even for a billion rows.
   actual, longer = (
     jax.eval_shape(
       tx.init, jax.ShapeDtypeStruct((length, *rest), prototypes.dtype)
@@ -72,6 +73,8 @@ def require(tx: optax.GradientTransformation, *, dim: int) -> None:
   Raises:
     ValueError: naming the stage of the chain, where that can be told.
   """
+  # For real, although a step may be under trace: the answer decides what is
+  # traced.
   with jax.ensure_compile_time_eval():
     if _by_rows(tx, dim):
       return
@@ -86,11 +89,14 @@ def require(tx: optax.GradientTransformation, *, dim: int) -> None:
   )
 
 
-def _by_rows(tx, dim) -> bool:
+def _by_rows(tx: optax.GradientTransformation, dim: int) -> bool:
+  """Whether what happens to a row is the same with and without the others."""
   update = jax.jit(tx.update)
   rng = np.random.default_rng(0)
   shape = (2 * _HALF, dim)
   params = rng.normal(size=shape).astype(np.float32)
+  # 1e15 is past any threshold of clipping. A NaN in other rows comes of a
+  # global norm, or of a step that is skipped as a whole.
   for magnitude, spoilt in ((1.0, False), (1e15, False), (1.0, True)):
     gradients = magnitude * rng.normal(size=(_STEPS, *shape))
     if spoilt:
@@ -108,8 +114,13 @@ def _by_rows(tx, dim) -> bool:
   return True
 
 
-def _run(init, update, params, gradients):
-  """Updates and states of a few steps."""
+def _run(
+  init: Callable[..., Any],
+  update: Callable[..., Any],
+  params: np.ndarray,
+  gradients: np.ndarray,
+) -> list[np.ndarray]:
+  """Updates and states of a few steps, from gradients [steps, rows, dim]."""
   state, history = init(jnp.asarray(params)), []
   for gradient in gradients:
     updates, state = update(jnp.asarray(gradient), state, jnp.asarray(params))
@@ -117,7 +128,12 @@ def _run(init, update, params, gradients):
   return [np.asarray(leaf) for leaf in jax.tree.leaves(history)]
 
 
-def _agree(whole, first, second) -> bool:
+def _agree(
+  whole: list[np.ndarray], first: list[np.ndarray], second: list[np.ndarray]
+) -> bool:
+  """Whether the halves' leaves are the halves of the whole's leaves."""
+  # A leaf with class rows is as long as its matrix, half as long for each half;
+  # what is shared by all rows must be the same in all three.
   for all_rows, *halves in zip(whole, first, second, strict=True):
     if all_rows.shape == halves[0].shape:
       wanted = [all_rows, all_rows]
@@ -131,8 +147,11 @@ def _agree(whole, first, second) -> bool:
   return True
 
 
-def _stages(tx) -> list[optax.GradientTransformation]:
+def _stages(
+  tx: optax.GradientTransformation,
+) -> list[optax.GradientTransformation]:
   """The links of an `optax.chain`, at any depth; else the transformation."""
+  # optax keeps the links in the closures of the functions that it returns.
   held = _closure(tx.update)
   inits = _closure(tx.init).get("init_fns")
   if "update_fns" in held and inits:
@@ -145,13 +164,14 @@ def _stages(tx) -> list[optax.GradientTransformation]:
   return [tx]
 
 
-def _closure(function) -> dict[str, Any]:
+def _closure(function: Callable[..., Any]) -> dict[str, Any]:
+  """The variables that a function keeps of where it was made, by name."""
   function = inspect.unwrap(function)
   if not inspect.isfunction(function):
     return {}
   return dict(inspect.getclosurevars(function).nonlocals)
 
 
-def _name(tx) -> str:
+def _name(tx: optax.GradientTransformation) -> str:
   """The function that made it: "clip_by_global_norm"."""
   return getattr(tx.update, "__qualname__", repr(tx.update)).split(".")[0]

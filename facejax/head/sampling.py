@@ -68,17 +68,26 @@ def draw(
   """
   labels = labels.astype(jnp.int32)
   taken, width = stratum(rate)
+  # Stratum t holds the ids t b .. t b + b - 1. Those that this shard touches:
+  # its first and last one may belong to its neighbours in part.
   numbers = first // width + jnp.arange(_strata(rows, width), dtype=jnp.int32)
+  # The start within the stratum: of (key, t), so every shard that touches the
+  # stratum draws the same.
   start = jax.vmap(
     lambda number: jax.random.randint(
       jax.random.fold_in(key, number), (), 0, width
     )
   )(numbers)
+  # a of b, evenly spaced: (start + floor(k b / a)) mod b for k < a. Over all
+  # starts each place is taken a times, so each class has probability a / b.
   spacing = jnp.arange(taken, dtype=jnp.int32) * width // taken
   drawn = (start[:, None] + spacing[None, :]) % width
   drawn = (numbers[:, None] * width + drawn).reshape(-1)
+  # The classes of the batch take part always: without its own class an example
+  # would have no target.
   positives = distinct(labels)
-  # A class of the batch that was drawn too has the place of the positive.
+  # Whether a drawn id is among the sorted labels, by bisection: a class of the
+  # batch that was drawn too has the place of the positive.
   ordered = jnp.sort(labels)
   place = jnp.searchsorted(ordered, drawn)
   nearest = ordered[jnp.minimum(place, labels.shape[0] - 1)]

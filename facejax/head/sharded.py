@@ -3,8 +3,15 @@
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, chunked, collectives, logits
+from facejax.head import (
+  backward,
+  blocks,
+  chunked,
+  collectives,
+  shard_plan,
+)
 from facejax.head import objective as objective_lib
+from facejax.head import options as options_lib
 from facejax.runtime import typing
 
 P = jax.P
@@ -12,102 +19,105 @@ _NONE = objective_lib.Parameters()
 
 
 def loss(
+  head: options_lib.Options,
   prototypes: typing.Array,
   embeddings: typing.Array,
   labels: typing.Array,
   *,
-  objective: objective_lib.Objective,
-  num_classes: int,
-  mesh: jax.sharding.Mesh,
   parameters: objective_lib.Parameters = _NONE,
-  block_size: int | None = None,
-  bfloat16: bool = False,
 ) -> objective_lib.HeadOutput:
   """Same values and gradients as `reference.loss`, in blocks, on a mesh.
 
   Args:
-    prototypes: [padded_classes, (k,) dim], sharded P("model"). Rows from
-      `num_classes` on are padding and take no part.
+    head: its options.
+    prototypes: [rows, (k,) dim] float32, sharded P("model").
     embeddings: [batch, dim], sharded P(("data", "model")).
     labels: int [batch].
-    objective: see there.
-    num_classes: the true number of classes.
-    mesh: a mesh with axes "data" and "model".
-    parameters: see there.
-    block_size: classes a block; None for the rule of `blocks.block_size`.
-    bfloat16: operands of the matmuls in bfloat16; sums stay float32.
+    parameters: of the objective.
 
   Returns:
     Values for each example, in the order of the batch.
   """
-  plan = logits.make_plan(
-    prototypes.shape,
-    embeddings.shape[0],
-    objective=objective,
-    num_classes=num_classes,
-    mesh=mesh,
-    block_size=block_size,
-    bfloat16=bfloat16,
-  )
+  plan = shard_plan.make_plan(head, prototypes.shape, embeddings.shape[0])
+  # Its backward pass may come much later, or never: nothing is kept for it.
+  plan = plan._replace(saved=0)
 
-  def on_shard(prototypes, examples):
+  def on_shard(
+    prototypes: typing.Array, examples: collectives.Examples
+  ) -> objective_lib.HeadOutput:
+    # Every shard compares its classes with all embeddings: an all-gather of
+    # [batch, dim], whose transpose sends each device its sum of gradients.
     examples = examples._replace(queries=collectives.gather(examples.queries))
     return _loss(plan, prototypes, examples)
 
-  enter, leave = collectives.specs(mesh)
+  enter, leave = collectives.specs(head.mesh)
+  # s u and s.
+  queries, lengths = head.objective.queries(embeddings)
   return jax.shard_map(
     on_shard,
-    mesh=mesh,
+    mesh=head.mesh,
     in_specs=(P("model"), enter),
     out_specs=leave,
   )(
     prototypes,
-    collectives.Examples(*objective.queries(embeddings), labels, parameters),
+    collectives.Examples(queries, lengths, labels, parameters),
   )
 
 
 def target_cosine(
+  head: options_lib.Options,
   prototypes: typing.Array,
   embeddings: typing.Array,
   labels: typing.Array,
-  *,
-  objective: objective_lib.Objective,
-  num_classes: int,
-  mesh: jax.sharding.Mesh,
 ) -> typing.Array:
-  """cos theta_y alone, [batch]: costs the rows of the batch's classes.
+  """cos theta_y alone, [batch]; see `Head.target_cosine`.
 
-  For losses whose margins depend on it. Arguments as for `loss`; prototypes may
-  be the bits of bfloat16. Carries no gradient.
+  Arguments as for `loss`; prototypes may be the bits of bfloat16.
   """
-  plan = logits.make_plan(
-    prototypes.shape,
-    embeddings.shape[0],
-    objective=objective,
-    num_classes=num_classes,
-    mesh=mesh,
-  )
+  plan = shard_plan.make_plan(head, prototypes.shape, embeddings.shape[0])
 
-  def on_shard(prototypes, examples):
+  def on_shard(
+    prototypes: typing.Array, examples: collectives.Examples
+  ) -> typing.Array:
     examples = examples._replace(queries=collectives.gather(examples.queries))
     return collectives.begin(plan, prototypes, examples)[0].target_cosine
 
-  enter, leave = collectives.specs(mesh)
-  examples = collectives.Examples(*objective.queries(embeddings), labels, _NONE)
+  enter, leave = collectives.specs(head.mesh)
+  queries, lengths = head.objective.queries(embeddings)
+  examples = collectives.Examples(queries, lengths, labels, _NONE)
   cosine = jax.shard_map(
-    on_shard, mesh=mesh, in_specs=(P("model"), enter), out_specs=leave
+    on_shard, mesh=head.mesh, in_specs=(P("model"), enter), out_specs=leave
   )(prototypes, examples)
   return jax.lax.stop_gradient(cosine)
 
 
-def _reduce(plan, prototypes, examples):
+_Residuals = tuple[typing.Array, collectives.Examples, collectives.Forward]
+
+
+def _reduce(
+  plan: shard_plan.Plan,
+  prototypes: typing.Array,
+  examples: collectives.Examples,
+) -> objective_lib.HeadOutput:
+  """The values of each example; inside shard_map, with gathered queries."""
   return _forward(plan, prototypes, examples)[0]
 
 
-def _forward(plan, prototypes, examples):
+def _forward(
+  plan: shard_plan.Plan,
+  prototypes: typing.Array,
+  examples: collectives.Examples,
+) -> tuple[objective_lib.HeadOutput, _Residuals]:
+  """`_reduce`, and what `_backward` needs: a few numbers an example.
+
+  Beside the arguments themselves, which are alive anyhow.
+  """
+  # s n_y c_y of the target, from its owner.
   batch, target = collectives.begin(plan, prototypes, examples)
+  # others_i = log sum_{j != y_i} e^z_ji over this shard, block by block.
   walk = blocks.Walk(prototypes.shape[0], plan.size)
   sums, _ = chunked.reduce(plan, walk, prototypes=prototypes, batch=batch)
+  # L_i = log(1 + e^(others_i - z_y)), over all shards.
   output = collectives.combine(plan, sums, target, examples)
   return output, (
     prototypes,
@@ -116,16 +126,25 @@ def _forward(plan, prototypes, examples):
   )
 
 
-def _backward(plan, residuals, d_output):
+def _backward(
+  plan: shard_plan.Plan,
+  residuals: _Residuals,
+  d_output: objective_lib.HeadOutput,
+) -> tuple[typing.Array, collectives.Examples]:
+  """The gradient of prototypes and examples, each block made once more."""
   prototypes, examples, forward = residuals
+  # g, h, k: from the losses to others, s n_y c_y and n_y.
   found, d_examples = collectives.cotangents(
     plan, forward, examples, d_output.loss
   )
   walk = blocks.Walk(prototypes.shape[0], plan.size)
 
-  def body(block, carry):
+  def body(
+    block: blocks.Block, carry: tuple[typing.Array, backward.Totals]
+  ) -> tuple[typing.Array, backward.Totals]:
     d_prototypes, totals = carry
-    gradient = chunked.block_gradient(
+    # dw_j of this block, and its part of d(s u).
+    gradient = backward.block_gradient(
       plan,
       block,
       block.take(prototypes),
@@ -133,13 +152,15 @@ def _backward(plan, residuals, d_output):
       others=forward.sums.others,
       cotangents=found,
     )
+    # Copies of the shard saw other examples. A last block that starts early
+    # must not overwrite the rows that it shares with the one before it.
     d_block = block.keep_stale(
       collectives.sum_over_data(gradient.prototypes), block.take(d_prototypes)
     )
     d_prototypes = blocks.put(d_prototypes, d_block, block.place)
     return d_prototypes, totals.add(gradient)
 
-  start = jnp.zeros_like(prototypes), collectives.Totals.zero(forward.batch)
+  start = jnp.zeros_like(prototypes), backward.Totals.zero(forward.batch)
   d_prototypes, totals = walk.loop(body, start)
   return d_prototypes, collectives.add_blocks(d_examples, totals)
 

@@ -35,6 +35,7 @@ def load(leaf: typing.Array) -> typing.Array:
   """
   if leaf.dtype != jnp.uint16:
     return leaf
+  # bfloat16 is the upper half of a float32.
   wide = leaf.astype(jnp.uint32) << 16
   return jax.lax.bitcast_convert_type(wide, jnp.float32)
 
@@ -62,10 +63,12 @@ def store(
   if like.dtype != jnp.uint16:
     return x.astype(like.dtype)
   assert words is not None
+  # A word for each number: the row's, mixed with the column's and the array's.
   flat = x.reshape(x.shape[0], -1)
   columns = jnp.arange(flat.shape[1], dtype=jnp.uint32)
   columns = hashing.mix(columns + jnp.uint32((salt << 20) + 1))
-  # The cut-off half of the bits, plus noise as large, carries into the rest.
+  # The cut-off half of the bits, f, plus noise uniform in [0, 2^16), carries
+  # into the rest with probability f / 2^16: E[load(store(x))] = x.
   noise = hashing.mix(words[:, None] ^ columns[None, :]) >> 16
   bits = jax.lax.bitcast_convert_type(flat, jnp.uint32) + noise
   return (bits >> 16).astype(jnp.uint16).reshape(x.shape)

@@ -1,19 +1,17 @@
 """Triplet loss with anchors split over devices and partners from everywhere.
 
 Each device gathers the embeddings of the batch once and mines for its own
-anchors, block by block. The backward pass mines again, so that no array of all distances
-is kept; it ends with two matmuls a block, and the gradient of all others goes
-back to their devices in one exchange.
+anchors, block by block. The backward pass mines again, so that no array of all
+distances is kept; it ends with two matmuls a block, and the gradient of all
+others goes back to their devices in one exchange.
 """
 
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks
+from facejax.head import anchor_blocks
 from facejax.losses import anchors, choices
 from facejax.losses import mining as mining_lib
 from facejax.losses import triplet as triplet_lib
@@ -42,30 +40,6 @@ class Statistics(NamedTuple):
   without_positive: typing.Array
   positive_distance: typing.Array
   negative_distance: typing.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-  """What is known before the arrays are."""
-
-  mining: triplet_lib.Mining
-  margin: float
-  distance: anchors.Distance
-  size: int
-
-
-class _Batch(NamedTuple):
-  """What the blocks of a device share beside embeddings.
-
-  Attributes:
-    people: of the whole batch.
-    first: number of this device's first anchor.
-    key: of the random rule.
-  """
-
-  people: mining_lib.Identities
-  first: typing.Array
-  key: Any
 
 
 def block_size(*, batch: int, rows: int, platform: str | None = None) -> int:
@@ -117,7 +91,7 @@ def triplet(
   """
   triplet_lib.check_rule(mining, key)
   choices.check("distance", distance, anchors.Distance)
-  plan = _Plan(
+  plan = anchor_blocks.Plan(
     mining=mining,
     margin=margin,
     distance=distance,
@@ -130,12 +104,18 @@ def triplet(
   )
   people = mining_lib.identities(labels)
 
-  def on_shard(units, people, key):
+  def on_shard(
+    units: typing.Array, people: mining_lib.Identities, key: Any
+  ) -> mining_lib.Weights:
+    # Anchors are this device's, partners those of all: the transpose of the
+    # gather sums what partners get, and sends each device its own.
     first, everyone = jnp.int32(0), units
     if axes:
       first = jax.lax.axis_index(axes) * jnp.int32(units.shape[0])
       everyone = jax.lax.all_gather(units, axes, tiled=True)
-    return _mined(plan, units, everyone, _Batch(people, first, key))
+    return anchor_blocks.mined(
+      plan, units, everyone, anchor_blocks.Batch(people, first, key)
+    )
 
   found = jax.shard_map(
     on_shard, mesh=mesh, in_specs=(P(axes), P(), P()), out_specs=P(axes)
@@ -148,8 +128,8 @@ def triplet(
   return values, jax.lax.stop_gradient(_statistics(found, people))
 
 
-def _size(batch, mesh, size):
-  """Anchors a block."""
+def _size(batch: int, mesh: jax.sharding.Mesh, size: int | None) -> int:
+  """Anchors a block: as told, or by the rule."""
   if batch % mesh.size:
     raise ValueError(
       f"batch={batch}: must be a multiple of the number of devices, {mesh.size}"
@@ -163,7 +143,10 @@ def _size(batch, mesh, size):
   return min(size, rows)
 
 
-def _statistics(found, people):
+def _statistics(
+  found: mining_lib.Weights, people: mining_lib.Identities
+) -> Statistics:
+  """Sums over the anchors of all devices, as shares and means."""
   dtype = found.loss.dtype
   # Added up as floats: there may be more triplets than an int32 holds.
   selected = found.terms.astype(dtype).sum()
@@ -175,65 +158,3 @@ def _statistics(found, people):
     positive_distance=found.positive_distance.sum() * each,
     negative_distance=found.negative_distance.sum() * each,
   )
-
-
-def _mine(plan, block, units, everyone, batch):
-  """What is selected for the anchors of a block, and d -> its cosines."""
-  cosines = jnp.matmul(units, everyone.T, precision=jax.lax.Precision.HIGHEST)
-  distances, pull = jax.vjp(
-    functools.partial(anchors.distance, kind=plan.distance), cosines
-  )
-  found = mining_lib.weigh(
-    distances,
-    batch.first + block.rows,
-    batch.people,
-    mining=plan.mining,
-    margin=plan.margin,
-    key=batch.key,
-  )
-  return found, pull
-
-
-def _reduce(plan, units, everyone, batch):
-  """`mining.Weights` of all anchors, without the weights."""
-  walk = blocks.Walk(units.shape[0], plan.size)
-
-  def body(block, totals):
-    found, _ = _mine(plan, block, block.take(units), everyone, batch)
-    found = found._replace(weights=None)
-    return jax.tree.map(
-      lambda total, new: blocks.put(total, new, block.place), totals, found
-    )
-
-  start = mining_lib.nothing(units)._replace(weights=None)
-  return walk.loop(body, start)
-
-
-def _forward(plan, units, everyone, batch):
-  return _reduce(plan, units, everyone, batch), (units, everyone, batch)
-
-
-def _backward(plan, residuals, d_output):
-  units, everyone, batch = residuals
-  walk = blocks.Walk(units.shape[0], plan.size)
-  high = jax.lax.Precision.HIGHEST
-
-  def body(block, carry):
-    d_units, d_everyone = carry
-    own = block.take(units)
-    found, pull = _mine(plan, block, own, everyone, batch)
-    d_loss = block.take(d_output.loss)
-    d_loss = block.keep_stale(d_loss, jnp.zeros_like(d_loss))
-    (d_cosines,) = pull(found.weights * d_loss[:, None])
-    d_own = jnp.matmul(d_cosines, everyone, precision=high)
-    d_own = block.keep_stale(d_own, block.take(d_units))
-    d_units = blocks.put(d_units, d_own, block.place)
-    d_everyone += jnp.matmul(d_cosines.T, own, precision=high)
-    return d_units, d_everyone
-
-  start = jnp.zeros_like(units), jnp.zeros_like(everyone)
-  return *walk.loop(body, start), None
-
-
-_mined = jax.custom_vjp(_reduce, nondiff_argnums=(0,))
-_mined.defvjp(_forward, _backward)

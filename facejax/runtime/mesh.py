@@ -4,7 +4,8 @@ The batch is split over both axes for the backbone; prototypes are split by
 class over "model" and replicated over "data". One device is the same program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,12 +44,17 @@ def make_mesh(
     raise ValueError(
       f"mesh.model={model} must divide the number of devices, {devices}"
     )
+  return lay_out(jax.devices()[:devices], model=model)
+
+
+def lay_out(devices: Sequence[Any], *, model: int) -> jax.sharding.Mesh:
+  """Devices as a ("data", "model") mesh; `model` divides their number."""
   # Shape, names and types by position: their keywords change between versions.
   return jax.make_mesh(
-    (devices // model, model),
+    (len(devices) // model, model),
     ("data", "model"),
     (jax.sharding.AxisType.Auto,) * 2,
-    devices=jax.devices()[:devices],
+    devices=devices,
   )
 
 

@@ -1,7 +1,6 @@
 """From a configuration to the functions of a run. Nothing here computes yet."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from facejax.head import api as head_api
-from facejax.head import sharded
 from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
@@ -98,13 +96,10 @@ def build(
     backbone,
     trunk_tx=trunk_tx,
     head_tx=head_tx,
-    num_classes=num_classes,
-    mesh=mesh,
+    head=loss.head,
     goal=loss.goal,
     center_loss=bool(config.center.weight),
     average=bool(config.optim.ema),
-    storage=config.head.storage,
-    optimizer_storage=config.head.optimizer_storage,
   )
   like = state.abstract(init, head_tx=head_tx, mesh=mesh)
   step = train_step.make_train_step(
@@ -130,51 +125,73 @@ def build(
 
 @dataclasses.dataclass(frozen=True)
 class _Loss:
+  """The loss's side of a run.
+
+  Attributes:
+    goal: what the loss carries; None for a loss within batches.
+    head: over its classes; likewise.
+    step: from embeddings to their gradient, prototypes updated on the way.
+    chance: the loss of a net that has learnt nothing, if that is known.
+  """
+
   goal: goal_lib.Goal | None
+  head: head_api.Head | None
   step: loss_step.LossStep
   chance: float | None
 
 
-def _loss(config, num_classes, *, head_tx, mesh) -> _Loss:
+def _loss(
+  config: config_lib.Config,
+  num_classes: int,
+  *,
+  head_tx: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+) -> _Loss:
+  """The loss that a configuration asks for, with its head if it has one."""
   if isinstance(config.loss, within_batch.WithinBatch):
     pair_loss = build_pair_loss.build(config.loss, mesh=mesh)
     step = loss_step.within_batch(pair_loss, seed=config.seed)
-    return _Loss(None, step, None)
-  goal, head = (
-    build_loss.build(config.loss, num_classes=num_classes),
-    config.head,
-  )
-  about: Any = {
-    "objective": goal.objective,
-    "num_classes": num_classes,
-    "mesh": mesh,
-  }
+    return _Loss(None, None, step, None)
+  goal = build_loss.build(config.loss, num_classes=num_classes)
+  head = _head(config.head, goal, num_classes, tx=head_tx, mesh=mesh)
   center_loss = None
   if config.center.weight:
     center_loss = goal_lib.CenterLoss(config.center.weight, config.center.rate)
   step = loss_step.over_classes(
-    functools.partial(
-      head_api.update,
-      tx=head_tx,
-      implementation=head.implementation,
-      rate=head.rate,
-      block_size=head.block_size,
-      saved_bytes=head.saved_mib * 2**20,
-      precision=head.precision,
-      **about,
-    ),
-    goal=goal,
-    target_cosine=functools.partial(sharded.target_cosine, **about),
-    head_tx=head_tx,
-    mesh=mesh,
-    seed=config.seed,
-    center_loss=center_loss,
-    report_dropped=head.implementation == "sparse",
+    head, goal=goal, seed=config.seed, center_loss=center_loss
   )
+  # A net that has learnt nothing finds all classes that count equally likely:
+  # log C for softmax; partial_fc counts a share of them.
   counted = num_classes
   if head.implementation == "partial_fc":
     counted = max(2, round(head.rate * num_classes))
-  return _Loss(goal, step, goal_lib.chance_loss(goal, num_classes=counted))
+  chance = goal_lib.chance_loss(goal, num_classes=counted)
+  return _Loss(goal, head, step, chance)
+
+
+def _head(
+  options: config_lib.HeadConfig,
+  goal: goal_lib.Goal,
+  num_classes: int,
+  *,
+  tx: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+) -> head_api.Head:
+  """The head of a loss over classes, as configured."""
+  return head_api.Head(
+    goal.objective,
+    num_classes,
+    mesh,
+    tx=tx,
+    implementation=options.implementation,
+    rate=options.rate,
+    block_size=options.block_size,
+    saved_bytes=options.saved_mib * 2**20,
+    precision=options.precision,
+    centers=goal.centers,
+    storage=options.storage,
+    optimizer_storage=options.optimizer_storage,
+  )
 
 
 def _optimizer(

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from facejax.head import api as head_api
-from facejax.head import storage as storage_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
@@ -64,51 +63,34 @@ def make_init(
   *,
   trunk_tx: optax.GradientTransformation,
   head_tx: optax.GradientTransformation,
-  num_classes: int,
-  mesh: jax.sharding.Mesh,
+  head: head_api.Head | None,
   goal: goal_lib.Goal | None,
   center_loss: bool = False,
   average: bool = False,
-  storage: storage_lib.Storage = "float32",
-  optimizer_storage: storage_lib.Storage = "float32",
 ) -> Callable[[typing.PRNGKey], TrainState]:
   """The function key -> TrainState at step 0, to be jitted by `create`.
 
   Args:
     backbone: the net.
     trunk_tx: its optimizer.
-    head_tx: the optimizer of the prototypes.
-    num_classes: the true number of classes.
-    mesh: the devices.
-    goal: the loss over classes; None for a loss within batches.
+    head_tx: the optimizer of what the loss itself learns; the head's.
+    head: over the classes; None for a loss within batches.
+    goal: the loss over classes; likewise.
     center_loss: keep a centre for each class.
     average: keep an average of the weights.
-    storage: how prototypes are kept.
-    optimizer_storage: how their optimizer state is kept.
   """
 
-  def prototypes_of(goal, key, dtype):
-    prototypes = head_api.init_prototypes(
-      key,
-      num_classes=num_classes,
-      dim=backbone.embedding_dim,
-      mesh=mesh,
-      centers=goal.centers,
-      bias=goal.objective.bias,
-      dtype=storage,
-    )
-    return prototypes if storage != "float32" else prototypes.astype(dtype)
-
-  def init(key):
+  def init(key: typing.PRNGKey) -> TrainState:
     trunk_key, head_key = jax.random.split(key)
     params, stats = backbone.init(trunk_key)
     dtype = jax.tree.leaves(params)[0].dtype
     prototypes = head_optimizer = centers = None
-    if goal is not None:
-      prototypes = prototypes_of(goal, head_key, dtype)
-      head_optimizer = head_api.init_optimizer(
-        head_tx, prototypes, dtype=optimizer_storage
-      )
+    if head is not None:
+      prototypes = head.init_prototypes(head_key, dim=backbone.embedding_dim)
+      if head.storage == "float32":
+        # In double precision where the trunk is.
+        prototypes = prototypes.astype(dtype)
+      head_optimizer = head.init_optimizer(prototypes)
       if center_loss:
         centers = (prototypes.shape[0], backbone.embedding_dim)
     return TrainState(

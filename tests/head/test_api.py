@@ -88,8 +88,10 @@ def test_initial_prototypes_do_not_depend_on_the_mesh(shape, options):
 def test_optimizer_state_of_class_rows_is_kept_as_told():
   prototypes = storage.encode(jnp.ones((5, 3)), "bfloat16")
   tx = optax.adagrad(optax.constant_schedule(0.1), 0.1)
+  mesh = mesh_lib.make_mesh(devices=1)
   for dtype, kind in (("float32", np.float32), ("bfloat16", np.uint16)):
-    state = api.init_optimizer(tx, prototypes, dtype=dtype)
+    head = api.Head(heads.COSFACE, 5, mesh, tx=tx, optimizer_storage=dtype)
+    state = head.init_optimizer(prototypes)
     rows, count = jax.tree.leaves(state)
     assert rows.dtype == kind and rows.shape == (5, 3)
     np.testing.assert_allclose(storage.load(rows), 0.1, rtol=2**-8)
@@ -140,3 +142,144 @@ def test_errors_name_the_value():
 def test_impossible_objectives_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     objective.Objective(margins.nsl, **options)
+
+
+def make(**options):
+  """A head of nine classes on one device."""
+  mesh = options.pop("mesh", None) or mesh_lib.make_mesh(devices=1)
+  loss = options.pop("objective", heads.COSFACE)
+  return api.Head(loss, options.pop("num_classes", 9), mesh, **options)
+
+
+ONE_VS_ALL = objective.Objective(margins.nsl, 30.0, one_vs_all=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"implementation": "fast"}, "implementation='fast': choose one of"),
+    ({"precision": "float16"}, "precision='float16': choose one of"),
+    ({"storage": "int8"}, "^storage='int8': choose one of"),
+    ({"optimizer_storage": "int8"}, "optimizer_storage='int8': choose one"),
+    ({"num_classes": 0}, "num_classes=0: must be 1 to 2,147,418,112"),
+    ({"num_classes": 2**31}, "num_classes=2147483648: must be 1 to"),
+    ({"rate": 0.0}, r"rate=0.0: .* must be in \(0, 1\]"),
+    ({"rate": float("nan")}, "rate=nan"),
+    ({"block_size": 0}, "block_size=0: must be 1 or more, or None"),
+    ({"saved_bytes": -1}, "saved_bytes=-1: must be 0 or more"),
+    ({"centers": 0}, "centers=0: must be 1 or more"),
+    (
+      {"implementation": "sparse", "objective": ONE_VS_ALL},
+      "'sparse' needs a softmax: .* use fused or partial_fc",
+    ),
+    (
+      {"implementation": "chunked", "storage": "bfloat16"},
+      "'chunked' keeps its prototypes in float32, not bfloat16: use fused",
+    ),
+    (
+      {"implementation": "dense", "optimizer_storage": "bfloat16"},
+      "'dense' keeps its state in float32, not bfloat16: use fused",
+    ),
+  ],
+  ids=str,
+)
+def test_impossible_heads_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    make(**options)
+
+
+def test_a_mesh_without_the_axes_is_refused():
+  mesh = jax.make_mesh((1,), ("batch",), (jax.sharding.AxisType.Auto,))
+  with pytest.raises(ValueError, match="axes .'batch',.: needs 'data' and"):
+    make(mesh=mesh)
+
+
+def test_a_head_without_an_optimizer_has_a_loss_alone():
+  arrays, head = heads.problem(9), make()
+  out = head.loss(*arrays[:3])
+  want, _ = heads.float64(arrays, objective=heads.COSFACE)
+  np.testing.assert_allclose(out.loss, want.loss, rtol=1e-5, atol=1e-6)
+  for take_step in (
+    lambda: head.init(jax.random.key(0), dim=12),
+    lambda: head.update(api.State(arrays.prototypes, ()), *arrays[1:3]),
+  ):
+    with pytest.raises(ValueError, match="tx=None: .* build it with tx"):
+      take_step()
+
+
+def test_fewer_rows_than_classes_are_refused():
+  arrays, head = heads.problem(9), make(num_classes=10, tx=optax.sgd(0.1))
+  message = "9 rows, fewer than num_classes=10"
+  with pytest.raises(ValueError, match=message):
+    head.loss(*arrays[:3])
+  with pytest.raises(ValueError, match=message):
+    head.update(api.State(arrays.prototypes, ()), *arrays[1:3])
+
+
+@pytest.mark.parametrize("implementation", ["fused", "partial_fc", "sparse"])
+def test_any_head_has_the_exact_loss(implementation):
+  """All classes count in it, whatever a step samples."""
+  arrays = heads.problem(50)
+  actual = heads.evaluate(
+    arrays,
+    (2, 2),
+    objective=heads.COSFACE,
+    implementation=implementation,
+    saved_bytes=10**6,
+    block_size=10,
+  )
+  heads.check(actual, heads.float64(arrays, objective=heads.COSFACE))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", heads.MESHES)
+def test_the_targets_cosine_needs_no_loss(dtype, shape):
+  arrays = heads.problem(50)
+  mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
+  head = api.Head(heads.COSFACE, 50, mesh, storage=dtype)
+  w, x = heads.place(arrays, mesh)
+  kept = storage.encode(w, dtype)
+  values = np.asarray(storage.load(kept))[:50]
+  cosine = jax.jit(head.target_cosine)(kept, x, arrays.labels)
+  want, _ = heads.float64(
+    arrays._replace(prototypes=values), objective=heads.COSFACE
+  )
+  np.testing.assert_allclose(cosine, want.target_cosine, atol=1e-6)
+
+
+def test_equal_heads_share_a_program():
+  """A head is static: built again, it compiles nothing again."""
+  tx, mesh = optax.sgd(0.1), mesh_lib.make_mesh(devices=1)
+  arrays = heads.problem(9)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def loss(head, w, x, y):
+    return head.loss(w, x, y)
+
+  for _ in range(2):
+    loss(make(mesh=mesh, tx=tx), *arrays[:3])
+  assert loss._cache_size() == 1
+
+
+def test_short_spellings_build_a_head():
+  mesh = mesh_lib.make_mesh(devices=2)
+  loss = objective.Objective(
+    margins.nsl, None, unit_prototypes=False, bias=True
+  )
+  head = api.Head(loss, 9, mesh, implementation="dense", centers=2)
+  key = jax.random.key(1)
+  start = api.init_prototypes(
+    key, num_classes=9, dim=12, mesh=mesh, centers=2, bias=True
+  )
+  np.testing.assert_array_equal(start, head.init_prototypes(key, dim=12))
+  arrays = heads.problem(9)
+  out = api.head_loss(
+    start,
+    *arrays[1:3],
+    objective=loss,
+    num_classes=9,
+    mesh=mesh,
+    implementation="dense",
+  )
+  want = head.loss(start, *arrays[1:3])
+  jax.tree.map(np.testing.assert_array_equal, out, want)

@@ -10,7 +10,7 @@ from helpers import heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax.head import blocks, objective, sharded
+from facejax.head import api, blocks, objective
 from facejax.losses import margins
 from facejax.runtime import mesh as mesh_lib
 
@@ -193,10 +193,10 @@ def test_memory_does_not_grow_with_the_classes(scale):
   cosface = objective.Objective(heads.COSFACE_MARGIN, scale)
 
   def temporaries(rows):
+    head = api.Head(cosface, rows, mesh)
+
     def loss(w, x, y):
-      return sharded.loss(
-        w, x, y, objective=cosface, num_classes=rows, mesh=mesh
-      ).loss.mean()
+      return head.loss(w, x, y).loss.mean()
 
     arrays = heads.abstract(rows, 128, 512, mesh)
     compiled = jax.jit(jax.grad(loss, (0, 1))).lower(*arrays).compile()

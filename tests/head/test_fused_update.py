@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import heads
 
-from facejax.head import api, logits, objective, rowwise, storage
+from facejax.head import api, objective, rowwise, shard_plan, storage
 from facejax.runtime import mesh as mesh_lib
 
 STEPS = 4
@@ -36,6 +36,7 @@ UNBOUNDED = objective.Objective(
 def test_equals_plain_optax(name, shape, saved_bytes, head, centers):
   tx = heads.OPTIMIZERS[name]
   mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
+  options = {"tx": tx, "block_size": 20, "saved_bytes": saved_bytes}
 
   batches = [
     heads.problem(CLASSES, centers=centers, dim=12 + head.bias, seed=seed)
@@ -46,21 +47,16 @@ def test_equals_plain_optax(name, shape, saved_bytes, head, centers):
 
   @functools.partial(jax.jit, static_argnames="implementation")
   def train(w, *, implementation):
-    def step(state, batch):
-      result = api.update(
-        *state,
-        *batch,
-        tx=tx,
-        objective=head,
-        num_classes=CLASSES,
-        mesh=mesh,
-        block_size=20,
-        implementation=implementation,
-        saved_bytes=saved_bytes,
-      )
-      return (result.prototypes, result.opt_state), result[:3]
+    built = api.Head(
+      head, CLASSES, mesh, implementation=implementation, **options
+    )
 
-    return jax.lax.scan(step, (w, tx.init(w)), (embeddings, labels))
+    def step(state, batch):
+      result = built.update(state, *batch)
+      return result.state, result[:3]
+
+    start = api.State(w, tx.init(w))
+    return jax.lax.scan(step, start, (embeddings, labels))
 
   start, _ = heads.place(batches[0], mesh)
   actual, want = (
@@ -84,16 +80,11 @@ def test_room_for_saving_is_kept_to():
   """Whole blocks only, as many as fit, where sums of e^z are plain."""
   mesh = mesh_lib.make_mesh(devices=8, model=2)
 
-  def saved(head, room, shape=(102, 12)):
-    return logits.make_plan(
-      shape,
-      64,
-      objective=head,
-      num_classes=101,
-      mesh=mesh,
-      block_size=20,
-      saved_bytes=room,
-    ).saved
+  def saved(objective, room, shape=(102, 12), **options):
+    head = api.Head(
+      objective, 101, mesh, block_size=20, saved_bytes=room, **options
+    )
+    return shard_plan.make_plan(head, shape, 64).saved
 
   each = 4 * 20 * 16  # float32, by the 64 / 4 examples of a device
   assert [saved(heads.COSFACE, n) for n in (0, each - 1, each, 10**9)] == [
@@ -105,6 +96,8 @@ def test_room_for_saving_is_kept_to():
   assert saved(heads.COSFACE, 10**9, shape=(102, 3, 12)) == 0
   assert saved(objective.Objective(heads.COSFACE_MARGIN, 256.0), 10**9) == 0
   assert saved(UNBOUNDED, 10**9) == 0
+  for name in ("chunked", "partial_fc", "sparse"):
+    assert saved(heads.COSFACE, 10**9, implementation=name) == 0
 
 
 def compiled_step(tx, rows, *, dim=128, batch=512, shape=(1, 1), **options):
@@ -112,12 +105,22 @@ def compiled_step(tx, rows, *, dim=128, batch=512, shape=(1, 1), **options):
   mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
   dtype = options.pop("dtype", "float32")
   w, x, y = heads.abstract(rows, dim, batch, mesh)
+  head = api.Head(
+    objective.Objective(heads.COSFACE_MARGIN, 64.0),
+    rows,
+    mesh,
+    tx=tx,
+    storage=dtype,
+    optimizer_storage=dtype,
+    **options,
+  )
 
   def start(w):
-    return storage.encode(w, dtype), api.init_optimizer(tx, w, dtype=dtype)
+    w = storage.encode(w, dtype)
+    return api.State(w, head.init_optimizer(w))
 
-  flags = True, rowwise.class_leaves(tx, w)
-  w, state = jax.tree.map(
+  flags = api.State(True, rowwise.class_leaves(tx, w))
+  state = jax.tree.map(
     lambda leaf, by_class: jax.ShapeDtypeStruct(
       leaf.shape,
       leaf.dtype,
@@ -128,24 +131,12 @@ def compiled_step(tx, rows, *, dim=128, batch=512, shape=(1, 1), **options):
     jax.eval_shape(start, w),
     flags,
   )
-  head = objective.Objective(heads.COSFACE_MARGIN, 64.0)
 
-  def step(w, state, x, y, key):
-    return api.update(
-      w,
-      state,
-      x,
-      y,
-      tx=tx,
-      objective=head,
-      num_classes=rows,
-      mesh=mesh,
-      key=key,
-      **options,
-    )
+  def step(state, x, y, key):
+    return head.update(state, x, y, key=key)
 
-  step = jax.jit(step, donate_argnums=(0, 1))
-  return step.lower(w, state, x, y, jax.random.key(0)).compile()
+  step = jax.jit(step, donate_argnums=0)
+  return step.lower(state, x, y, jax.random.key(0)).compile()
 
 
 @pytest.mark.parametrize("name", heads.OPTIMIZERS)

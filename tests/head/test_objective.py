@@ -148,30 +148,25 @@ def evaluate(problem, way, shape, *, objective, block_size=None):
   """Values and gradients by a step that keeps its gradient."""
   mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
   count = problem.prototypes.shape[0]
-  options = {"implementation": way, "key": jax.random.key(1), **WAYS[way]}
+  options = {"implementation": way, **WAYS[way]}
+
+  head = api.Head(
+    objective, count, mesh, tx=KEEP_GRADIENT, block_size=block_size, **options
+  )
 
   @jax.jit
   def step(w, x, parameters):
-    return api.update(
-      w,
-      api.init_optimizer(KEEP_GRADIENT, w),
-      x,
-      problem.labels,
-      tx=KEEP_GRADIENT,
-      objective=objective,
-      num_classes=count,
-      mesh=mesh,
-      parameters=parameters,
-      block_size=block_size,
-      **options,
+    state = api.State(w, head.init_optimizer(w))
+    return head.update(
+      state, x, problem.labels, parameters=parameters, key=jax.random.key(1)
     )
 
   placed = heads.place(problem, mesh)
   result = jax.device_get(step(*placed, problem.parameters))
-  gradient = result.opt_state.trace
+  gradient = result.state.optimizer.trace
   assert not gradient[count:].any(), "padding took part"
   np.testing.assert_allclose(
-    result.prototypes, placed[0] + gradient, rtol=1e-6, atol=1e-7
+    result.state.prototypes, placed[0] + gradient, rtol=1e-6, atol=1e-7
   )
   np.testing.assert_allclose(result.output.dropped, 0, atol=1e-5)
   return result.output, (

@@ -1,6 +1,5 @@
 """The planned memory of the head against arrays and programs that exist."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -38,44 +37,33 @@ def test_equals_what_a_real_step_holds(
   mesh = memory.make_mesh(devices=shape[0], model=shape[1])
   tx = memory.OPTIMIZERS[optimizer]
   key = jax.random.key(0)
-  planned = memory.estimate(
-    num_classes=CLASSES,
-    dim=DIM,
-    batch=BATCH,
-    mesh=mesh,
+  head = api.Head(
+    memory.COSFACE,
+    CLASSES,
+    mesh,
     tx=tx,
     centers=centers,
-    dtype=dtype,
-    state_dtype=state_dtype,
+    storage=dtype,
+    optimizer_storage=state_dtype,
   )
-  prototypes = api.init_prototypes(
-    key,
-    num_classes=CLASSES,
-    dim=DIM,
-    mesh=mesh,
-    centers=centers,
-    dtype=dtype,
-  )
-  opt_state = api.init_optimizer(tx, prototypes, dtype=state_dtype)
+  planned = memory.estimate(head, dim=DIM, batch=BATCH)
   # Step counts are made on one device.
-  opt_state = jax.tree.map(
-    lambda leaf: leaf if leaf.ndim else place(leaf, mesh, jax.P()), opt_state
+  state = jax.tree.map(
+    lambda leaf: leaf if leaf.ndim else place(leaf, mesh, jax.P()),
+    head.init(key, dim=DIM),
   )
   split = jax.P(("data", "model"))
   embeddings = place(jax.random.normal(key, (BATCH, DIM)), mesh, split)
   labels = place(jnp.arange(BATCH, dtype=jnp.int32), mesh, split)
   buffers = planned.buffers
-  assert buffers["prototypes"] == on_first_device(prototypes)
+  assert buffers["prototypes"] == on_first_device(state.prototypes)
   assert sum(
     size for name, size in buffers.items() if name.startswith("optimizer")
-  ) == on_first_device(*jax.tree.leaves(opt_state))
+  ) == on_first_device(*jax.tree.leaves(state.optimizer))
   assert buffers["embeddings and labels"] == on_first_device(embeddings, labels)
 
-  step = functools.partial(
-    api.update, tx=tx, objective=memory.COSFACE, num_classes=CLASSES, mesh=mesh
-  )
-  jitted = jax.jit(step, donate_argnums=(0, 1))
-  arguments = prototypes, opt_state, embeddings, labels
+  jitted = jax.jit(head.update, donate_argnums=0)
+  arguments = state, embeddings, labels
   actual = jitted.lower(*arguments, key=key).compile().memory_analysis()
   assert planned.total == (
     actual.argument_size_in_bytes
@@ -90,17 +78,19 @@ def test_equals_what_a_real_step_holds(
   assert 0 <= buffers["other"] < 64 * BATCH + 4096
 
 
-def large(mesh, **options):
-  return memory.estimate(
-    **{"num_classes": 1_000_000, "dim": 64, "batch": 256, "mesh": mesh}
-    | options
-  )
+def make_head(mesh, *, num_classes=1_000_000, **options):
+  tx = memory.OPTIMIZERS["momentum"]
+  return api.Head(memory.COSFACE, num_classes, mesh, tx=tx, **options)
 
 
 def test_dense_is_charged_for_the_logits():
   mesh = memory.make_mesh(devices=8)
   fused, dense = (
-    large(mesh, num_classes=1_000_003, implementation=name)
+    memory.estimate(
+      make_head(mesh, num_classes=1_000_003, implementation=name),
+      dim=64,
+      batch=256,
+    )
     for name in ("fused", "dense")
   )
   assert fused.rows == dense.rows == 125_001
@@ -117,12 +107,16 @@ def test_dense_is_charged_for_the_logits():
 )
 def test_what_is_said_to_fit_fits(options):
   mesh = memory.make_mesh(devices=8, model=4)
-  at = functools.partial(large, mesh, **options)
-  growth = memory.growth(lambda count: at(num_classes=count), shards=4)
+  growth = memory.growth(make_head(mesh, **options), dim=64, batch=256)
+
+  def total(count):
+    head = make_head(mesh, num_classes=count, **options)
+    return memory.estimate(head, dim=64, batch=256).total
+
   room = 3 * GIB
   count = growth.classes(room, shards=4)
-  assert 0.999 * room < at(num_classes=count).total <= room + 2**16
-  assert at(num_classes=int(1.01 * count)).total > room
+  assert 0.999 * room < total(count) <= room + 2**16
+  assert total(int(1.01 * count)) > room
 
 
 def test_nothing_fits_where_even_the_blocks_do_not():
@@ -132,28 +126,23 @@ def test_nothing_fits_where_even_the_blocks_do_not():
 @pytest.mark.slow
 @pytest.mark.parametrize("block_size", [None, 65_536])
 def test_29_million_classes_fit_16_gib(block_size):
-  planned = memory.estimate(
-    num_classes=29_000_000,
-    dim=512,
-    batch=1024,
-    mesh=memory.make_mesh(devices=8),
-    block_size=block_size,
-  )
+  mesh = memory.make_mesh(devices=8)
+  head = make_head(mesh, num_classes=29_000_000, block_size=block_size)
+  planned = memory.estimate(head, dim=512, batch=1024)
   assert planned.total <= 14.5 * GIB
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block_size", [None, 65_536])
 def test_92_million_classes_fit_24_gib(block_size):
-  planned = memory.estimate(
+  head = make_head(
+    memory.make_mesh(devices=8),
     num_classes=92_000_000,
-    dim=512,
-    batch=1024,
-    mesh=memory.make_mesh(devices=8),
-    dtype="bfloat16",
-    state_dtype="bfloat16",
+    storage="bfloat16",
+    optimizer_storage="bfloat16",
     block_size=block_size,
   )
+  planned = memory.estimate(head, dim=512, batch=1024)
   assert planned.total <= 22.5 * GIB
 
 

@@ -176,11 +176,11 @@ def test_only_drawn_rows_count_and_change(head, shape):
   count, key = 101, jax.random.key(11)
   problem = heads.problem(count)
   result, w, state = step(problem, shape, key=key, head=head, rate=0.3)
-  ids = heads.changed_rows(result.prototypes, w)
+  ids = heads.changed_rows(result.state.prototypes, w)
   np.testing.assert_array_equal(
     ids,
     heads.changed_rows(
-      heads.momentum(result.opt_state),
+      heads.momentum(result.state.optimizer),
       heads.momentum(state),
     ),
   )
@@ -206,9 +206,9 @@ def test_only_drawn_rows_count_and_change(head, shape):
     jax.tree.map(lambda leaf: leaf[ids] if leaf.ndim else leaf, state),
     jnp.asarray(w[ids]),
   )
-  heads.close(result.prototypes[ids], w[ids] + updates)
+  heads.close(result.state.prototypes[ids], w[ids] + updates)
   heads.close(
-    heads.momentum(result.opt_state)[ids],
+    heads.momentum(result.state.optimizer)[ids],
     np.asarray(heads.momentum(new_state)),
   )
 
@@ -216,7 +216,7 @@ def test_only_drawn_rows_count_and_change(head, shape):
 def test_each_step_draws_anew():
   problem = heads.problem(101)
   rows = [
-    heads.changed_rows(result.prototypes, w)
+    heads.changed_rows(result.state.prototypes, w)
     for result, w, _ in (
       step(problem, (2, 2), key=key, rate=0.1)
       for key in jax.random.split(jax.random.key(0), 2)

@@ -69,9 +69,9 @@ def test_what_is_left_out_is_told(name, shape):
   want, (dw, dx, _) = heads.float64(problem, objective=head)
   # The loss is of all classes.
   heads.check((out, ()), (want, ()))
-  kept = heads.changed_rows(result.prototypes, w)
+  kept = heads.changed_rows(result.state.prototypes, w)
   moved = heads.changed_rows(
-    heads.momentum(result.opt_state), heads.momentum(state)
+    heads.momentum(result.state.optimizer), heads.momentum(state)
   )
   np.testing.assert_array_equal(kept, moved)
   positives = set(problem.labels.tolist())
@@ -83,7 +83,7 @@ def test_what_is_left_out_is_told(name, shape):
   np.testing.assert_allclose(out.dropped, dropped, rtol=1e-4, atol=1e-5)
   # What is kept has its exact gradient.
   velocity = 0.9 * heads.momentum(state) + 5e-2 * w
-  gradient = (heads.momentum(result.opt_state) - velocity)[kept]
+  gradient = (heads.momentum(result.state.optimizer) - velocity)[kept]
   bound = 1e-5 * np.abs(velocity).max()  # it is the difference of these
   np.testing.assert_allclose(gradient, dw[kept], rtol=0, atol=bound)
   # |dx - exact| <= s dropped / ||x||, of the mean over the batch.
@@ -110,8 +110,8 @@ def test_the_same_classes_on_every_mesh(shape):
   alone, w, _ = step(peaked(9001), **options)
   result, padded, _ = step(peaked(9001), shape, **options)
   np.testing.assert_array_equal(
-    heads.changed_rows(result.prototypes, padded),
-    heads.changed_rows(alone.prototypes, w),
+    heads.changed_rows(result.state.prototypes, padded),
+    heads.changed_rows(alone.state.prototypes, w),
   )
   np.testing.assert_allclose(
     result.output.dropped, alone.output.dropped, rtol=1e-3, atol=1e-5
@@ -123,7 +123,7 @@ def test_the_choice_is_nearly_the_best(num_classes):
   """Best are the classes of the largest max_i p_ij, beside the positives."""
   problem, head, rate = peaked(num_classes), HEADS["arcface"], 0.02
   result, w, _ = step(problem, head=head, rate=rate)
-  kept = heads.changed_rows(result.prototypes, w)
+  kept = heads.changed_rows(result.state.prototypes, w)
   p = probabilities(problem, head)
   score = p.copy()
   score[np.arange(len(p)), problem.labels] = 0
@@ -151,5 +151,5 @@ def test_a_peaked_softmax_keeps_its_gradient(shape):
 
 def test_one_vs_all_is_refused():
   head = objective.Objective(margins.nsl, 30.0, one_vs_all=(1.0, 1.0))
-  with pytest.raises(ValueError, match="'probable' needs a softmax"):
+  with pytest.raises(ValueError, match="'sparse' needs a softmax.*; use fused"):
     step(heads.problem(9), head=head)

@@ -119,18 +119,18 @@ def test_a_step_does_not_depend_on_the_mesh(shape, options):
   )
   alone, before, _ = run()
   result, _, _ = run(shape)
-  assert result.prototypes.dtype == np.uint16
+  assert result.state.prototypes.dtype == np.uint16
   for actual, want in (
-    (result.prototypes, alone.prototypes),
+    (result.state.prototypes, alone.state.prototypes),
     (
-      heads.momentum(result.opt_state),
-      heads.momentum(alone.opt_state),
+      heads.momentum(result.state.optimizer),
+      heads.momentum(alone.state.optimizer),
     ),
   ):
     assert not actual[101:].any(), "padding moved"
     differ = (actual[:101] != want).mean()
     assert differ < 2e-3
-  rows = heads.changed_rows(result.prototypes[:101], before)
+  rows = heads.changed_rows(result.state.prototypes[:101], before)
   assert 30 <= len(rows) <= (50 if options.get("rate") else 101)
 
 
@@ -138,24 +138,17 @@ def test_a_step_does_not_depend_on_the_mesh(shape, options):
 def train(embeddings, labels, *, dtype, mesh):
   """Losses of 30 steps."""
   tx = optim.sgd(optax.constant_schedule(0.5), momentum=0.9, weight_decay=5e-4)
-  prototypes = api.init_prototypes(
-    KEY, num_classes=50, dim=32, mesh=mesh, dtype=dtype
+  head = api.Head(
+    heads.COSFACE, 50, mesh, tx=tx, storage=dtype, optimizer_storage=dtype
   )
 
   def one(state, batch):
-    result = api.update(
-      *state,
-      *batch[:2],
-      tx=tx,
-      objective=heads.COSFACE,
-      num_classes=50,
-      mesh=mesh,
-      key=jax.random.fold_in(KEY, batch[2]),
-    )
-    return (result.prototypes, result.opt_state), result.output.loss.mean()
+    key = jax.random.fold_in(KEY, batch[2])
+    result = head.update(state, *batch[:2], key=key)
+    return result.state, result.output.loss.mean()
 
-  start = prototypes, api.init_optimizer(tx, prototypes, dtype=dtype)
   numbers = jnp.arange(embeddings.shape[0])
+  start = head.init(KEY, dim=32)
   return jax.lax.scan(one, start, (embeddings, labels, numbers))[1]
 
 
@@ -182,16 +175,16 @@ def test_small_updates_move_weights_on_average():
   )
   w = np.asarray(storage.load(bits))
   exact, _, _ = heads.step(problem._replace(prototypes=w), (2, 2), tx=tx)
-  wanted = exact.prototypes - w
+  wanted = exact.state.prototypes - w
   # Half a unit in the last place is at least twice as large.
   small = np.abs(wanted) < 2.0**-10 * np.abs(w)
   assert small.mean() > 0.9
-  nearest = np.asarray(storage.encode(exact.prototypes, "bfloat16"))
+  nearest = np.asarray(storage.encode(exact.state.prototypes, "bfloat16"))
   np.testing.assert_array_equal(nearest[small], bits[small])
-  moved = np.asarray(storage.load(result.prototypes)) - w
+  moved = np.asarray(storage.load(result.state.prototypes)) - w
   assert (moved[small] != 0).any()
-  low, high = neighbours(exact.prototypes)
-  share = np.abs((exact.prototypes - low) / (high - low))
+  low, high = neighbours(exact.state.prototypes)
+  share = np.abs((exact.state.prototypes - low) / (high - low))
   spread = (high - low) ** 2 * share * (1 - share)
   weight = wanted * small
   slope = (weight * moved).sum() / (weight * wanted).sum()

@@ -71,7 +71,7 @@ def problem(num_classes, *, batch=16, dim=12, centers=1, seed=0) -> Problem:
 def place(problem, mesh):
   """Prototypes, padded, and embeddings on a mesh."""
   count, *rest = problem.prototypes.shape
-  rows = api.padded_classes(count, mesh.shape["model"])
+  rows = api.Head(COSFACE, count, mesh).rows
   padded = np.zeros((rows, *rest), np.float32)
   padded[:count] = problem.prototypes
   return (
@@ -85,16 +85,12 @@ def evaluate(problem, shape=(1, 1), **options):
   mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
   count = problem.prototypes.shape[0]
 
+  loss_of = options.pop("objective")
+  options = {"implementation": "chunked"} | options
+  head = api.Head(loss_of, count, mesh, **options)
+
   def loss(w, x, parameters):
-    out = api.head_loss(
-      w,
-      x,
-      problem.labels,
-      parameters=parameters,
-      num_classes=count,
-      mesh=mesh,
-      **options,
-    )
+    out = head.loss(w, x, problem.labels, parameters=parameters)
     return out.loss.mean(), out
 
   run = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
@@ -147,12 +143,23 @@ def step(
   tx,
   head=COSFACE,
   dtype="float32",
+  key=None,
   **options,
 ):
   """A step from a state that is not 0, and where it started."""
   mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
   w, x = place(problem, mesh)
   by_class = rowwise.class_leaves(tx, w)
+  built = api.Head(
+    head,
+    problem.prototypes.shape[0],
+    mesh,
+    tx=tx,
+    block_size=10,
+    storage=dtype,
+    optimizer_storage=dtype,
+    **options,
+  )
   state = jax.tree.map(
     lambda leaf, has_rows: jnp.sin(w) if has_rows else leaf,
     tx.init(w),
@@ -161,18 +168,7 @@ def step(
 
   @jax.jit
   def run(w, state, x):
-    return api.update(
-      w,
-      state,
-      x,
-      problem.labels,
-      tx=tx,
-      objective=head,
-      num_classes=problem.prototypes.shape[0],
-      mesh=mesh,
-      block_size=10,
-      **options,
-    )
+    return built.update(api.State(w, state), x, problem.labels, key=key)
 
   w, *rows = (
     storage.encode(leaf, dtype)

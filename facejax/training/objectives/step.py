@@ -6,20 +6,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from facejax.head import api as head_api
 from facejax.head import centers as head_centers
-from facejax.head import fused_update
 from facejax.head import objective as objective_lib
 from facejax.losses import center
 from facejax.runtime import typing, unit_vectors
 from facejax.training import state as train_state
 from facejax.training.objectives import definition as goal_lib
 
-# (prototypes, their optimizer state, embeddings, labels, *, parameters, key).
-HeadUpdate: TypeAlias = Callable[..., fused_update.Update]
-# (prototypes, embeddings, labels) -> [batch].
-TargetCosine: TypeAlias = Callable[..., typing.Array]
 # (embeddings, labels, *, key) -> the loss and scalars to be logged.
 PairLoss: TypeAlias = Callable[..., tuple[typing.Array, goal_lib.Numbers]]
 
@@ -48,11 +43,21 @@ LossStep: TypeAlias = Callable[
 
 
 def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
-  """The step of a loss that compares the embeddings of a batch."""
+  """The step of a loss that compares the embeddings of a batch.
+
+  Metrics: loss, spread (0 where all embeddings are the same), what it adds.
+  """
   key = jax.random.fold_in(jax.random.key(seed), 3)
 
-  def step(state, embeddings, labels):
-    def value(embeddings):
+  def step(
+    state: train_state.TrainState,
+    embeddings: typing.Array,
+    labels: typing.Array,
+  ) -> Done:
+    def value(
+      embeddings: typing.Array,
+    ) -> tuple[typing.Array, goal_lib.Numbers]:
+      # Its choice of partners may be drawn, anew in each step.
       return pair_loss(
         embeddings, labels, key=jax.random.fold_in(key, state.step)
       )
@@ -60,133 +65,182 @@ def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
     (loss, metrics), d_embeddings = jax.value_and_grad(value, has_aux=True)(
       embeddings
     )
+    # 1 - ||mean_i u_i||
     centre = unit_vectors.l2_normalize(embeddings).mean(axis=0)
-    # 0 where all embeddings are the same.
     spread = 1 - jnp.linalg.norm(centre)
-    return Done(
-      d_embeddings,
-      None,
-      None,
-      state.loss,
-      {"loss": loss, "spread": spread, **metrics},
-    )
+    metrics = {"loss": loss, "spread": spread, **metrics}
+    return Done(d_embeddings, None, None, state.loss, metrics)
 
   return step
 
 
 def over_classes(
-  head_update: HeadUpdate,
+  head: head_api.Head,
   *,
   goal: goal_lib.Goal,
-  target_cosine: TargetCosine,
-  head_tx: optax.GradientTransformation,
-  mesh: jax.sharding.Mesh,
   seed: int,
   center_loss: goal_lib.CenterLoss | None = None,
-  report_dropped: bool = False,
 ) -> LossStep:
   """The step of a loss over classes, with its head.
 
+  With the head's loss L_i and a penalty r_i of each example, it minimises
+  mean_i (L_i + r_i). The head gives the gradient of its own part, for
+  embeddings and for the parameters m_i = m(w, x_i) of each example; what w, the
+  loss's own weights, and x get through m and r is added by the chain rule.
+
   Metrics: loss, accuracy (share of the batch whose own class is nearest),
-  target_cosine, what the goal adds, and if asked for dropped (probability of
-  the classes that got no gradient).
+  target_cosine, what the goal adds, and of a sparse head dropped (probability
+  of the classes that got no gradient).
   """
   root = jax.random.key(seed)
+  # Apart from each other and from the keys of weights and dropout.
   head_key, goal_key = (jax.random.fold_in(root, n) for n in (2, 3))
   prepare = functools.partial(
-    _prepare,
-    goal=goal,
-    target_cosine=target_cosine,
-    center_loss=center_loss,
-    key=goal_key,
-    mesh=mesh,
+    _prepare, goal=goal, head=head, center_loss=center_loss, key=goal_key
   )
 
-  def step(state, embeddings, labels):
-    (parameters, penalty), pull, prepared = jax.vjp(
-      functools.partial(prepare, state, labels),
-      state.loss.weights,
-      embeddings,
-      has_aux=True,
-    )
-    head = head_update(
-      state.prototypes,
-      state.head_optimizer,
-      embeddings,
-      labels,
-      parameters=parameters,
-      key=jax.random.fold_in(head_key, state.step),
-    )
-    # The mean of the penalty counts like the mean of the loss.
-    d_weights, d_embeddings = pull(
-      (head.d_parameters, jnp.full_like(penalty, 1 / penalty.size))
-    )
-    loss = goal_lib.advance(
-      state.loss, d_weights, tx=head_tx, stats=prepared.stats
-    )
-    metrics = {
-      "loss": head.output.loss.mean() + penalty.mean(),
-      "accuracy": head.output.correct.mean(),
-      "target_cosine": head.output.target_cosine.mean(),
-      **prepared.metrics,
-    }
-    if report_dropped:
-      metrics["dropped"] = head.output.dropped.mean()
-    return Done(
-      d_embeddings=head.d_embeddings + d_embeddings,
-      prototypes=head.prototypes,
-      head_optimizer=head.opt_state,
-      loss=loss._replace(
-        centers=_move(state, embeddings, labels, center_loss, mesh)
-      ),
-      metrics=metrics,
-    )
+  return functools.partial(
+    _step, head=head, prepare=prepare, center_loss=center_loss, key=head_key
+  )
 
-  return step
+
+def _step(
+  state: train_state.TrainState,
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  head: head_api.Head,
+  prepare: Callable[..., Any],
+  center_loss: goal_lib.CenterLoss | None,
+  key: typing.PRNGKey,
+) -> Done:
+  """A step of `over_classes`; `prepare` is `_prepare` with its options."""
+  # m_i and r_i, and how to pull their gradients back to w and x.
+  (parameters, penalty), pull, prepared = jax.vjp(
+    functools.partial(prepare, state, labels),
+    state.loss.weights,
+    embeddings,
+    has_aux=True,
+  )
+  # L_i, d mean(L) / dx at fixed m, d mean(L) / dm, and the new prototypes.
+  done = head.update(
+    _head_state(state),
+    embeddings,
+    labels,
+    parameters=parameters,
+    key=jax.random.fold_in(key, state.step),
+  )
+  # dw and the rest of dx: through m by the head's gradient for it, through r by
+  # 1 / batch, for the mean of the penalty counts like that of the loss.
+  d_weights, d_embeddings = pull(
+    (done.d_parameters, jnp.full_like(penalty, 1 / penalty.size))
+  )
+  # The loss's own weights move with the optimizer of the prototypes.
+  tx: Any = head.tx
+  loss = goal_lib.advance(state.loss, d_weights, tx=tx, stats=prepared.stats)
+  # Centres are no part of the gradient: they follow their classes.
+  centers = _move(state, embeddings, labels, center_loss, head)
+  return Done(
+    d_embeddings=done.d_embeddings + d_embeddings,
+    prototypes=done.state.prototypes,
+    head_optimizer=done.state.optimizer,
+    loss=loss._replace(centers=centers),
+    metrics={
+      "loss": done.output.loss.mean() + penalty.mean(),
+      **_metrics(head, done.output),
+      **prepared.metrics,
+    },
+  )
+
+
+def _metrics(
+  head: head_api.Head, output: objective_lib.HeadOutput
+) -> goal_lib.Numbers:
+  """What the head tells of a batch beside the loss; see `over_classes`."""
+  metrics = {
+    "accuracy": output.correct.mean(),
+    "target_cosine": output.target_cosine.mean(),
+  }
+  if head.implementation == "sparse":
+    metrics["dropped"] = output.dropped.mean()
+  return metrics
+
+
+def _head_state(state: train_state.TrainState) -> head_api.State:
+  """The head's part of a train state, which must have one."""
+  assert state.prototypes is not None and state.head_optimizer is not None
+  return head_api.State(state.prototypes, state.head_optimizer)
 
 
 def _prepare(
-  state,
-  labels,
-  weights,
-  embeddings,
+  state: train_state.TrainState,
+  labels: typing.Array,
+  weights: goal_lib.Numbers,
+  embeddings: typing.Array,
   *,
-  goal,
-  target_cosine,
-  center_loss,
-  key,
-  mesh,
-):
-  """(what the head needs, the penalty of each example), and the rest."""
+  goal: goal_lib.Goal,
+  head: head_api.Head,
+  center_loss: goal_lib.CenterLoss | None,
+  key: typing.PRNGKey,
+) -> tuple[tuple[objective_lib.Parameters, typing.Array], goal_lib.Prepared]:
+  """What depends on a batch beside the head: its parameters, and the penalty.
+
+  Differentiated with respect to `weights` and `embeddings`.
+
+  Args:
+    state: before the step.
+    labels: int [batch].
+    weights: w, numbers that the loss learns.
+    embeddings: x [batch, dim], not normalised.
+    goal, center_loss: the loss, and the one beside it.
+    head: for the cosine of the target.
+    key: of the run.
+
+  Returns:
+    (m_i, r_i [batch]), and running numbers and metrics, without gradient.
+  """
   penalty = jnp.zeros_like(embeddings[:, 0])
   prepared = goal_lib.Prepared(objective_lib.Parameters())
   if goal.prepare is not None:
     cosine = None
     if goal.needs_target:
-      cosine = target_cosine(
-        state.prototypes, jax.lax.stop_gradient(embeddings), labels
-      )
+      # cos theta_y before the step: the rows of the batch's classes alone. A
+      # margin depends on its value; its gradient is not followed.
+      held = jax.lax.stop_gradient(embeddings)
+      cosine = head.target_cosine(_head_state(state).prototypes, held, labels)
+    # m_i from norms, cosines, running numbers or chance, as the paper has it.
     batch = goal_lib.Batch(
       embeddings, cosine, jax.random.fold_in(key, state.step)
     )
     prepared = goal.prepare(weights, state.loss.stats, batch)
+  # r_i = the loss's own penalty + lambda ||x_i - c_y||^2 / 2.
   if prepared.penalty is not None:
     penalty = penalty + prepared.penalty
   if center_loss is not None:
-    own = head_centers.take(state.loss.centers, labels, mesh=mesh)
+    assert state.loss.centers is not None
+    own = head_centers.take(state.loss.centers, labels, mesh=head.mesh)
     far = center.center_loss(embeddings, own)
     penalty = penalty + center_loss.weight * far
     metrics = {**prepared.metrics, "center_loss": far.mean()}
     prepared = prepared._replace(metrics=jax.lax.stop_gradient(metrics))
-  return (prepared.parameters, penalty), prepared._replace(
-    parameters=None, penalty=None
-  )
+  # What is differentiated stands apart from what jax.vjp is to hand through.
+  rest = prepared._replace(parameters=None, penalty=None)
+  return (prepared.parameters, penalty), rest
 
 
-def _move(state, embeddings, labels, center_loss, mesh):
+def _move(
+  state: train_state.TrainState,
+  embeddings: typing.Array,
+  labels: typing.Array,
+  center_loss: goal_lib.CenterLoss | None,
+  head: head_api.Head,
+) -> typing.Array | None:
   """The centres of the center loss after this batch."""
   if center_loss is None:
     return None
+  assert state.loss.centers is not None
+  # c_j <- c_j - alpha sum_{y_i = j} (c_j - x_i) / (1 + n_j)
+  rate, mesh = center_loss.rate, head.mesh
   return head_centers.update(
-    state.loss.centers, embeddings, labels, rate=center_loss.rate, mesh=mesh
+    state.loss.centers, embeddings, labels, rate=rate, mesh=mesh
   )

@@ -1,0 +1,165 @@
+"""The optimizer's step inside the backward loop over the classes.
+
+Prototypes and optimizer state are read and written a block at a time, in the
+memory where they lie.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+import optax
+
+from facejax.head import (
+  backward,
+  blocks,
+  collectives,
+  plain_update,
+  rowwise,
+  selection,
+  storage,
+)
+from facejax.runtime import typing
+
+# A block -> uint32 [size], random bits of each row.
+Words: TypeAlias = Callable[[blocks.Block], typing.Array]
+# Arrays with class rows, sums over blocks, new rows not yet written, and where
+# these belong.
+_Carry: TypeAlias = tuple[
+  list[typing.Array], backward.Totals, list[typing.Array], typing.Array
+]
+
+
+def update_blocks(
+  state: plain_update.State,
+  totals: backward.Totals,
+  *,
+  gradient: Callable[..., backward.Gradient],
+  chosen: selection.Selected,
+  tx: optax.GradientTransformation,
+  by_class: Any,
+  words: Words,
+) -> tuple[backward.Totals, plain_update.State]:
+  """Gradient and update of the chosen rows; inside shard_map.
+
+  What a block becomes waits in the loop's carry and is written at the start of
+  the next turn. Written at once, new prototypes and new optimizer state would
+  each need the old values of the other while both are overwritten, and XLA
+  would copy all of them in every turn.
+
+  Args:
+    state: this shard's rows.
+    totals: where the sums over blocks start.
+    gradient: (block, w, *, exponentials) -> the block's share.
+    chosen: which rows to visit, and what the forward pass saved of them.
+    tx: the optimizer; what it does to a row depends on that row alone.
+    by_class: the tree of `rowwise.class_leaves`.
+    words: for storage in bfloat16.
+
+  Returns:
+    The sums, and the state after the step.
+  """
+  walk = chosen.walk
+  arrays = [state.prototypes, *rowwise.class_rows(state.optimizer, by_class)]
+  body = functools.partial(
+    _body,
+    gradient=gradient,
+    step=_row_step(tx, state.optimizer, by_class),
+    words=words,
+  )
+  # The first block waits with its old values: writing those changes nothing.
+  start = walk.block(0)
+  carry = arrays, totals, [start.take(array) for array in arrays], start.place
+  if chosen.saved is not None:
+    # Blocks whose e^z_ji the forward pass kept need no first matmul.
+    with_saved = functools.partial(body, saved=chosen.saved)
+    carry = walk.loop(with_saved, carry, last=chosen.saved_blocks)
+  carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  # The last block still waits.
+  arrays, totals, waiting, place = carry
+  prototypes, *rows = _put(arrays, waiting, place)
+  optimizer = _advance(tx, state.optimizer, by_class, (prototypes, *rows))
+  return totals, plain_update.State(
+    prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
+  )
+
+
+def _body(
+  block: blocks.Block,
+  carry: _Carry,
+  *,
+  gradient: Callable[..., backward.Gradient],
+  step: Callable[..., list[typing.Array]],
+  words: Words,
+  saved: typing.Array | None = None,
+) -> _Carry:
+  """One turn: writes the block before, makes the new values of this one."""
+  arrays, totals, waiting, place = carry
+  # First of all in the turn: from here on nobody needs what is overwritten.
+  arrays = _put(arrays, waiting, place)
+  # W and the momentum of this block, the old values.
+  old = [block.take(array) for array in arrays]
+  w, *rows = map(storage.load, old)
+  # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
+  exponentials = None if saved is None else block.take(saved)
+  found = gradient(block, w, exponentials=exponentials)
+  # Copies of the shard along "data" saw other examples of the batch.
+  d_w = collectives.sum_over_data(found.prototypes)
+  # With SGD: v_j <- m v_j + dw_j + wd w_j; w_j <- w_j - lr v_j.
+  new = step(d_w, rows, w)
+  # Rounded at random, so that E[stored] is the new value; float32 as it is.
+  noise = words(block) if any(a.dtype == jnp.uint16 for a in arrays) else None
+  waiting = [
+    block.keep_stale(storage.store(value, like, noise, salt=salt), like)
+    for salt, (value, like) in enumerate(zip(new, old, strict=True))
+  ]
+  return arrays, totals.add(found), waiting, block.place
+
+
+def _row_step(
+  tx: optax.GradientTransformation, optimizer: optax.OptState, by_class: Any
+) -> Callable[..., list[typing.Array]]:
+  """(dw, rows of the optimizer's leaves, w) -> new w and new rows."""
+
+  def step(
+    d_w: typing.Array, rows: list[typing.Array], w: typing.Array
+  ) -> list[typing.Array]:
+    # Leaves without class rows stay what they were until the step is done:
+    # every block must see the same step count.
+    of_block = rowwise.with_class_rows(optimizer, by_class, rows)
+    updates, after = tx.update(d_w, of_block, w)
+    moved: Any = optax.apply_updates(w, updates)
+    return [moved, *rowwise.class_rows(after, by_class)]
+
+  return step
+
+
+def _advance(
+  tx: optax.GradientTransformation,
+  optimizer: optax.OptState,
+  by_class: Any,
+  arrays: Sequence[typing.Array],
+) -> optax.OptState:
+  """The optimizer state with its step counts moved on, once a step.
+
+  What they become depends on no gradient (`rowwise.require`), so one row of
+  zeros will do; of leaves with class rows the result is of no use.
+  """
+  one, *none = (jnp.zeros_like(storage.load(array[:1])) for array in arrays)
+  _, after = tx.update(
+    one, rowwise.with_class_rows(optimizer, by_class, none), one
+  )
+  return after
+
+
+def _put(
+  arrays: Sequence[typing.Array],
+  rows: Sequence[typing.Array],
+  place: typing.Array,
+) -> list[typing.Array]:
+  """Each array with the rows of the block at `place` replaced."""
+  return [
+    blocks.put(array, row, place)
+    for array, row in zip(arrays, rows, strict=True)
+  ]

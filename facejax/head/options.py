@@ -1,0 +1,135 @@
+"""What can be chosen about a head, each choice explained and checked once."""
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+import jax
+import optax
+
+from facejax.head import objective as objective_lib
+from facejax.head import sampling
+from facejax.head import storage as storage_lib
+from facejax.losses import choices
+
+Implementation: TypeAlias = Literal[
+  "fused", "chunked", "dense", "partial_fc", "sparse"
+]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+# Class ids are int32, and so are the rows of a shard, padding included.
+MAX_CLASSES = 2**31 - 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a head is; static, programs are compiled for it.
+
+  Attributes:
+    objective: what to minimise.
+    num_classes: the true number of classes; rows of the prototypes from there
+      on are padding and take no part.
+    mesh: with axes "data" and "model". Prototypes are split by class over
+      "model", embeddings over both.
+    tx: the optimizer of the prototypes; None will do where only the loss is
+      wanted. For fused, partial_fc and sparse, what it does to a row must not
+      depend on other rows. Its schedules advance once a step.
+    implementation: how `Head.update` works.
+      "fused": exact; applies the optimizer to each block of the gradient as
+        soon as it is made, so that all of the gradient never exists.
+      "chunked": exact; makes the logits block by block, and again in the
+        backward pass, and applies the optimizer to the whole gradient.
+      "dense": exact; writes all logits out on every device. The specification.
+      "partial_fc": counts and updates the classes of the batch and a sampled
+        share `rate` of the others (see `sampling`).
+      "sparse": the loss is exact; its gradient goes to the classes of the
+        batch and a share `rate` of the most probable others (see `sparse`;
+        the rest is `HeadOutput.dropped`).
+      In the last two, rows that are not updated keep their optimizer state,
+      weight decay included.
+    rate: see above; in (0, 1].
+    block_size: classes a block; None for the rule of `blocks.block_size`.
+    saved_bytes: room on each device to keep exponentials of the forward pass,
+      which then need not be computed again: up to a quarter of the time. Used
+      by fused, where sums of e^z need no shift.
+    precision: of the operands of the matmuls, for accelerators; sums, margins
+      and the optimizer stay float32.
+    centers: k, sub-centres a class, of which the nearest stands for it.
+    storage: how prototypes are kept; see `facejax.head.storage`.
+    optimizer_storage: how what the optimizer keeps of each class is kept.
+
+  Raises:
+    ValueError: if a value is outside its range, or two do not go together.
+  """
+
+  objective: objective_lib.Objective
+  num_classes: int
+  mesh: jax.sharding.Mesh
+  _: dataclasses.KW_ONLY
+  tx: optax.GradientTransformation | None = None
+  implementation: Implementation = "fused"
+  rate: float = 0.1
+  block_size: int | None = None
+  saved_bytes: int = 0
+  precision: Precision = "float32"
+  centers: int = 1
+  storage: storage_lib.Storage = "float32"
+  optimizer_storage: storage_lib.Storage = "float32"
+
+  def __post_init__(self):
+    choices.check("implementation", self.implementation, Implementation)
+    choices.check("precision", self.precision, Precision)
+    for name in ("storage", "optimizer_storage"):
+      choices.check(name, getattr(self, name), storage_lib.Storage)
+    if not 1 <= self.num_classes <= MAX_CLASSES:
+      raise ValueError(
+        f"num_classes={self.num_classes}: must be 1 to {MAX_CLASSES:,}, for"
+        " class ids are int32"
+      )
+    if not {"data", "model"} <= set(self.mesh.axis_names):
+      raise ValueError(
+        f"mesh with axes {self.mesh.axis_names}: needs 'data' and 'model', as"
+        " of `runtime.mesh.make_mesh`"
+      )
+    sampling.stratum(self.rate)  # raises unless the rate is in (0, 1]
+    if self.block_size is not None and self.block_size < 1:
+      raise ValueError(
+        f"block_size={self.block_size}: must be 1 or more, or None"
+      )
+    if self.saved_bytes < 0:
+      raise ValueError(
+        f"saved_bytes={self.saved_bytes}: must be 0 or more; 0 keeps nothing"
+      )
+    if self.centers < 1:
+      raise ValueError(f"centers={self.centers}: must be 1 or more a class")
+    self._check_pairs()
+
+  def _check_pairs(self) -> None:
+    """Refuses options that do not go together."""
+    one_vs_all = self.objective.one_vs_all is not None
+    if self.implementation == "sparse" and one_vs_all:
+      raise ValueError(
+        "implementation='sparse' needs a softmax: one-vs-all losses have no"
+        " probabilities over the classes; use fused or partial_fc"
+      )
+    kept = {"prototypes": self.storage, "state": self.optimizer_storage}
+    for what, dtype in kept.items():
+      if self.updates_whole and dtype != "float32":
+        raise ValueError(
+          f"implementation={self.implementation!r} keeps its {what} in float32,"
+          f" not {dtype}: use fused, partial_fc or sparse"
+        )
+
+  @property
+  def updates_whole(self) -> bool:
+    """Whether the optimizer is given the gradient of all prototypes at once."""
+    return self.implementation in ("chunked", "dense")
+
+  @property
+  def shards(self) -> int:
+    """Devices that the classes are split over."""
+    return self.mesh.shape["model"]
+
+  @property
+  def rows(self) -> int:
+    """Rows of the prototypes: num_classes, rounded up to the shards."""
+    return -(-self.num_classes // self.shards) * self.shards

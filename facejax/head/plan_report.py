@@ -1,0 +1,51 @@
+"""The planned memory of a head, as a table to be read."""
+
+from typing import Any
+
+
+def report(figures: dict[str, Any]) -> str:
+  """The figures of `plan`, to be read."""
+  settings, room = figures["settings"], figures["room"]
+  columns = figures["implementations"]
+  each = list(columns.values())
+  table = {"on one device": list(columns)}
+  table["prototypes kept in"] = [column["dtype"] for column in each]
+  table["optimizer state kept in"] = [column["state_dtype"] for column in each]
+  for name in each[0]["buffers"]:
+    table[name] = [readable(column["buffers"][name]) for column in each]
+  table["peak"] = [readable(column["peak"]) for column in each]
+  table["fits"] = ["yes" if column["fits"] else "NO" for column in each]
+  table["bytes a class held"] = [f"{c['bytes_per_class']:,.0f}" for c in each]
+  table["classes that fit, in all"] = [
+    f"{c['classes_that_fit']:,}" for c in each
+  ]
+  centers = settings["centers"]
+  lines = [
+    f"{settings['classes']:,} classes x {settings['dim']}"
+    + (f" x {centers} centers" if centers > 1 else "")
+    + f", batch {settings['batch']:,}, {settings['optimizer']},"
+    f" rate {settings['rate']:g} of partial_fc and sparse",
+    f"{settings['devices']} device(s), classes split over"
+    f" {settings['model']}, in blocks of {figures['block_size']:,}",
+    f"{readable(room['free'])} for the head on each device: {room['source']}"
+    + (f" less {readable(room['reserved'])}" if room["reserved"] else ""),
+    figures["compiled_for"],
+    "",
+    *(
+      f"{label:<28}" + "".join(f"{cell:>14}" for cell in cells)
+      for label, cells in table.items()
+    ),
+  ]
+  return "\n".join(lines)
+
+
+def readable(size: float) -> str:
+  """Bytes in the unit that suits them.
+
+  >>> readable(0), readable(3 * 2**19), readable(2**34)
+  ('0 B', '1.50 MiB', '16.00 GiB')
+  """
+  for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+    if abs(size) >= 2**power:
+      return f"{size / 2**power:,.2f} {unit}"
+  return f"{size:.0f} B"

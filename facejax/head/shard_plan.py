@@ -1,0 +1,83 @@
+"""How a shard works through its classes, settled before a step is traced."""
+
+import math
+from typing import NamedTuple
+
+from facejax.head import blocks
+from facejax.head import objective as objective_lib
+from facejax.head import options as options_lib
+
+# exp() of the largest logit, summed over the classes, must fit float32
+# (e^88.7), and that of the smallest must not vanish (e^-87.3).
+_SAFE_EXPONENT = 87.0
+
+
+class Plan(NamedTuple):
+  """A head on prototypes and a batch of known sizes; static.
+
+  Attributes:
+    head: its options.
+    size: classes a block.
+    running: keep a running maximum, where sums of e^z might overflow.
+    saved: the first so many blocks keep their e^z for the backward pass.
+  """
+
+  head: options_lib.Options
+  size: int
+  running: bool
+  saved: int = 0
+
+  @property
+  def objective(self) -> objective_lib.Objective:
+    """What to minimise."""
+    return self.head.objective
+
+
+def make_plan(
+  head: options_lib.Options, shape: tuple[int, ...], batch: int
+) -> Plan:
+  """The plan of one shard.
+
+  Args:
+    head: its options.
+    shape: of the prototypes on all shards, [rows, (k,) dim].
+    batch: examples on all devices together.
+  """
+  # What one device sees: its shard of the classes, and the embeddings of its
+  # row of the mesh, gathered over "model".
+  rows = shape[0] // head.shards
+  batch = batch // head.mesh.shape["data"]
+  size = head.block_size or blocks.block_size(
+    batch=batch,
+    dim=math.prod(shape[1:]),
+    rows=rows,
+    platform=head.mesh.devices.flat[0].platform,
+  )
+  size = min(size, rows)
+  # |z_j| <= s bounds the sum over the classes by C e^s: while that fits, no
+  # block needs the maximum of the blocks before it.
+  running = not (
+    head.objective.is_bounded
+    and fits_float32(head.objective.scale or 0, head.num_classes)
+  )
+  # What is saved is e^z itself, so it must need no shift, and its derivative
+  # must be itself (not a sigmoid) and belong to one prototype a class.
+  can_save = (
+    head.implementation == "fused"
+    and not running
+    and head.objective.one_vs_all is None
+    and len(shape) == 2
+  )
+  # Whole blocks of float32 [size, batch]. A last one that starts early would
+  # write over what the one before it saved, so it is not among them.
+  saved = min(head.saved_bytes // (4 * size * batch), rows // size)
+  return Plan(head, size, running, saved if can_save else 0)
+
+
+def fits_float32(scale: float, num_classes: int) -> bool:
+  """Whether the sum of e^(s c_j) needs no shift: |s c| <= s is known.
+
+  >>> fits_float32(64.0, 1_000_000), fits_float32(128.0, 10)
+  (True, False)
+  """
+  return scale + math.log(num_classes) < _SAFE_EXPONENT
