@@ -265,12 +265,7 @@ def _report(
     rich.print(verification.table(results))
   else:
     logger.info("nothing was verified: name pairs of images with --eval.pairs")
-  try:
-    page = build.write(folder)
-  except ImportError as error:
-    # A run that trained for days does not fail for want of a page.
-    logger.warning("no page of the report: %s", error)
-    page = folder / run_folder.REPORT
+  page = build.write_if_possible(folder)
   spent = progress.duration(seconds)
   logger.info("finished in %s; report in %s", spent, page)
 

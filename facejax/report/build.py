@@ -66,6 +66,18 @@ def write(run: str | os.PathLike[str]) -> pathlib.Path:
   return path
 
 
+def write_if_possible(run: str | os.PathLike[str]) -> pathlib.Path:
+  """The same; warns where a package is missing, and returns the folder.
+
+  A run that trained for days does not fail for want of a page.
+  """
+  try:
+    return write(run)
+  except ImportError as error:
+    logger.warning("no %s: %s", PAGE, error)
+    return pathlib.Path(run, folder.REPORT)
+
+
 def _render(run: pathlib.Path) -> str:
   try:
     import jinja2

@@ -42,8 +42,15 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> None:
   """Writes a whole file, or none; text as UTF-8, names of files as they are."""
   if isinstance(data, str):
     data = data.encode("utf-8", "surrogateescape")
-  with replacing(path) as draft:
+  path = pathlib.Path(path)
+  # One name, so that what a killed process left is written over. Drafts that
+  # take long have names of their own: see `replacing`.
+  draft = path.with_name(f".{path.name}.part")
+  try:
     draft.write_bytes(data)
+    commit(draft, path)
+  finally:
+    draft.unlink(missing_ok=True)
 
 
 def commit(draft: pathlib.Path, path: pathlib.Path) -> None:

@@ -13,7 +13,12 @@ import pytest
 from helpers import browser
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import pair_results, thumbnails, verification
+from facejax.evaluation import (
+  pair_results,
+  thumbnails,
+  verification,
+  while_training,
+)
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import verification as metrics
 from facejax.report import __main__ as command_line
@@ -83,8 +88,14 @@ def run_folder(tmp_path_factory):
   card.write(run, about)
   env = {"command": ["train", "<b>"], "packages": {"jax": "0.10"}}
   (run / "env.json").write_text(json.dumps(env))
-  build.write_training(run, [shown()], summary={"data": {"num_images": 40}})
+  leave(run, [shown()], summary={"data": {"num_images": 40}})
   return run
+
+
+def leave(run, found, *, summary):
+  """What a training run leaves of its verification."""
+  while_training.write(run, found, summary=summary)
+  return build.write_if_possible(run)
 
 
 def test_the_page_holds_what_was_found(run_folder):
@@ -163,7 +174,7 @@ def test_metrics_are_finite_json(tmp_path):
     "sizes": (1, np.inf),
     "folder": tmp_path,
   }
-  build.write_training(tmp_path, [(found, result)], summary=summary)
+  leave(tmp_path, [(found, result)], summary=summary)
 
   def refuse(constant):
     pytest.fail(f"{constant} is no JSON")
@@ -207,22 +218,22 @@ def test_a_damaged_result_is_named(tmp_path, text):
 
 def test_results_of_one_name_are_refused(tmp_path):
   with pytest.raises(ValueError, match="name of its own"):
-    build.write_training(tmp_path, [shown(), shown()], summary={})
+    leave(tmp_path, [shown(), shown()], summary={})
   assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_report_leaves_the_old_one_whole(tmp_path, monkeypatch):
-  page = build.write_training(tmp_path, [], summary={"run": 1})
+  page = leave(tmp_path, [], summary={"run": 1})
   before = page.read_text()
   with pytest.raises(TypeError, match="set"):
-    build.write_training(tmp_path, [], summary={"run": {2}})
+    leave(tmp_path, [], summary={"run": {2}})
 
   def full_disk(source, target):
     raise OSError("disk full")
 
   monkeypatch.setattr("os.replace", full_disk)
   with pytest.raises(OSError, match="disk full"):
-    build.write_training(tmp_path, [shown()], summary={"run": 3})
+    leave(tmp_path, [shown()], summary={"run": 3})
   assert page.read_text() == before
   stored = json.loads((tmp_path / "report" / "metrics.json").read_text())
   assert stored == {"summary": {"run": 1}, "results": {}}
@@ -230,7 +241,7 @@ def test_a_failed_report_leaves_the_old_one_whole(tmp_path, monkeypatch):
 
 def test_training_goes_on_without_jinja2(tmp_path, monkeypatch, caplog):
   monkeypatch.setitem(sys.modules, "jinja2", None)
-  build.write_training(tmp_path, [], summary={})
+  leave(tmp_path, [], summary={})
   assert (tmp_path / "report" / "metrics.json").exists()
   assert "facejax[" in caplog.text
   assert command_line.main([str(tmp_path)]) == 2
@@ -324,7 +335,7 @@ def test_histograms_hold_all_pairs_of_each_kind():
   "options", [{"gap": 2.0}, {"gap": -0.4}, {"count": 40}]
 )
 def test_unusual_sets_are_drawn(tmp_path, options):
-  build.write_training(tmp_path, [shown(**options)], summary={})
+  leave(tmp_path, [shown(**options)], summary={})
   page = (tmp_path / "report" / "index.html").read_text()
   assert page.count("<h4>") == 3
 

@@ -152,10 +152,10 @@ def test_a_damaged_index_is_made_again(made, tmp_path):
 def test_without_a_place_for_the_index(made, tmp_path, monkeypatch, caplog):
   files, path = made
 
-  def refuse(**_):
+  def refuse(path):
     raise PermissionError(13, "Permission denied")
 
-  monkeypatch.setattr(tfds_index.tempfile, "mkdtemp", refuse)
+  monkeypatch.setattr(tfds_index.whole_files, "replacing", refuse)
   path = copy(path, tmp_path)
   data = tfds_images.TfdsImages(path)
   assert "cannot be kept" in caplog.text
