@@ -1,6 +1,5 @@
 """Groups images by person: python -m facejax.cluster EMB.npz OUT."""
 
-import argparse
 import csv
 import os
 import pathlib
@@ -15,7 +14,7 @@ import numpy as np
 from facejax.data import images
 from facejax.metrics import clustering as metrics
 from facejax.runs import embedder
-from facejax.runtime import command_line, compile_cache
+from facejax.runtime import command_flags, command_line
 from facejax.vectors import clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
@@ -46,12 +45,11 @@ _MOST, _MANY = 0.5, 100
 _METHODS = ("components", "agglomerative", "hdbscan")
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   _check_out(args.out, args.overwrite)
-  compile_cache.use()
   started = time.monotonic()
   found = embeddings.read(args.embeddings)
   clusters = _cluster(args, found)
@@ -198,7 +196,8 @@ def _rows(clusters: np.ndarray) -> list[int]:
   return np.lexsort((clusters, clusters < 0)).tolist()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("cluster", _DESCRIPTION)
   add = parser.add_argument
   add("embeddings", metavar="EMB", help="file that facejax.embed wrote")
@@ -218,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     help="clusters of fewer images count as images alone (2)",
   )
   add("--copy", action="store_true", help="copy images instead of linking")
-  add("--overwrite", action="store_true", help="replace OUT")
+  command_flags.overwrite(parser)
   return parser
 
 

@@ -1,11 +1,12 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
+import contextlib
 import logging
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,11 +18,19 @@ from facejax.evaluation import pair_results, verification
 from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, finished
-from facejax.runtime import compile_cache, host_memory
+from facejax.runtime import command_line
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, recipe, summary, telemetry, workdir
+from facejax.training import (
+  flags,
+  guards,
+  inputs,
+  recipe,
+  summary,
+  telemetry,
+  workdir,
+)
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 from facejax.training.objectives import theory
@@ -32,29 +41,25 @@ EXIT_STOPPED = 75
 # Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
 _SAMPLES = 200
 
-logger = logging.getLogger("facejax")
+logger = logging.getLogger("facejax.train")
+parser = flags.parser
 
 
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  host_memory.keep_freed_memory()
-  # Mistakes of the user end here, with one message each.
-  try:
-    command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
-    config = command.to_config()
-    if command.print_config:
-      print(workdir.to_json(config))
-      return 0
-    if config.model.dtype == "float64":
-      jax.config.update("jax_enable_x64", True)
-    run = _build(config)
-  except (ValueError, FileNotFoundError) as error:
-    return recipe.fail(error)
+  command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
+  config = command.to_config()
+  if command.print_config:
+    print(workdir.to_json(config))
+    return 0
+  if config.model.dtype == "float64":
+    jax.config.update("jax_enable_x64", True)
+  run = _build(config)
   rich.print(summary.table(config, run.program, run.data.images, run.steps))
   classes = run.data.images.num_classes + config.head.extra_classes
   for text in theory.advice(config, num_classes=classes):
     rich.print(f"[yellow]warning:[/yellow] {text}")
-  compile_cache.use()
   if command.dry_run:
     rich.print(summary.compiled_table(_compile(config, run.program)))
     return 0
@@ -114,10 +119,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
       keep_best=config.checkpoint.keep_best,
     ) as checkpoints,
   ):
-    try:
-      state = _restore_or_create(config, run, checkpoints)
-    except (ValueError, OSError) as error:
-      return recipe.fail(error)
+    state = _restore_or_create(config, run, checkpoints)
     step_fn = _compile(config, run.program)
     with telemetry.Telemetry(
       folder,
@@ -135,18 +137,29 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         stop=stop,
       )
       try:
-        state = loop.train(state, step_fn)
-        # A run that was already at its end is only verified.
-        results = loop.verify(state) if loop.results is None else loop.results
+        with _keeps_tracebacks():
+          state = loop.train(state, step_fn)
+          # A run that was already at its end is only verified.
+          results = loop.verify(state) if loop.results is None else loop.results
       except trainer.Stopped:
         logger.info("stopped and saved; the same command again goes on")
         return EXIT_STOPPED
       except guards.NonFiniteLossError:
         return EXIT_FAILED
-      except guards.TooManyBadImagesError as error:
-        return recipe.fail(error)
-  _report(folder, config, run, results, seconds=time.monotonic() - started)
+  with _keeps_tracebacks():
+    _report(folder, config, run, results, seconds=time.monotonic() - started)
   return 0
+
+
+@contextlib.contextmanager
+def _keeps_tracebacks() -> Iterator[None]:
+  """Past the checks, an error is no mistake in what the user gave."""
+  try:
+    yield
+  except guards.TooManyBadImagesError:
+    raise
+  except (ValueError, OSError) as error:
+    raise RuntimeError("training failed") from error
 
 
 def _write_card(

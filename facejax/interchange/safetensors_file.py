@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
 # Under this name the card lies beside the arrays, as JSON.
 CARD = "facejax_card"
@@ -30,10 +30,8 @@ def write(
   Raises:
     ImportError: without safetensors.
   """
-  try:
+  with extras.needed():
     from safetensors import numpy as library
-  except ImportError:
-    raise command_line.extra("safetensors", "onnx") from None
   arrays = {
     name(key): np.ascontiguousarray(leaf)
     for key, leaf in jax.tree.leaves_with_path(dict(trees))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
 
 def read(
@@ -17,10 +17,8 @@ def read(
     FileNotFoundError: if there is no file.
     ValueError: if it is damaged.
   """
-  try:
+  with extras.needed():
     import safetensors
-  except ImportError:
-    raise command_line.extra("safetensors", "onnx") from None
   name = os.fspath(path)
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no file {name!r}")

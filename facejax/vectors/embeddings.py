@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from facejax.data import images
-from facejax.runtime import command_line, npz, whole_files
+from facejax.runtime import extras, npz, whole_files
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"
@@ -262,11 +262,9 @@ def _read_parquet(path: pathlib.Path) -> Embeddings:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-  try:
+  with extras.needed():
     import pyarrow
     from pyarrow import parquet
-  except ImportError:
-    raise command_line.extra("pyarrow for .parquet", "parquet") from None
   return pyarrow, parquet
 
 
