@@ -1,6 +1,5 @@
 """Groups images by person: python -m facejax.cluster EMB.npz OUT."""
 
-import argparse
 import pathlib
 import sys
 import time
@@ -10,11 +9,7 @@ from typing import Any
 import numpy as np
 
 from facejax.metrics import clustering as metrics
-from facejax.runtime import (
-  command_line,
-  compile_cache,
-  unit_vectors,
-)
+from facejax.runtime import command_flags, command_line, unit_vectors
 from facejax.vectors import cluster_files, clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
@@ -44,12 +39,11 @@ _MOST, _MANY = 0.5, 100
 _METHODS = ("components", "agglomerative", "hdbscan")
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   cluster_files.check_out(args.out, overwrite=args.overwrite)
-  compile_cache.use()
   started = time.monotonic()
   found = embeddings.read(args.embeddings)
   clusters = _cluster(args, found)
@@ -118,7 +112,8 @@ def _quality(found: embeddings.Embeddings, clusters: np.ndarray) -> str:
   )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("cluster", _DESCRIPTION)
   add = parser.add_argument
   add("embeddings", metavar="EMB", help="file that facejax.embed wrote")
@@ -138,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     help="clusters of fewer images count as images alone (2)",
   )
   add("--copy", action="store_true", help="copy images instead of linking")
-  add("--overwrite", action="store_true", help="replace OUT")
+  command_flags.overwrite(parser)
   return parser
 
 

@@ -15,7 +15,7 @@ from facejax.interchange import agreement, importing, state_dicts
 from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import net as net_lib
-from facejax.runtime import command_line, compile_cache, whole_files
+from facejax.runtime import command_line, whole_files
 
 _DESCRIPTION = """Makes the folder of a run from weights of elsewhere.
 
@@ -42,12 +42,11 @@ Exit codes: 0 written, 2 bad input."""
 _FACES = 2
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   importing.check_folder(args.workdir)
-  compile_cache.use()
   card = importing.own_card(args.weights)
   if card is not None:
     _check_own(args, card)
@@ -120,7 +119,8 @@ def _try(card: card_lib.Card, weights: importing.Weights) -> None:
     raise ValueError("these weights make embeddings that are not finite")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("convert", _DESCRIPTION)
   add = parser.add_argument
   add("weights", metavar="WEIGHTS", help=".pt, .pth or .safetensors")
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     metavar="RUN",
     type=pathlib.Path,
     required=True,
-    help="folder to make",
+    help="folder of the run to make",
   )
   add(
     "--image-size",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
-from facejax.runtime import command_line, compile_cache, host_memory, progress
+from facejax.runtime import command_flags, command_line, progress
 from facejax.vectors import embeddings
 
 _DESCRIPTION = """Embeds a set of images with a trained net.
@@ -27,20 +27,19 @@ Examples:
 Stopped, the same command again goes on: parts lie in OUT.parts until all are
 there, and the file is the same to the byte. An image that cannot be read is left
 out, counted and named; more than --max-bad-share of them is an error.
-Exit codes: 0 done, 2 bad input."""
+Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
+command again goes on)."""
 _NAMED = 10
 
 
-@command_line.answered
+@command_line.command(computes=True, resumes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
-  host_memory.keep_freed_memory()
+  args = parser().parse_args(arguments)
   embeddings.check_suffix(args.out)
   if args.out.exists() and not args.overwrite:
     raise ValueError(f"{args.out} exists: pass --overwrite, or name another")
   files = image_sets.open_set(args.images, max_bad_share=args.max_bad_share)
-  compile_cache.use()
   model = embedder.load(args.run, devices=args.devices)
   job = embed_job.Job(
     model,
@@ -78,15 +77,15 @@ def _report(
   )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("embed", _DESCRIPTION)
   add = parser.add_argument
   add("run", metavar="RUN", help="folder of a trained net")
   add("images", metavar="IMAGES", help="folder, list or record file")
   add("out", metavar="OUT", type=pathlib.Path, help="file, .npz or .parquet")
-  count = command_line.number(int, 1, 2**20)
-  add("--batch-size", type=count, default=128, help="images at once (128)")
-  add("--devices", type=count, help="how many to compute on (all)")
+  command_flags.batch_size(parser)
+  command_flags.devices(parser)
   add(
     "--flip",
     action=argparse.BooleanOptionalAction,
@@ -105,8 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     default=0.01,
     help="most that may be left out, as a share (0.01)",
   )
-  add("--part", type=count, default=4096, help="images saved together (4096)")
-  add("--overwrite", action="store_true", help="replace OUT")
+  add(
+    "--part",
+    type=command_line.number(int, 1, 2**20),
+    default=4096,
+    metavar="N",
+    help="images saved together (4096)",
+  )
+  command_flags.overwrite(parser)
   return parser
 
 

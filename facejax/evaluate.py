@@ -1,4 +1,4 @@
-"""Evaluates a trained net: python -m facejax.evaluate --workdir RUN …"""
+"""Evaluates a trained net: python -m facejax.evaluate RUN …"""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ import rich.text
 from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, results
-from facejax.runtime import command_line, compile_cache, host_memory, text_lines
+from facejax.runtime import command_flags, command_line, text_lines
 from facejax.training import presets
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
@@ -38,13 +38,13 @@ Protocols:
   ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
 
 Examples:
-  python -m facejax.evaluate --workdir runs/cosface-lfw --protocol lfw
-  python -m facejax.evaluate --workdir runs/cosface-lfw --pairs agedb_30.bin
-  python -m facejax.evaluate --workdir runs/cosface-lfw \\
+  python -m facejax.evaluate runs/cosface-lfw --protocol lfw
+  python -m facejax.evaluate runs/cosface-lfw --pairs agedb_30.bin
+  python -m facejax.evaluate runs/cosface-lfw \\
     --pairs pairsDevTest.txt --path lfw_112 --threshold-pairs pairsDevTrain.txt
-  python -m facejax.evaluate --workdir runs/cosface-lfw --protocol lfw --fold 3
+  python -m facejax.evaluate runs/cosface-lfw --protocol lfw --fold 3
       fold 3 alone, of a net that was trained on people of the other nine
-  python -m facejax.evaluate --workdir runs/cosface-lfw \\
+  python -m facejax.evaluate runs/cosface-lfw \\
     --protocol identification --path orl
 
 Exit codes: 0 done, 2 bad input."""
@@ -57,13 +57,11 @@ _PEOPLE = ("identification", "clustering")
 _PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
-  host_memory.keep_freed_memory()
+  args = parser().parse_args(arguments)
   _complete(args)
-  compile_cache.use()
   started = time.monotonic()
   model = embedder.load(args.workdir, devices=args.devices)
   result = _evaluate(args, model)
@@ -174,12 +172,13 @@ def _cluster_at(
   return None if stored is None else stored.cosine
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("evaluate", _DESCRIPTION)
   add = parser.add_argument
   count: Any = command_line.number(int, 1, 2**20)
   cosine: Any = command_line.number(float, -1, 1)
-  add("--workdir", required=True, metavar="RUN", help="folder of a trained net")
+  command_flags.run(parser)
   add("--protocol", choices=_PROTOCOLS, metavar="PROTOCOL", help="see above")
   add("--pairs", default="", help="list of pairs, pack, or folder of lists")
   add("--path", default="", metavar="IMAGES", help="folder of the images")
@@ -196,8 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     help="enrolled of each person (1)",
   )
   share: Any = command_line.number(float, 0, 1)
+  seed: Any = command_line.number(int, 0, 2**32 - 1)
   add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
-  add("--seed", type=int, default=0, help="of the halves of the open set (0)")
+  add("--seed", type=seed, default=0, help="of the halves of the open set (0)")
   add("--method", choices=clusters.METHODS, help="of the clusters")
   add("--hardest", type=count, default=8, help="pairs of each kind to show (8)")
   add("--samples", type=count, default=1000, help="draws of a bootstrap (1000)")
@@ -211,8 +211,8 @@ def _parser() -> argparse.ArgumentParser:
       default=True,
       help=what,
     )
-  add("--batch-size", type=count, default=128, help="images at once (128)")
-  add("--devices", type=count, help="how many to compute on (all)")
+  command_flags.batch_size(parser)
+  command_flags.devices(parser)
   return parser
 
 

@@ -1,6 +1,5 @@
-"""Hands a trained net on: python -m facejax.export --workdir RUN --format onnx."""
+"""Hands a trained net on: python -m facejax.export RUN --format onnx."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from facejax.interchange import exporting
 from facejax.interchange import formats as export_formats
 from facejax.runs import net as net_lib
-from facejax.runtime import command_line, compile_cache
+from facejax.runtime import command_flags, command_line
 
 _DESCRIPTION = """Writes a trained net in a format of others.
 
@@ -25,11 +24,11 @@ generated faces before it gets its name. Beside it lies FILE.json: the card of
 the net, what goes in and out, the run's metrics, and how well they agreed.
 
 Examples:
-  python -m facejax.export --workdir runs/cosface-lfw --format onnx
+  python -m facejax.export runs/cosface-lfw --format onnx
       writes runs/cosface-lfw/export/model.onnx
-  python -m facejax.export --workdir runs/cosface-lfw --format onnx torch
+  python -m facejax.export runs/cosface-lfw --format onnx torch
       two at once
-  python -m facejax.export --workdir runs/cosface-lfw --format torch \\
+  python -m facejax.export runs/cosface-lfw --format torch \\
       --out backbone.pth
       elsewhere
 
@@ -37,14 +36,13 @@ Exit codes: 0 written and checked, 2 bad input, a missing extra, or a file that
 does not agree with the net."""
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   formats = list(dict.fromkeys(args.format))
   if args.out and len(formats) > 1:
     raise ValueError("--out takes one file: name one --format with it")
-  compile_cache.use()
   net = net_lib.read(args.workdir)
   for form in formats:
     suffix = export_formats.FORMATS[form].suffix
@@ -58,16 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("export", _DESCRIPTION)
   add = parser.add_argument
-  add(
-    "--workdir",
-    metavar="RUN",
-    type=pathlib.Path,
-    required=True,
-    help="folder of a trained net",
-  )
+  command_flags.run(parser, kind=pathlib.Path)
   add(
     "--format",
     choices=tuple(export_formats.FORMATS),
@@ -79,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     "--out",
     metavar="FILE",
     type=pathlib.Path,
-    help="the file (RUN/export/model and a suffix)",
+    help="file to write (RUN/export/model and a suffix)",
   )
   return parser
 

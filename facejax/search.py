@@ -12,13 +12,7 @@ import numpy as np
 
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
-from facejax.runtime import (
-  command_line,
-  compile_cache,
-  host_memory,
-  progress,
-  whole_files,
-)
+from facejax.runtime import command_line, progress, whole_files
 from facejax.vectors import embeddings, nearest
 from facejax.vectors import gallery as gallery_lib
 
@@ -37,16 +31,24 @@ devices. The query's person is that of the nearest face, or the one whom most of
 the --votes nearest faces show; "unknown" if none of them reaches --threshold (by
 default that of the run's verification; the larger the gallery, the higher it
 should be).
+
 Exit codes: 0 done, 2 bad input."""
+_BUILD = """Examples:
+  python -m facejax.search build people.gallery people.npz
+  python -m facejax.search build people.gallery people --run runs/cosface-lfw
+      of images: a folder with one folder a person
+  python -m facejax.search build people.gallery people.npz --index HNSW32"""
+_QUERY = """Examples:
+  python -m facejax.search query people.gallery who.jpg
+  python -m facejax.search query people.gallery new.npz --votes 5 --out who.csv"""
+_EXIT_CODES = _DESCRIPTION.rpartition("\n\n")[2]
 _SHOWN = 20
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
-  host_memory.keep_freed_memory()
-  compile_cache.use()
+  args = parser().parse_args(arguments)
   return args.action(args)
 
 
@@ -170,23 +172,30 @@ def _write_table(path, gallery, asked, found, answers, top: int) -> None:
       out.writerow(line)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("search", _DESCRIPTION)
   actions = parser.add_subparsers(required=True, metavar="build | query")
-  add = _action(actions, "build", build, "make a gallery of known faces")
+  add = _action(
+    actions, "build", build, "make a gallery of known faces", _BUILD
+  )
   add("gallery", metavar="GALLERY", type=pathlib.Path, help="folder to write")
   add("faces", metavar="FACES", nargs="+", help="embeddings, or images")
-  add("--run", help="folder of the net, for images")
+  add("--run", metavar="RUN", help="folder of a trained net, for images")
   add(
     "--index",
     default="",
     metavar="KIND",
     help="add an approximate index, as faiss calls it: HNSW32, IVF4096,Flat",
   )
-  add = _action(actions, "query", query, "ask who somebody is")
+  add = _action(actions, "query", query, "ask who somebody is", _QUERY)
   add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
   add("queries", metavar="QUERIES", help="embeddings, or images")
-  add("--run", help="folder of the net, for images (that of the gallery)")
+  add(
+    "--run",
+    metavar="RUN",
+    help="folder of a trained net, for images (that of the gallery)",
+  )
   count = command_line.number(int, 1, 1000)
   add("--top", type=count, default=5, help="how many faces to show (5)")
   add("--votes", type=count, default=1, help="how many of them decide (1)")
@@ -197,12 +206,25 @@ def _parser() -> argparse.ArgumentParser:
     " verification; -1 names everybody)",
   )
   add("--approximate", action="store_true", help="ask the index instead")
-  add("--out", type=pathlib.Path, metavar="FILE.csv", help="write a table")
+  add(
+    "--out",
+    type=pathlib.Path,
+    metavar="FILE.csv",
+    help="file to write, a table",
+  )
   return parser
 
 
-def _action(actions, name: str, run, text: str):
-  parser = actions.add_parser(name, help=text, allow_abbrev=False)
+def _action(actions, name: str, run, text: str, example: str):
+  parser = actions.add_parser(
+    name,
+    help=text,
+    description=command_line.spoken(
+      f"{text[0].upper()}{text[1:]}.\n\n{example}\n\n{_EXIT_CODES}"
+    ),
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
   parser.set_defaults(action=run)
   return parser.add_argument
 

@@ -1,12 +1,13 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
+import contextlib
 import functools
 import json
 import logging
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,11 +21,11 @@ from facejax.runs import card as card_lib
 from facejax.runs import checkpoint
 from facejax.runs import folder as run_folder
 from facejax.runs import net as net_lib
-from facejax.runtime import compile_cache, host_memory, progress
+from facejax.runtime import command_line, progress
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, recipe, summary, telemetry
+from facejax.training import flags, guards, inputs, recipe, summary, telemetry
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 from facejax.training.objectives import theory
@@ -36,28 +37,24 @@ EXIT_STOPPED = 75
 _SAMPLES = 200
 
 logger = logging.getLogger("facejax.train")
+parser = flags.parser
 
 
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  host_memory.keep_freed_memory()
-  # Mistakes of the user end here, with one message each.
-  try:
-    command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
-    config = command.to_config()
-    if command.print_config:
-      print(json.dumps(config_lib.stored(config), indent=2))
-      return 0
-    if config.model.dtype == "float64":
-      jax.config.update("jax_enable_x64", True)
-    run = _build(config)
-  except (ValueError, FileNotFoundError) as error:
-    return recipe.fail(error)
+  command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
+  config = command.to_config()
+  if command.print_config:
+    print(json.dumps(config_lib.stored(config), indent=2))
+    return 0
+  if config.model.dtype == "float64":
+    jax.config.update("jax_enable_x64", True)
+  run = _build(config)
   rich.print(summary.table(config, run.program, run.data.images, run.steps))
   classes = run.data.images.num_classes + config.head.extra_classes
   for text in theory.advice(config, num_classes=classes):
     rich.print(f"[yellow]warning:[/yellow] {text}")
-  compile_cache.use()
   if command.dry_run:
     rich.print(summary.compiled_table(_compile(config, run.program)))
     return 0
@@ -117,10 +114,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
       keep_best=config.checkpoint.keep_best,
     ) as checkpoints,
   ):
-    try:
-      state = _restore_or_create(config, run, checkpoints)
-    except (ValueError, OSError) as error:
-      return recipe.fail(error)
+    state = _restore_or_create(config, run, checkpoints)
     step_fn = _compile(config, run.program)
     with telemetry.Telemetry(
       folder,
@@ -140,9 +134,10 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         must_stop=lambda: stop.requested,
       )
       try:
-        state = loop.train(state, step_fn)
-        # A run that was already at its end is only verified.
-        results = verify(state) if loop.results is None else loop.results
+        with _keeps_tracebacks():
+          state = loop.train(state, step_fn)
+          # A run that was already at its end is only verified.
+          results = verify(state) if loop.results is None else loop.results
         if results is None:
           raise trainer.Stopped
       except trainer.Stopped:
@@ -150,9 +145,8 @@ def _train(config: config_lib.Config, run: _Run) -> int:
         return EXIT_STOPPED
       except guards.NonFiniteLossError:
         return EXIT_FAILED
-      except guards.TooManyBadImagesError as error:
-        return recipe.fail(error)
-  _report(folder, config, run, results, seconds=time.monotonic() - started)
+  with _keeps_tracebacks():
+    _report(folder, config, run, results, seconds=time.monotonic() - started)
   return 0
 
 
@@ -175,6 +169,17 @@ def _verify(
     )
   except while_training.Interrupted:
     return None
+
+
+@contextlib.contextmanager
+def _keeps_tracebacks() -> Iterator[None]:
+  """Past the checks, an error is no mistake in what the user gave."""
+  try:
+    yield
+  except guards.TooManyBadImagesError:
+    raise
+  except (ValueError, OSError) as error:
+    raise RuntimeError("training failed") from error
 
 
 def _write_card(

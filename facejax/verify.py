@@ -1,18 +1,12 @@
 """Compares two faces: python -m facejax.verify RUN A.jpg B.jpg."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from facejax.runs import embedder, metrics_file
-from facejax.runtime import (
-  command_line,
-  compile_cache,
-  host_memory,
-  unit_vectors,
-)
+from facejax.runtime import command_flags, command_line, unit_vectors
 
 _DESCRIPTION = """Says whether two images show the same person.
 
@@ -28,12 +22,10 @@ Examples:
 Exit codes: 0 compared, whatever the result; 2 bad input."""
 
 
-@command_line.answered
+@command_line.command(computes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
-  host_memory.keep_freed_memory()
-  compile_cache.use()
+  args = parser().parse_args(arguments)
   model = embedder.load(args.run, devices=1)
   pair = model.embed([args.first, args.second], flip=True)
   result = _result(
@@ -74,7 +66,8 @@ def _words(result: dict[str, Any]) -> str:
   )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("verify", _DESCRIPTION)
   parser.add_argument("run", metavar="RUN", help="folder of a trained net")
   parser.add_argument("first", metavar="A", help="image")
@@ -84,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     type=command_line.number(float, -1, 1),
     help="cosine from which on it is the same person",
   )
-  parser.add_argument("--json", action="store_true", help="print JSON")
+  command_flags.json(parser)
   return parser
 
 

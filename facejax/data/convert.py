@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,10 +13,7 @@ from facejax.data import formats
 from facejax.data.conversions import copying, verify
 from facejax.data.pairs import lfw
 from facejax.data.stores import set_header
-from facejax.runtime import command_line, text_lines
-
-EXIT_BAD_INPUT = 2
-EXIT_STOPPED = 130  # as shells report Ctrl-C
+from facejax.runtime import command_flags, command_line, text_lines
 
 _DESCRIPTION = """Converts sets of images from one format to another.
 
@@ -47,26 +43,20 @@ Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
 command again goes on)."""
 
 
+@command_line.command(resumes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  parser = _parser()
-  args = parser.parse_args(arguments)
+  known = parser()
+  args = known.parse_args(arguments)
   if args.destination is None and not args.verify:
-    parser.error("give DST, or --verify to compare SRC with its checksums")
+    known.error("give DST, or --verify to compare SRC with its checksums")
   logging.basicConfig(format="%(levelname)s: %(message)s")
-  try:
-    if args.destination is not None:
-      _convert(args)
-    if args.verify:
-      path = args.destination or args.source
-      count = verify.verify(path, workers=args.workers)
-      print(f"{_shown(path)}: {count:,} images, as they were written")
-  except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return EXIT_BAD_INPUT
-  except KeyboardInterrupt:
-    print("stopped; the same command again goes on", file=sys.stderr)
-    return EXIT_STOPPED
+  if args.destination is not None:
+    _convert(args)
+  if args.verify:
+    path = args.destination or args.source
+    count = verify.verify(path, workers=args.workers)
+    print(f"{_shown(path)}: {count:,} images, as they were written")
   return 0
 
 
@@ -111,7 +101,8 @@ def _shown(path: str | os.PathLike[str]) -> str:
   return text_lines.printable(os.fspath(path))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("data.convert", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the set to read")
@@ -147,17 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     metavar="SEED",
     help="write in a random order; not to a folder (in the order of SRC)",
   )
-  add(
-    "--workers",
-    type=command_line.number(int, 1, 1024),
-    default=max(1, os.cpu_count() or 1),
-    metavar="N",
-    help="processes (%(default)s)",
-  )
+  command_flags.workers(parser)
   add("--verify", action="store_true", help="read what was written again")
   return parser
 
 
 if __name__ == "__main__":
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
   sys.exit(main())

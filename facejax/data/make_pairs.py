@@ -11,7 +11,7 @@ from PIL import Image
 
 from facejax.data import encoded
 from facejax.data.pairs import encoded_pairs, listed, packs_write, protocols
-from facejax.runtime import progress
+from facejax.runtime import command_line, progress
 
 _DESCRIPTION = """Makes a verification pack of a folder of images and a list of pairs.
 
@@ -37,14 +37,11 @@ _LISTS = """a list of pairs: pairs.txt of LFW, pairs_CALFW.txt, pairs_CPLFW.txt,
 'FIRST SECOND 1' a line as for AgeDB-30, or Split/FP or Split/FF of CFP"""
 
 
+@command_line.command()
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
-  try:
-    pairs = make(args)
-  except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  args = parser().parse_args(arguments)
+  pairs = make(args)
   size = os.path.getsize(args.out) / 1e6
   folds = len(np.unique(pairs.fold))
   print(
@@ -110,12 +107,9 @@ class _Checked:
     return file.getvalue()
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m facejax.data.make_pairs",
-    description=_DESCRIPTION,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def parser() -> command_line.Parser:
+  """The parser of this command."""
+  parser = command_line.parser("data.make_pairs", _DESCRIPTION)
   add = parser.add_argument
   add("folder", metavar="FOLDER", help="the images, as the list calls them")
   add("pairs", metavar="PAIRS", help=_LISTS)
@@ -136,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     "--crop",
-    type=float,
+    type=command_line.number(float, 0, 1),
     default=1.0,
     metavar="SHARE",
     help="with --image-size: the share of the centre to keep (default 1)",

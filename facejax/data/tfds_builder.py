@@ -1,6 +1,5 @@
 """Writes a folder of identities as a data set of TFDS, without TensorFlow."""
 
-import argparse
 import contextlib
 import importlib
 import itertools
@@ -38,7 +37,9 @@ Examples:
       on a cluster, whose machines all see both folders under these names
 
 With --beam, Apache Beam writes the shards in parallel; options that are not
-listed here go to Beam. Exit codes: 0 written, 2 bad input."""
+listed here go to Beam.
+
+Exit codes: 0 written, 2 bad input."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -240,45 +241,49 @@ def _runner(options: Any) -> str | None:
   return options.get_all_options()["runner"] or "DirectRunner"
 
 
+@command_line.command()
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  parser = _parser()
-  args, others = parser.parse_known_args(arguments)
+  known = parser()
+  args, others = known.parse_known_args(arguments)
   if others and not args.beam:
-    parser.error(
+    known.error(
       f"unknown options {' '.join(others)}; those of Beam need --beam"
     )
-  try:
-    target = build(
-      args.source,
-      args.data_dir,
-      name=args.name,
-      version=args.version,
-      shard_bytes=args.shard_mib * _MIB,
-      max_bad_share=args.max_bad_share,
-      beam=others if args.beam else None,
-    )
-    images = tfds_images.TfdsImages(target)
-  except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  target = build(
+    args.source,
+    args.data_dir,
+    name=args.name,
+    version=args.version,
+    shard_bytes=args.shard_mib * _MIB,
+    max_bad_share=args.max_bad_share,
+    beam=others if args.beam else None,
+  )
+  images = tfds_images.TfdsImages(target)
   print(
     f"{target}: {len(images):,} images of {images.num_classes:,} identities"
   )
   return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("data.tfds_builder", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of identities")
   add("data_dir", metavar="DATA_DIR", help="the folder that holds data sets")
   add("--name", required=True, help="of the data set, such as my_faces")
   add("--version", default="1.0.0", help="(1.0.0)")
-  add("--shard-mib", type=int, default=256, help="size of a shard (256)")
+  add(
+    "--shard-mib",
+    type=command_line.number(int, 1, 2**20),
+    default=256,
+    metavar="N",
+    help="size of a shard (256)",
+  )
   add(
     "--max-bad-share",
-    type=float,
+    type=command_line.number(float, 0, 1),
     default=0.01,
     help="share of damaged files that is left out (0.01)",
   )

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -11,7 +12,7 @@ from typing import Any, get_args
 import jax
 
 from facejax.head import api, blocks, memory, options, plan_report, storage
-from facejax.runtime import command_line, json_files
+from facejax.runtime import command_flags, command_line, json_files
 
 _DESCRIPTION = """Says how much memory the head will need.
 
@@ -37,22 +38,23 @@ Exit codes: 0 planned, whether it fits or not; 2 bad input."""
 _GIB = 2**30
 
 
+@command_line.command()
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   # Compiling needs none of an accelerator's memory; another program may.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-  try:
-    if args.json and not args.json.parent.is_dir():
-      raise FileNotFoundError(f"--json {args.json}: make its folder first")
-    mesh = memory.make_mesh(devices=args.devices, model=args.model)
-    figures = plan(args, mesh)
+  file = args.json if isinstance(args.json, pathlib.Path) else None
+  if file and not file.parent.is_dir():
+    raise FileNotFoundError(f"--json {file}: make its folder first")
+  mesh = memory.make_mesh(devices=args.devices, model=args.model)
+  figures = plan(args, mesh)
+  if args.json is True:
+    print(json.dumps(figures, indent=2))
+  else:
     print(plan_report.report(figures))
-    if args.json:
-      json_files.write(args.json, figures)
-  except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  if file:
+    json_files.write(file, figures)
   return 0
 
 
@@ -165,14 +167,12 @@ def _room(args: argparse.Namespace, devices: int) -> dict[str, Any]:
   return {"free": free, "reserved": reserved, "source": source}
 
 
-def _parser() -> argparse.ArgumentParser:
-  """Of `main`."""
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
   _add_machine(parser.add_argument_group("the machine").add_argument)
-  parser.add_argument(
-    "--json", type=pathlib.Path, metavar="FILE", help="write the figures here"
-  )
+  command_flags.json(parser, file=True)
   return parser
 
 
@@ -185,7 +185,8 @@ def _add_head(add: Callable[..., Any]) -> None:
     "--dim", type=command_line.number(int, 1, 65_536), default=512, help="(512)"
   )
   add(
-    "--batch",
+    *("--batch-size", "--batch"),
+    dest="batch",
     type=command_line.number(int, 1, 2**20),
     default=1024,
     help="examples a step, on all devices together (1024)",
@@ -225,7 +226,7 @@ def _add_head(add: Callable[..., Any]) -> None:
 def _add_machine(add: Callable[..., Any]) -> None:
   """Options that say what it is to run on."""
   count = command_line.number(int, 1, 1024)
-  add("--devices", type=count, help="(all of this machine)")
+  add("--devices", type=count, metavar="N", help="how many to plan for (all)")
   add("--model", type=count, help="devices that classes are split over (all)")
   add(
     "--platform",

@@ -12,13 +12,11 @@ import jax
 import numpy as np
 
 from facejax.interchange import onnx_graph, onnx_rules, onnx_writer, operations
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
-try:
+with extras.needed():
   import onnx
   from onnx import helper
-except ImportError:
-  raise command_line.extra("onnx", "onnx") from None
 
 INPUT, OUTPUT = "data", "embedding"
 # Channels second, by JAX's numbering of [batch, height, width, channels].
@@ -97,10 +95,8 @@ def run(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
 
   As a client would: the file is read anew, and images are normalised here.
   """
-  try:
+  with extras.needed():
     import onnxruntime
-  except ImportError:
-    raise command_line.extra("onnxruntime", "onnx") from None
   session = onnxruntime.InferenceSession(
     os.fspath(path), providers=["CPUExecutionProvider"]
   )

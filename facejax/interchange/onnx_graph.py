@@ -11,13 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
-try:
+with extras.needed():
   import onnx
   from onnx import helper, numpy_helper
-except ImportError:
-  raise command_line.extra("onnx", "onnx") from None
 
 # Read by every runtime since onnxruntime 1.12.
 OPSET = 17

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
 # Under this name the card lies beside the arrays, as JSON.
 CARD = "facejax_card"
@@ -31,10 +31,8 @@ def write(
   Raises:
     ImportError: without safetensors.
   """
-  try:
+  with extras.needed():
     from safetensors import numpy as library
-  except ImportError:
-    raise command_line.extra("safetensors", "onnx") from None
   arrays = {
     name(key): np.ascontiguousarray(leaf)
     for key, leaf in jax.tree.leaves_with_path(dict(trees))
@@ -51,10 +49,8 @@ def read(
     FileNotFoundError: if there is no file.
     ValueError: if it is damaged.
   """
-  try:
+  with extras.needed():
     import safetensors
-  except ImportError:
-    raise command_line.extra("safetensors", "onnx") from None
   name = os.fspath(path)
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no file {name!r}")

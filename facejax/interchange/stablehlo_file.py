@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -48,7 +48,5 @@ def run(path: pathlib.Path, images: np.ndarray) -> np.ndarray:
 
 
 def _check_extra() -> None:
-  try:
+  with extras.needed():
     import flatbuffers  # noqa: F401
-  except ImportError:
-    raise command_line.extra("flatbuffers", "onnx") from None

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from facejax.report import build
-from facejax.runtime import command_line
+from facejax.runtime import command_flags, command_line
 
 _DESCRIPTION = """Builds RUN/report/index.html from what lies in the folder of a run.
 
@@ -21,13 +21,18 @@ Examples:
 Exit codes: 0 done, 2 bad input."""
 
 
-@command_line.answered
+@command_line.command()
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
-  parser = command_line.parser("report", _DESCRIPTION)
-  parser.add_argument("run", metavar="RUN", help="folder of a run")
-  print(build.write(parser.parse_args(arguments).run))
+  print(build.write(parser().parse_args(arguments).workdir))
   return 0
+
+
+def parser() -> command_line.Parser:
+  """The parser of this command."""
+  parser = command_line.parser("report", _DESCRIPTION)
+  command_flags.run(parser, what="folder of a run")
+  return parser
 
 
 if __name__ == "__main__":

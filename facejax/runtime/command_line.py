@@ -1,37 +1,194 @@
 """What the command lines have in common."""
 
 import argparse
+import contextlib
+import contextvars
+import difflib
 import functools
+import os
+import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from facejax.runtime import extras
 
 Main = Callable[..., int]
 
+EXIT_MISTAKE = 2
+EXIT_STOPPED = 130  # as shells report Ctrl-C
+_EXIT_UNREAD = 141  # as shells report SIGPIPE
+_LEAST_COLUMNS = 40
+# Set to anything, it shows where a mistake was noticed.
+_TRACEBACK = "FACEJAX_TRACEBACK"
 
-def answered(main: Main) -> Main:
-  """Lets a command line end with one message where the user was mistaken.
+# How the person calls commands: as the texts have it, python -m facejax.NAME.
+_SPOKEN: contextvars.ContextVar[Callable[[str], str]] = contextvars.ContextVar(
+  "spoken", default=str
+)
 
-  Exit status 2 and no traceback for ValueError, OSError (no such file, no room)
-  and a missing extra (ImportError).
+
+def command(
+  *, computes: bool = False, resumes: bool = False
+) -> Callable[[Main], Main]:
+  """Makes a function of arguments a command: messages and exit codes.
+
+  ValueError, OSError and an import that wants an extra of facejax are mistakes
+  of the user: one message, exit code 2, no traceback (but with the variable
+  FACEJAX_TRACEBACK). An import of anything else that fails is a bug, and keeps
+  its traceback. Ctrl-C is 130; nothing is said about an output that nobody
+  reads on (`| head`).
+
+  Args:
+    computes: freed memory and compiled programs are kept for the next step and
+      start. This starts no JAX backend.
+    resumes: the same command again goes on; SIGTERM is taken like Ctrl-C.
   """
 
-  @functools.wraps(main)
-  def wrapped(arguments: Sequence[str] | None = None) -> int:
+  def decorate(main: Main) -> Main:
+    @functools.wraps(main)
+    def wrapped(arguments: Sequence[str] | None = None) -> int:
+      _widen()
+      if computes:
+        _keep_for_next_time()
+      with _terminable() if resumes else contextlib.nullcontext():
+        return _answered(main, arguments, resumes=resumes)
+
+    return wrapped
+
+  return decorate
+
+
+def _answered(
+  main: Main, arguments: Sequence[str] | None, *, resumes: bool
+) -> int:
+  """Runs a command; its mistakes become messages and exit codes."""
+  try:
     try:
       return main(arguments)
-    except (ValueError, OSError, ImportError) as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 2
+    finally:
+      sys.stdout.flush()
+  except KeyboardInterrupt:
+    hint = "; the same command again goes on" if resumes else ""
+    print(f"stopped{hint}", file=sys.stderr)
+    return EXIT_STOPPED
+  except (ValueError, OSError, ImportError) as error:
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+      return _EXIT_UNREAD
+    bug = isinstance(error, ImportError) and extras.answer(error) is None
+    if bug or os.environ.get(_TRACEBACK):
+      raise
+    text = extras.answer(error) if isinstance(error, ImportError) else error
+  print(f"error: {text}", file=sys.stderr)
+  return EXIT_MISTAKE
 
-  return wrapped
+
+def _nobody_reads() -> bool:
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # Or the interpreter, too, would complain as it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+  return False
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def _widen() -> None:
+  """Lets help fit: in a few columns the formatters do not end."""
+  if shutil.get_terminal_size().columns < _LEAST_COLUMNS:
+    os.environ["COLUMNS"] = str(_LEAST_COLUMNS)
+
+
+def _keep_for_next_time() -> None:
+  from facejax.runtime import compile_cache, host_memory  # imports JAX
+
+  host_memory.keep_freed_memory()
+  compile_cache.use()
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+  """Takes SIGTERM like Ctrl-C, where this thread may decide."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def called(change: Callable[[str], str]) -> Iterator[None]:
+  """Within it, helps name commands as `change` makes of them."""
+  token = _SPOKEN.set(change)
+  try:
+    yield
+  finally:
+    _SPOKEN.reset(token)
+
+
+def spoken(text: str) -> str:
+  """A text with its `python -m facejax.NAME` as the person calls them."""
+  return _SPOKEN.get()(text)
+
+
+class Parser(argparse.ArgumentParser):
+  """Reads --batch_size as --batch-size, and suggests a flag for a typo."""
+
+  def flags(self) -> set[str]:
+    """All flags, with those of the parts of a command."""
+    found: set[str] = set()
+    for action in self._actions:
+      found.update(action.option_strings)
+      if isinstance(action, argparse._SubParsersAction):
+        for inner in action.choices.values():
+          found |= inner.flags()
+    return found
+
+  # The overloads of argparse cannot be said in one signature.
+  def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+    self, args=None, namespace=None
+  ) -> Any:
+    words = list(sys.argv[1:] if args is None else args)
+    end = words.index("--") if "--" in words else len(words)
+    flags = self.flags()
+    for k, word in enumerate(words[:end]):
+      flag, equals, value = word.partition("=")
+      hyphened = flag.replace("_", "-")
+      if word.startswith("--") and flag not in flags and hyphened in flags:
+        words[k] = hyphened + equals + value
+    return super().parse_known_args(words, namespace)
+
+  def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+    self, args=None, namespace=None
+  ) -> Any:
+    found, others = self.parse_known_args(args, namespace)
+    if others:
+      self.unknown(others)
+    return found
+
+  def unknown(self, words: Sequence[str]) -> None:
+    """Ends with a message about words that are no arguments."""
+    hints = [
+      near
+      for word in words
+      for near in difflib.get_close_matches(
+        word.partition("=")[0], self.flags() - {"-h"}, n=1
+      )
+    ]
+    hint = f"; did you mean {', '.join(hints)}?" if hints else ""
+    self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+
+
+def parser(name: str, description: str) -> Parser:
   """The parser of `python -m facejax.NAME`, whose help keeps its lines."""
-  return argparse.ArgumentParser(
-    prog=f"python -m facejax.{name}",
-    description=description,
+  return Parser(
+    prog=spoken(f"python -m facejax.{name}"),
+    description=spoken(description),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -62,7 +219,7 @@ def number(
 
 
 def extra(package: str, name: str) -> ImportError:
-  """What to raise where a package of an extra is missing."""
-  return ImportError(
+  """What to raise where a package is missing that no import names."""
+  return extras.MissingPackageError(
     f"this needs {package}: install it with pip install 'facejax[{name}]'"
   )

@@ -13,7 +13,8 @@ def use() -> None:
   """Keeps compiled programs between runs, unless JAX was told where itself.
 
   The folder is named after what a compiled program depends on: jaxlib and the
-  kind of machine (a program of another CPU may crash).
+  kind of machine (a program of another CPU may crash). Which backend it is for
+  is part of JAX's own names, so that this starts none.
   """
   if jax.config.values["jax_compilation_cache_dir"]:
     return
@@ -22,7 +23,6 @@ def use() -> None:
   kind = "-".join(
     (
       importlib.metadata.version("jaxlib"),
-      jax.default_backend(),
       hashlib.sha256(machine.encode()).hexdigest()[:8],
     )
   )
@@ -35,5 +35,6 @@ def _cpu_features() -> str:
   info = pathlib.Path("/proc/cpuinfo")
   if not info.exists():
     return platform.processor()
-  lines = info.read_text().splitlines()
-  return next((line for line in lines if line.startswith("flags")), "")
+  # A line for each core, and often more than a hundred of them.
+  with info.open() as lines:
+    return next((line for line in lines if line.startswith("flags")), "")

@@ -9,12 +9,12 @@ import dataclasses
 import difflib
 import pathlib
 import runpy
-import sys
 from collections.abc import Sequence
 
 import tyro
 
 from facejax.data import formats
+from facejax.runtime import command_line
 from facejax.training import config as config_lib
 from facejax.training import config_checks
 
@@ -77,8 +77,10 @@ def parse(arguments: Sequence[str]) -> Command:
     Command,
     default=Command(**vars(recipe), config=name),
     args=list(arguments),
-    prog="python -m facejax.train",
-    description=_DESCRIPTION % ", ".join(p.name for p in installed()),
+    prog=command_line.spoken("python -m facejax.train"),
+    description=command_line.spoken(
+      _DESCRIPTION % ", ".join(p.name for p in installed())
+    ),
   )
   command = _reconcile(command, recipe)
   config_checks.validate(command)
@@ -158,9 +160,3 @@ def _find(stem: str) -> pathlib.Path:
 
 def _is_recipe(path: pathlib.Path) -> bool:
   return "def get_config(" in path.read_text(errors="ignore")
-
-
-def fail(error: BaseException) -> int:
-  """Prints a mistake of the user in one message; returns the exit code."""
-  print(f"error: {error}", file=sys.stderr)
-  return 2

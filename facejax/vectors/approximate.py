@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 from facejax.vectors import nearest
 
 _ROWS = 2**16
@@ -88,13 +88,8 @@ def _last_line(error: Exception) -> str:
 
 
 def _faiss() -> Any:
-  try:
-    with warnings.catch_warnings():
-      # Of the wrapper that it was made with.
-      warnings.simplefilter("ignore", DeprecationWarning)
-      import faiss
-  except ImportError:
-    raise command_line.extra(
-      "faiss for an approximate index", "index"
-    ) from None
+  with extras.needed(), warnings.catch_warnings():
+    # Of the wrapper that it was made with.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import faiss
   return faiss

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from facejax.runtime import command_line
+from facejax.runtime import extras
 from facejax.vectors import nearest
 
 Linkage = Literal["average", "complete", "single"]
@@ -135,8 +135,6 @@ def ordered(labels: np.ndarray) -> np.ndarray:
 
 
 def _cluster_of_sklearn() -> Any:
-  try:
+  with extras.needed():
     from sklearn import cluster
-  except ImportError:
-    raise command_line.extra("scikit-learn", "eval") from None
   return cluster

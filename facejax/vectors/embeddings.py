@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.runtime import command_line, npz, text_lines, whole_files
+from facejax.runtime import extras, npz, text_lines, whole_files
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"
@@ -257,11 +257,9 @@ def _read_parquet(path: pathlib.Path) -> Embeddings:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-  try:
+  with extras.needed():
     import pyarrow
     from pyarrow import parquet
-  except ImportError:
-    raise command_line.extra("pyarrow for .parquet", "parquet") from None
   return pyarrow, parquet
 
 

@@ -2,12 +2,11 @@
 
 import argparse
 import collections
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from facejax.data.aligning import folder, table
-from facejax.runtime import command_line, progress
+from facejax.runtime import command_flags, command_line, progress
 
 _DESCRIPTION = """Aligns all faces of a folder by five landmarks.
 
@@ -32,14 +31,16 @@ A detector is an entry point of the group facejax.detectors: a function of a
 uint8 RGB image [height, width, 3] that returns the landmarks of all faces in
 it, float [n, 5, 2]. Of the large ones the most central is taken.
 
-Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
+command again goes on)."""
 
 _NAMED = 10
 
 
+@command_line.command(resumes=True)
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
-  args = _parser().parse_args(arguments)
+  args = parser().parse_args(arguments)
   settings = folder.Settings(
     source=args.source,
     target=args.target,
@@ -48,14 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     antialias=not args.no_antialias,
     detector=args.detector,
   )
-  try:
-    counts = _run(args, settings)
-  except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print("stopped; the same command again goes on", file=sys.stderr)
-    return 130
+  counts = _run(args, settings)
   print(f"{args.target}: {_summary(counts)}")
   return 0
 
@@ -104,21 +98,8 @@ def _summary(counts: collections.Counter[str]) -> str:
   return text
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-  """A parser of whole numbers in [low, high]."""
-
-  def parse(text: str) -> int:
-    value = int(text) if text.isascii() and text.isdecimal() else low - 1
-    if not low <= value <= high:
-      raise argparse.ArgumentTypeError(
-        f"{text!r}: must be a whole number from {low} to {high}"
-      )
-    return value
-
-  return parse
-
-
-def _parser() -> argparse.ArgumentParser:
+def parser() -> command_line.Parser:
+  """The parser of this command."""
   parser = command_line.parser("data.align", _DESCRIPTION)
   add = parser.add_argument
   add("source", metavar="SRC", help="the folder of photos")
@@ -128,19 +109,20 @@ def _parser() -> argparse.ArgumentParser:
   where.add_argument("--detector", metavar="NAME", help="finds the landmarks")
   add(
     "--size",
-    type=_whole(1, 4096),
+    type=command_line.number(int, 1, 4096),
     nargs=2,
     metavar=("HEIGHT", "WIDTH"),
     default=(112, 112),
     help="a square, or shaped like 112 96 (112 112)",
   )
+  command_flags.workers(parser, least=0, what="processes; 0 does without")
   add(
-    "--workers",
-    type=_whole(0, 1024),
-    default=os.cpu_count() or 1,
-    help="processes; 0 does without (one for each core)",
+    "--quality",
+    type=command_line.number(int, 1, 100),
+    default=95,
+    metavar="N",
+    help="of the JPEGs (95)",
   )
-  add("--quality", type=_whole(1, 100), default=95, help="of the JPEGs (95)")
   add(
     "--no-antialias",
     action="store_true",

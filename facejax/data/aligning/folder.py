@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from facejax.data import align, encoded, images
+from facejax.data import encoded, images
+from facejax.data.aligning import landmarks as geometry
 from facejax.data.aligning import table
 from facejax.runtime import text_lines, whole_files
 
@@ -83,7 +84,7 @@ def align_folder(
 
 def _prepare(settings: Settings) -> None:
   """Refuses folders that cannot be used; makes the target."""
-  align.template(settings.image_size)
+  geometry.template(settings.image_size)
   source, target = map(os.path.realpath, (settings.source, settings.target))
   if not os.path.isdir(source):
     raise FileNotFoundError(f"there is no folder {settings.source!r}")
@@ -178,7 +179,7 @@ def _align_one(settings: Settings, face: table.Face) -> str:
     if landmarks is None:
       found = _detector(str(settings.detector))(image)
       landmarks = table.main_face(found, image.shape)
-    aligned = align.align(
+    aligned = geometry.align(
       image,
       landmarks,
       image_size=settings.image_size,
@@ -186,7 +187,7 @@ def _align_one(settings: Settings, face: table.Face) -> str:
     )
   except images.BadImageError as error:
     return f"image that cannot be read: {error}"
-  except align.LandmarkError as error:
+  except geometry.LandmarkError as error:
     return f"landmarks that cannot be right: {error}"
   try:
     _write(aligned, target, quality=settings.quality)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facejax.data import align, images
+from facejax.data import images
+from facejax.data.aligning import landmarks as geometry
 from facejax.runtime import text_lines
 
 _NUMBERS = 10
@@ -154,12 +155,12 @@ def main_face(faces: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     float64 [5, 2].
 
   Raises:
-    align.LandmarkError: There is none.
+    geometry.LandmarkError: There is none.
     ValueError: The array is of another shape.
   """
   faces = np.asarray(faces, float)
   if faces.size == 0:
-    raise align.LandmarkError("no face was found in it")
+    raise geometry.LandmarkError("no face was found in it")
   if faces.ndim != 3 or faces.shape[1:] != (5, 2):
     raise ValueError(
       "a detector must return the landmarks of n faces as an array [n, 5, 2],"
@@ -167,7 +168,9 @@ def main_face(faces: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     )
   faces = faces[np.isfinite(faces).all((1, 2))]
   if not len(faces):
-    raise align.LandmarkError("no face with finite landmarks was found in it")
+    raise geometry.LandmarkError(
+      "no face with finite landmarks was found in it"
+    )
   middles = faces.mean(1)
   sizes = np.sqrt(np.square(faces - middles[:, None]).sum(-1).mean(-1))
   centre = np.asarray([image_shape[1] - 1, image_shape[0] - 1]) / 2

@@ -1,0 +1,102 @@
+"""Flags that several commands have: one spelling, one help."""
+
+import argparse
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from facejax.runtime import command_line
+
+Parser = argparse.ArgumentParser
+
+_MOST = 2**20
+
+
+class _IfGiven(argparse.Action):
+  """Stores a positional that may be missing, over no flag of its name."""
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    if values is not None:
+      setattr(namespace, self.dest, values)
+
+
+def run(
+  parser: Parser,
+  *,
+  kind: Callable[[str], Any] = str,
+  what: str = "folder of a trained net",
+) -> None:
+  """RUN, the folder of a run to read; --workdir RUN says the same.
+
+  Both are found as `workdir`. For commands with no other positional.
+  """
+  either = parser.add_mutually_exclusive_group(required=True)
+  either.add_argument(
+    "workdir",
+    metavar="RUN",
+    nargs="?",
+    type=kind,
+    action=_IfGiven,
+    help=what,
+  )
+  either.add_argument(
+    "--workdir", metavar="RUN", type=kind, help="the same, as training calls it"
+  )
+
+
+def batch_size(parser: Parser, *, default: int = 128) -> None:
+  """--batch-size."""
+  parser.add_argument(
+    "--batch-size",
+    type=command_line.number(int, 1, _MOST),
+    default=default,
+    metavar="N",
+    help=f"images at once ({default})",
+  )
+
+
+def devices(parser: Parser) -> None:
+  """--devices."""
+  parser.add_argument(
+    "--devices",
+    type=command_line.number(int, 1, _MOST),
+    metavar="N",
+    help="how many to compute on (all)",
+  )
+
+
+def overwrite(parser: Parser) -> None:
+  """--overwrite, of commands that write OUT."""
+  parser.add_argument(
+    "--overwrite", action="store_true", help="replace OUT if it exists"
+  )
+
+
+def json(parser: Parser, *, file: bool = False) -> None:
+  """--json: True if it is given; with `file`, the path that may follow it."""
+  if file:
+    parser.add_argument(
+      "--json",
+      nargs="?",
+      const=True,
+      default=False,
+      type=pathlib.Path,
+      metavar="FILE",
+      help="print JSON instead, or write it to FILE",
+    )
+  else:
+    parser.add_argument(
+      "--json", action="store_true", help="print JSON instead"
+    )
+
+
+def workers(parser: Parser, *, least: int = 1, what: str = "processes") -> None:
+  """--workers, one for each core unless said otherwise."""
+  parser.add_argument(
+    "--workers",
+    type=command_line.number(int, least, 1024),
+    default=max(1, os.cpu_count() or 1),
+    metavar="N",
+    help=f"{what} (one for each core)",
+  )
