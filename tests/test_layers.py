@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -103,6 +104,29 @@ def test_loggers_are_named_by_their_module():
     ):
       own = f'"facejax.{path.stem}"' if path.parent == PACKAGE else "__name__"
       assert name == own, path
+
+
+def test_what_is_imported_is_declared():
+  text = (PACKAGE.parent / "pyproject.toml").read_text()
+  project = tomllib.loads(text)["project"]
+  declared = [*project["dependencies"]]
+  for extra in project["optional-dependencies"].values():
+    declared += extra
+  named = {re.split(r"[\[>=<]", each)[0].lower() for each in declared}
+  # Modules that are not called like the package that brings them.
+  packages = {
+    "PIL": "pillow", "absl": "absl-py", "array_record": "array-record",
+    "faiss": "faiss-cpu", "google": "protobuf", "ml_dtypes": "ml-dtypes",
+    "orbax": "orbax-checkpoint", "sklearn": "scikit-learn",
+    "tensorboardX": "tensorboardx",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "annotated_types": "annotated-types",
+  }  # fmt: skip
+  for path in MODULES:
+    for name in imports(path):
+      root = name.partition(".")[0]
+      if root != "facejax" and root not in sys.stdlib_module_names:
+        assert packages.get(root, root) in named, f"{path} imports {root}"
 
 
 def run(code):

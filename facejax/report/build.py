@@ -13,7 +13,7 @@ import facejax
 from facejax.report import captions, plots, svg, training_plots
 from facejax.runs import card as card_lib
 from facejax.runs import folder, history, metrics_file, results
-from facejax.runtime import command_line, text_lines, whole_files
+from facejax.runtime import extras, text_lines, whole_files
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,9 @@ def _render(run: pathlib.Path) -> str:
   try:
     import jinja2
   except ImportError:
-    raise command_line.extra("jinja2 for the report", "eval") from None
+    raise extras.MissingPackageError(
+      "the report needs jinja2: pip install jinja2", name="jinja2"
+    ) from None
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_HERE),
     autoescape=True,

@@ -216,10 +216,3 @@ def number(
     return value
 
   return parse
-
-
-def extra(package: str, name: str) -> ImportError:
-  """What to raise where a package is missing that no import names."""
-  return extras.MissingPackageError(
-    f"this needs {package}: install it with pip install 'facejax[{name}]'"
-  )
