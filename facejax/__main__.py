@@ -56,7 +56,7 @@ Options:
   -h, --help                 show this list
   --version                  say what is installed
   --print-completion SHELL   print a script that completes commands and flags
-                             in SHELL: bash, zsh or tcsh
+                             in SHELL: bash, zsh, fish …
 
 Examples:
   {program} train --config cosface.py

@@ -6,6 +6,7 @@ import contextvars
 import difflib
 import functools
 import os
+import select
 import shutil
 import signal
 import sys
@@ -86,13 +87,20 @@ def _answered(
 
 
 def _nobody_reads() -> bool:
+  """Whether the pipe that is broken is the output's; if so, it is let go."""
   try:
-    sys.stdout.flush()
-  except BrokenPipeError:
-    # Or the interpreter, too, would complain as it ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
-  return False
+    place = sys.stdout.fileno()
+  except (OSError, ValueError):
+    return False
+  watch = select.poll()
+  watch.register(place, 0)
+  if not any(
+    what & (select.POLLERR | select.POLLHUP) for _, what in watch.poll(0)
+  ):
+    return False
+  # Or the interpreter, too, would complain as it ends.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+  return True
 
 
 def _widen() -> None:

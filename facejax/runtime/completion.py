@@ -32,7 +32,9 @@ def script(
   for words, parser in commands.items():
     group, _, last = words.rpartition(" ")
     if group not in parts:
-      parts[group] = parts[""].add_parser(group).add_subparsers()
+      parts[group] = (
+        parts[""].add_parser(group, help="more commands").add_subparsers()
+      )
     _add(parts[group], last, parser)
   return shtab.complete(root, shell=shell)
 
