@@ -2,6 +2,18 @@
 
 import os
 import pathlib
+import tempfile
+
+# What is compiled anywhere in a session, by this process, a worker of xdist or
+# a command that a test starts, is compiled once: all inherit these variables,
+# and the folder goes with the session.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+  _compiled = tempfile.TemporaryDirectory(prefix="facejax-tests-compiled-")
+  os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": _compiled.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  }
 
 import jax
 import pytest

@@ -131,7 +131,7 @@ def arguments(recipe):
     ]  # fmt: skip
   return [
     "--config", recipe, *small_training.SMALL[2:], "--steps", 4,
-    "--optim.warmup", 0, *more,
+    "--optim.warmup", 0, "--model.name", "sphereface4", *more,
   ]  # fmt: skip
 
 
