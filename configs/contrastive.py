@@ -13,9 +13,9 @@ Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mappin
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import config, loss_config, presets
 
-LOSS = pair_loss_config.Contrastive()
+LOSS = loss_config.Contrastive()
 
 
 def get_config(preset: str = "default") -> config.Config:

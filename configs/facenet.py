@@ -25,9 +25,9 @@ unpublished images.
 
 import dataclasses
 
-from facejax import config, model_config, pair_loss_config, presets
+from facejax import config, loss_config, model_config, presets
 
-LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 ADAGRAD = config.OptimConfig(
   name="adagrad",
   learning_rate=0.05,

@@ -13,9 +13,9 @@ Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization,
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import config, loss_config, presets
 
-LOSS = pair_loss_config.PairCircle()
+LOSS = loss_config.PairCircle()
 
 
 def get_config(preset: str = "default") -> config.Config:

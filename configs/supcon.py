@@ -12,9 +12,9 @@ Khosla et al., Supervised Contrastive Learning, 2020.
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import config, loss_config, presets
 
-LOSS = pair_loss_config.SupCon()
+LOSS = loss_config.SupCon()
 
 
 def get_config(preset: str = "default") -> config.Config:

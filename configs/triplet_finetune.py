@@ -18,9 +18,9 @@ Parkhi et al., Deep Face Recognition, 2015 (softmax first, then triplets).
 
 import dataclasses
 
-from facejax import config, pair_loss_config, presets
+from facejax import config, loss_config, presets
 
-LOSS = pair_loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
+LOSS = loss_config.Triplet(margin=0.2, mining="semi_hard_hardest")
 
 
 def get_config(preset: str = "default") -> config.Config:

@@ -14,11 +14,11 @@ import rich.markup
 import rich.table
 import rich.text
 
+from facejax.data import places
 from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, results
 from facejax.runtime import command_flags, command_line, text_lines
-from facejax.training import presets
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
 
@@ -91,7 +91,7 @@ def _complete(args: argparse.Namespace) -> None:
       )
     args.protocol = "pairs"
   if args.protocol == "lfw":
-    home = presets.data_folder()
+    home = places.data_folder()
     args.pairs = args.pairs or os.path.join(home, "lfw_protocol", "pairs.txt")
     args.path = args.path or os.path.join(home, "lfw_112")
   if args.protocol in _PEOPLE:

@@ -28,7 +28,6 @@ from facejax.training import config as config_lib
 from facejax.training import flags, guards, inputs, recipe, summary, telemetry
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
-from facejax.training.objectives import theory
 
 EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.
@@ -53,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   run = _build(config)
   rich.print(summary.table(config, run.program, run.data.images, run.steps))
   classes = run.data.images.num_classes + config.head.extra_classes
-  for text in theory.advice(config, num_classes=classes):
+  dim = config.model.embedding_dim
+  for text in config.loss.advice(num_classes=classes, dim=dim):
     rich.print(f"[yellow]warning:[/yellow] {text}")
   if command.dry_run:
     rich.print(summary.compiled_table(_compile(config, run.program)))

@@ -16,12 +16,7 @@ from facejax.runtime import typing
 from facejax.training import config as config_lib
 from facejax.training import optim, state
 from facejax.training import step as train_step
-from facejax.training.objectives import (
-  build_loss,
-  build_pair_loss,
-  within_batch,
-)
-from facejax.training.objectives import definition as goal_lib
+from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import step as loss_step
 
 
@@ -97,7 +92,7 @@ def build(
     trunk_tx=trunk_tx,
     head_tx=head_tx,
     head=loss.head,
-    goal=loss.goal,
+    definition=loss.definition,
     center_loss=bool(config.center.weight),
     average=bool(config.optim.ema),
   )
@@ -128,13 +123,13 @@ class _Loss:
   """The loss's side of a run.
 
   Attributes:
-    goal: what the loss carries; None for a loss within batches.
+    definition: what the loss carries; None for a loss within batches.
     head: over its classes; likewise.
     step: from embeddings to their gradient, prototypes updated on the way.
     chance: the loss of a net that has learnt nothing, if that is known.
   """
 
-  goal: goal_lib.Goal | None
+  definition: definition_lib.Definition | None
   head: head_api.Head | None
   step: loss_step.LossStep
   chance: float | None
@@ -148,30 +143,33 @@ def _loss(
   mesh: jax.sharding.Mesh,
 ) -> _Loss:
   """The loss that a configuration asks for, with its head if it has one."""
-  if isinstance(config.loss, within_batch.WithinBatch):
-    pair_loss = build_pair_loss.build(config.loss, mesh=mesh)
-    step = loss_step.within_batch(pair_loss, seed=config.seed)
+  if isinstance(config.loss, definition_lib.WithinBatch):
+    step = loss_step.within_batch(
+      config.loss.function(mesh=mesh), seed=config.seed
+    )
     return _Loss(None, None, step, None)
-  goal = build_loss.build(config.loss, num_classes=num_classes)
-  head = _head(config.head, goal, num_classes, tx=head_tx, mesh=mesh)
+  definition = config.loss.definition(num_classes)
+  head = _head(config.head, definition, num_classes, tx=head_tx, mesh=mesh)
   center_loss = None
   if config.center.weight:
-    center_loss = goal_lib.CenterLoss(config.center.weight, config.center.rate)
+    center_loss = definition_lib.CenterLoss(
+      config.center.weight, config.center.rate
+    )
   step = loss_step.over_classes(
-    head, goal=goal, seed=config.seed, center_loss=center_loss
+    head, definition=definition, seed=config.seed, center_loss=center_loss
   )
   # A net that has learnt nothing finds all classes that count equally likely:
   # log C for softmax; partial_fc counts a share of them.
   counted = num_classes
   if head.implementation == "partial_fc":
     counted = max(2, round(head.rate * num_classes))
-  chance = goal_lib.chance_loss(goal, num_classes=counted)
-  return _Loss(goal, head, step, chance)
+  chance = definition_lib.chance_loss(definition, num_classes=counted)
+  return _Loss(definition, head, step, chance)
 
 
 def _head(
   options: config_lib.HeadConfig,
-  goal: goal_lib.Goal,
+  definition: definition_lib.Definition,
   num_classes: int,
   *,
   tx: optax.GradientTransformation,
@@ -179,7 +177,7 @@ def _head(
 ) -> head_api.Head:
   """The head of a loss over classes, as configured."""
   return head_api.Head(
-    goal.objective,
+    definition.objective,
     num_classes,
     mesh,
     tx=tx,
@@ -188,7 +186,7 @@ def _head(
     block_size=options.block_size,
     saved_bytes=options.saved_mib * 2**20,
     precision=options.precision,
-    centers=goal.centers,
+    centers=definition.centers,
     storage=options.storage,
     optimizer_storage=options.optimizer_storage,
   )

@@ -1,18 +1,22 @@
 """The typed configuration of a run. Recipes return one; every field is a flag.
 
 Nothing but the command lines reads these classes: all that lies below takes
-explicit arguments. `validation.validate` holds the ranges.
+explicit arguments. A number's range stands in its type; `config_checks` holds
+the values against it.
 """
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import annotated_types
 import tyro
 
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
 from facejax.training.objectives import registry
+
+_Side = Annotated[int, annotated_types.Ge(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,7 @@ class DataConfig:
   path: str = ""
   """Folder of the training images."""
   split: str = "train"
-  """Split of a data set of TFDS, such as train[:90%%]."""
+  """Split of a data set of TFDS, such as train[:90%]."""
   join: tuple[str, ...] = ()
   """Further sets as SOURCE:PATH. Their people count as others, even under the
   same name."""
@@ -39,37 +43,37 @@ class DataConfig:
   exclude: str = ""
   """File of the same kind that leaves identities out, such as the people of a
   test set."""
-  min_images: int = 1
+  min_images: Annotated[int, annotated_types.Ge(1)] = 1
   """Identities with fewer images are left out."""
-  image_size: tuple[int, int] = (112, 112)
+  image_size: tuple[_Side, _Side] = (112, 112)
   """Height and width that images are resized to."""
-  crop: float = 1.0
+  crop: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 1.0
   """Share of each side of the image, about its centre, that is used."""
-  num_identities: int = 500
+  num_identities: Annotated[int, annotated_types.Ge(2)] = 500
   """Identities of the synthetic set."""
-  images_per_identity: int = 20
+  images_per_identity: Annotated[int, annotated_types.Ge(2)] = 20
   """Images of each identity of the synthetic set."""
   policy: Literal["none", "light", "adaface", "insightface"] = "none"
   """Named set of random changes; fields of augment win where they differ from
   their defaults. No set mirrors: that is augment.flip."""
-  identities_per_batch: int = 0
+  identities_per_batch: Annotated[int, annotated_types.Ge(0)] = 0
   """Identities of which each batch holds several images, for losses within a
   batch; 0 shuffles all images."""
-  images_of_identity: int = 0
+  images_of_identity: Annotated[int, annotated_types.Ge(0)] = 0
   """How many images of each of these; the batch size must be identities
   times images plus random_negatives."""
-  random_negatives: int = 0
+  random_negatives: Annotated[int, annotated_types.Ge(0)] = 0
   """Further images of other identities in each batch."""
   cache: bool = False
   """Keep decoded images in memory, for sets that are slow to make or read."""
-  threads: int = 2
+  threads: Annotated[int, annotated_types.Ge(1)] = 2
   """Threads that read and decode."""
-  workers: int = 0
+  workers: Annotated[int, annotated_types.Ge(0)] = 0
   """Processes that read and decode; 0 uses threads alone."""
   on_error: Literal["skip", "raise"] = "skip"
   """An image that cannot be read: skip takes another of the same identity and
   counts it, raise stops the run."""
-  max_bad_share: float = 0.01
+  max_bad_share: Annotated[float, annotated_types.Interval(ge=0, le=1)] = 0.01
   """The run stops when more than this share of the images is unreadable."""
 
 
@@ -77,9 +81,9 @@ class DataConfig:
 class CenterConfig:
   """Center loss, in addition to the classification loss."""
 
-  weight: float = 0.0
+  weight: Annotated[float, annotated_types.Ge(0)] = 0.0
   """lambda, its weight; 0 for none. The paper takes 0.003."""
-  rate: float = 0.5
+  rate: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 0.5
   """alpha, how far centres move to the mean of a batch."""
 
 
@@ -94,7 +98,7 @@ class HeadConfig:
   same with the whole gradient held, for any optimizer), dense (all logits
   held; the specification). Not exact: partial_fc (counts and updates a sample
   of the classes), sparse (counts all, updates the most probable)."""
-  rate: float = 0.1
+  rate: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 0.1
   """Share of the classes that partial_fc samples or sparse updates, beside
   those of the batch."""
   storage: Literal["float32", "bfloat16"] = "float32"
@@ -103,13 +107,13 @@ class HeadConfig:
   """How the optimizer state of the prototypes is kept."""
   precision: Literal["float32", "bfloat16"] = "float32"
   """Operands of the matmuls; bfloat16 is faster on accelerators."""
-  block_size: int | None = None
+  block_size: Annotated[int, annotated_types.Ge(1)] | None = None
   """Classes a block; chosen by batch, dimension and kind of device if not
   given."""
-  saved_mib: int = 0
+  saved_mib: Annotated[int, annotated_types.Ge(0)] = 0
   """Room on each device to keep exponentials of the forward pass (fused):
   less to compute again, up to a quarter of the head's time."""
-  extra_classes: int = 0
+  extra_classes: Annotated[int, annotated_types.Ge(0)] = 0
   """Classes without images, beside those of the data: distractors."""
 
 
@@ -124,35 +128,36 @@ class OptimConfig:
   name: Literal["sgd", "adagrad"] = "sgd"
   """sgd: with momentum; adagrad: step sizes by the sum of squared
   gradients."""
-  learning_rate: float = 0.1
+  learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
   """Learning rate after the warm-up."""
-  momentum: float = 0.9
+  momentum: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
   """Momentum (sgd)."""
   nesterov: bool = False
   """Nesterov's form of the momentum (sgd)."""
-  accumulator: float = 0.1
+  accumulator: Annotated[float, annotated_types.Ge(0)] = 0.1
   """Start of the sum of squared gradients (adagrad)."""
-  epsilon: float = 1e-7
+  epsilon: Annotated[float, annotated_types.Gt(0)] = 1e-7
   """Added to that sum (adagrad)."""
-  ema: float = 0.0
+  ema: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Decay of a running average of the net's weights, which is then verified
   in their place; 0 for none. 0.999 averages about a thousand steps."""
-  weight_decay: float = 5e-4
+  weight_decay: Annotated[float, annotated_types.Ge(0)] = 5e-4
   """Coupled weight decay (L2), on all weights."""
-  clip_norm: float = 5.0
+  clip_norm: Annotated[float, annotated_types.Ge(0)] = 5.0
   """Bound of the global norm of the trunk's gradient; 0 for none."""
   schedule: Literal["constant", "linear", "step", "polynomial", "cosine"] = (
     "linear"
   )
   """Shape of the learning rate after the warm-up."""
-  warmup: float = 0.0
+  warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Share of the run that the linear warm-up takes."""
-  milestones: tuple[float, ...] = ()
+  # Where the schedule has steps, between warmup and 1; else not looked at.
+  milestones: tuple[Annotated[float, annotated_types.Interval()], ...] = ()
   """Shares of the run after which the step schedule multiplies by
   decay_factor."""
-  decay_factor: float = 0.1
+  decay_factor: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.1
   """Factor of the step schedule."""
-  power: float = 2.0
+  power: Annotated[float, annotated_types.Gt(0)] = 2.0
   """Exponent of the polynomial schedule."""
 
 
@@ -160,9 +165,9 @@ class OptimConfig:
 class MeshConfig:
   """The devices."""
 
-  devices: int | None = None
+  devices: Annotated[int, annotated_types.Ge(1)] | None = None
   """How many devices to use; all if not given."""
-  model: int | None = None
+  model: Annotated[int, annotated_types.Ge(1)] | None = None
   """Devices that classes are split over; all if not given."""
 
 
@@ -177,11 +182,11 @@ class EvalConfig:
   """Folder of the pairs' images; data.path if empty."""
   threshold_pairs: str = ""
   """A second pairs file, whose best threshold is applied to `pairs`."""
-  num_pairs: int = 2000
+  num_pairs: Annotated[int, annotated_types.Ge(20)] = 2000
   """Number of generated pairs."""
-  every: int = 0
+  every: Annotated[int, annotated_types.Ge(0)] = 0
   """Steps between verifications while training; 0 only at the end."""
-  batch_size: int = 128
+  batch_size: Annotated[int, annotated_types.Ge(1)] = 128
   """Images embedded at once."""
 
 
@@ -189,11 +194,11 @@ class EvalConfig:
 class CheckpointConfig:
   """What is saved for resuming."""
 
-  every: int = 1000
+  every: Annotated[int, annotated_types.Ge(1)] = 1000
   """Steps between checkpoints."""
-  keep: int = 2
+  keep: Annotated[int, annotated_types.Ge(1)] = 2
   """How many of the newest are kept."""
-  keep_best: int = 1
+  keep_best: Annotated[int, annotated_types.Ge(0)] = 1
   """How many of the best by verification accuracy are kept as well."""
 
 
@@ -205,21 +210,23 @@ class Config:
   """Name of the recipe."""
   workdir: str = ""
   """Folder of the run; runs/NAME if empty. The same command again resumes."""
-  seed: int = 0
+  seed: Annotated[int, annotated_types.Interval(ge=0, le=2**32 - 1)] = 0
   """Seed of everything random."""
-  steps: int | None = None
+  steps: Annotated[int, annotated_types.Ge(1)] | None = None
   """Length of the run in steps; give this or epochs."""
-  epochs: float | None = None
+  epochs: Annotated[float, annotated_types.Gt(0)] | None = None
   """Length of the run in passes over the images."""
-  batch_size: int = 128
+  batch_size: Annotated[int, annotated_types.Ge(1)] = 128
   """Images a step, over all devices."""
-  log_every: int = 20
+  log_every: Annotated[int, annotated_types.Ge(1)] = 20
   """Steps between log lines."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()
   augment: augment_lib.Augment = augment_lib.Augment(flip=True)  # noqa: RUF009, frozen
+  """Random changes of the training images, beside those of data.policy."""
   model: model_config.ModelConfig = model_config.ModelConfig()  # noqa: RUF009, frozen
+  """The net that makes embeddings of images."""
   loss: tyro.conf.AvoidSubcommands[registry.LossConfig] = registry.CosFace()  # noqa: RUF009, frozen
   """The classification loss; each recipe has its own."""
   center: CenterConfig = CenterConfig()

@@ -1,93 +1,16 @@
-"""Ranges of the configuration's fields, checked before any work starts."""
+"""Checks of a configuration before any work starts.
+
+Each number is held against the range that stands beside its field; here are
+the checks of fields that depend on each other.
+"""
+
+import dataclasses
 
 from facejax.data import formats
 from facejax.models import functional
+from facejax.runtime import ranges
 from facejax.training import config as config_lib
-from facejax.training.objectives import registry, within_batch
-
-# Field -> (lowest, highest, whether the bounds themselves are excluded).
-_INF = float("inf")
-_RANGES: dict[str, tuple[float, float, str]] = {
-  "seed": (0, 2**32 - 1, "[]"),
-  "steps": (1, _INF, "[)"),
-  "epochs": (0, _INF, "()"),
-  "batch_size": (1, _INF, "[)"),
-  "log_every": (1, _INF, "[)"),
-  "data.min_images": (1, _INF, "[)"),
-  "data.crop": (0, 1, "(]"),
-  "data.num_identities": (2, _INF, "[)"),
-  "data.images_per_identity": (2, _INF, "[)"),
-  "data.identities_per_batch": (0, _INF, "[)"),
-  "data.images_of_identity": (0, _INF, "[)"),
-  "data.random_negatives": (0, _INF, "[)"),
-  "data.threads": (1, _INF, "[)"),
-  "data.workers": (0, _INF, "[)"),
-  "data.max_bad_share": (0, 1, "[]"),
-  "model.embedding_dim": (1, _INF, "[)"),
-  "model.dropout": (0, 1, "[)"),
-  "model.drop_path": (0, 1, "[)"),
-  "model.mask_ratio": (0, 1, "[)"),
-  "head.rate": (0, 1, "(]"),
-  "head.block_size": (1, _INF, "[)"),
-  "head.saved_mib": (0, _INF, "[)"),
-  "head.extra_classes": (0, _INF, "[)"),
-  "center.weight": (0, _INF, "[)"),
-  "center.rate": (0, 1, "(]"),
-  "optim.learning_rate": (0, _INF, "()"),
-  "optim.momentum": (0, 1, "[)"),
-  "optim.accumulator": (0, _INF, "[)"),
-  "optim.epsilon": (0, _INF, "()"),
-  "optim.ema": (0, 1, "[)"),
-  "optim.weight_decay": (0, _INF, "[)"),
-  "optim.clip_norm": (0, _INF, "[)"),
-  "optim.warmup": (0, 1, "[)"),
-  "optim.decay_factor": (0, 1, "()"),
-  "optim.power": (0, _INF, "()"),
-  "mesh.devices": (1, _INF, "[)"),
-  "mesh.model": (1, _INF, "[)"),
-  "eval.num_pairs": (20, _INF, "[)"),
-  "eval.every": (0, _INF, "[)"),
-  "eval.batch_size": (1, _INF, "[)"),
-  "checkpoint.every": (1, _INF, "[)"),
-  "checkpoint.keep": (1, _INF, "[)"),
-  "checkpoint.keep_best": (0, _INF, "[)"),
-}
-# The same for fields of a loss, by its name, or for all losses that have them.
-_PI = 3.14159
-_LOSS_RANGES: dict[str, tuple[float, float, str]] = {
-  "scale": (0, _INF, "()"),
-  "margin": (0, _PI, "[)"),
-  "cosface.margin": (0, 2, "[)"),
-  "uniface.margin": (0, 2, "[)"),
-  "circle.margin": (0, 1, "[)"),
-  "l_softmax.margin": (1, 10, "[]"),
-  "a_softmax.margin": (1, 10, "[]"),
-  "sphereface_r.margin": (1, 10, "[]"),
-  "sphereface2.margin": (0, 10, "[]"),
-  "centers": (1, 100, "[]"),
-  "intra_weight": (0, _INF, "[)"),
-  "m1": (0, 10, "(]"),
-  "m2": (0, _PI, "[)"),
-  "m3": (0, 2, "[)"),
-  "base": (0, _INF, "[)"),
-  "gamma": (0, _INF, "[)"),
-  "power": (0, _INF, "()"),
-  "minimum": (0, _INF, "[)"),
-  "alpha": (0, 1, "()"),
-  "weight": (0, _INF, "()"),
-  "magface.weight": (0, _INF, "[)"),
-  "concentration": (0, _INF, "[)"),
-  "decay": (0, 1, "[]"),
-  "rate": (0, 1, "[]"),
-  "lower_norm": (0, _INF, "()"),
-  "upper_norm": (0, _INF, "()"),
-  "lower_margin": (0, _PI, "[)"),
-  "upper_margin": (0, _PI, "[)"),
-  "std": (0, _INF, "[)"),
-  "triplet.margin": (0, 4, "()"),
-  "contrastive.margin": (0, 2, "()"),
-  "temperature": (0, _INF, "()"),
-}
+from facejax.training.objectives import definition, registry
 
 
 def validate(config: config_lib.Config) -> None:
@@ -96,29 +19,14 @@ def validate(config: config_lib.Config) -> None:
   Raises:
     ValueError: naming the field, its value and what is allowed.
   """
-  values = config_lib.flatten(config)
-  for name, bounds in _RANGES.items():
-    _check(name, values[name], bounds)
-  for field, value in vars(config.loss).items():
-    own = _LOSS_RANGES.get(f"{config.loss.name}.{field}")
-    bounds = own or _LOSS_RANGES.get(field)
-    if bounds:
-      _check(f"loss.{field}", value, bounds, f" for {config.loss.name}")
+  ranges.check(config)
+  for field in dataclasses.fields(config):
+    group = getattr(config, field.name)
+    if dataclasses.is_dataclass(group):
+      # A loss's ranges are its own: another may have wider ones.
+      where = f" for {config.loss.name}" if field.name == "loss" else ""
+      ranges.check(group, prefix=f"{field.name}.", where=where)
   _validate_together(config)
-
-
-def _check(name, value, bounds, where="") -> None:
-  if value is None:
-    return
-  low, high, kind = bounds
-  above = value >= low if kind[0] == "[" else value > low
-  below = value <= high if kind[1] == "]" else value < high
-  if not (above and below):
-    upper = "inf" if high == _INF else f"{high:g}"
-    raise ValueError(
-      f"{name}={value!r} is out of range: allowed{where} is"
-      f" {kind[0]}{low:g}, {upper}{kind[1]}"
-    )
 
 
 def _validate_together(config: config_lib.Config) -> None:
@@ -178,24 +86,13 @@ def _validate_data(data: config_lib.DataConfig) -> None:
 
 
 def _validate_loss(loss: registry.LossConfig, net: str) -> None:
+  loss.check()
   # FaceNet's nets end in a normalisation.
-  by_length = registry.AdaFace | registry.MagFace
-  if isinstance(loss, by_length) and not net.startswith("iresnet"):
+  if loss.needs_lengths and not net.startswith("iresnet"):
     raise ValueError(
       f"model.name={net}: its embeddings all have length 1, and {loss.name}"
       " reads image quality off their length: use an iresnet"
     )
-  if not isinstance(loss, registry.MagFace):
-    return
-  for name in ("norm", "margin"):
-    lower, upper = (
-      getattr(loss, f"lower_{name}"),
-      getattr(loss, f"upper_{name}"),
-    )
-    if not lower < upper:
-      raise ValueError(
-        f"loss.lower_{name}={lower:g} must be below loss.upper_{name}={upper:g}"
-      )
 
 
 def _validate_head(config: config_lib.Config) -> None:
@@ -216,7 +113,9 @@ def _validate_head(config: config_lib.Config) -> None:
       " head.storage, head.optimizer_storage and head.precision at float32,"
       " and use another head.implementation than sparse"
     )
-  binary = isinstance(config.loss, registry.SphereFace2 | registry.UniFace)
+  loss = config.loss
+  over_classes = isinstance(loss, definition.OverClasses)
+  binary = over_classes and not loss.has_probabilities
   if head.implementation == "sparse" and binary:
     raise ValueError(
       "head.implementation=sparse is for softmax losses;"
@@ -227,7 +126,7 @@ def _validate_head(config: config_lib.Config) -> None:
 def _validate_batch(config: config_lib.Config) -> None:
   data = config.data
   people, images = data.identities_per_batch, data.images_of_identity
-  within = isinstance(config.loss, within_batch.WithinBatch)
+  within = isinstance(config.loss, definition.WithinBatch)
   if within and not people:
     raise ValueError(
       f"{config.loss.name} compares images of a batch: give"

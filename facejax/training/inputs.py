@@ -3,12 +3,19 @@
 import functools
 import os
 
-from facejax.data import encoded, formats, pipeline, sampling, sources, subsets
+from facejax.data import (
+  encoded,
+  formats,
+  pipeline,
+  places,
+  sampling,
+  sources,
+  subsets,
+)
 from facejax.data.augment import augment, policies
 from facejax.data.pairs import lfw, pairs
 from facejax.data.synthetic import faces
 from facejax.training import config as config_lib
-from facejax.training import presets
 
 # Identities from here on are never trained on.
 UNSEEN_IDENTITY = 1_000_000
@@ -133,7 +140,7 @@ def total_steps(config: config_lib.Config, num_images: int) -> int:
 
 
 def _check_presence(*paths: str) -> None:
-  home = presets.data_folder()
+  home = places.data_folder()
   for path in filter(None, paths):
     if path.startswith(home) and not os.path.exists(path):
       raise FileNotFoundError(

@@ -7,22 +7,15 @@ FACEJAX_DATA names (default: `data` in the working folder).
 
 import dataclasses
 import os
+from collections.abc import Callable
 
+from facejax.data import places
 from facejax.data.augment import augment
 from facejax.models import config as model_config
 from facejax.training import config
 
 # Few people and a small net: published scales and margins are too hard a start.
 SMALL = ("default", "lfw")
-
-PRESETS = (
-  "default",
-  "lfw",
-  "casia_r50",
-  "ms1mv3_r50",
-  "glint360k_r100",
-  "wf42m_r100",
-)
 
 
 def scale(preset: str) -> config.Config:
@@ -35,7 +28,7 @@ def scale(preset: str) -> config.Config:
     raise ValueError(
       f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}"
     )
-  return globals()[f"_{preset}"]()
+  return PRESETS[preset]()
 
 
 def identities(
@@ -54,13 +47,8 @@ def identities(
   )
 
 
-def data_folder() -> str:
-  """Where the presets look for real data sets."""
-  return os.environ.get("FACEJAX_DATA", "data")
-
-
 def _folder(*parts: str) -> str:
-  return os.path.join(data_folder(), *parts)
+  return os.path.join(places.data_folder(), *parts)
 
 
 def _default() -> config.Config:
@@ -198,3 +186,14 @@ def _wf42m_r100() -> config.Config:
     epochs=20,
     optim=config.OptimConfig(learning_rate=0.4, schedule="linear", warmup=0.1),
   )
+
+
+# By name, as recipes offer them.
+PRESETS: dict[str, Callable[[], config.Config]] = {
+  "default": _default,
+  "lfw": _lfw,
+  "casia_r50": _casia_r50,
+  "ms1mv3_r50": _ms1mv3_r50,
+  "glint360k_r100": _glint360k_r100,
+  "wf42m_r100": _wf42m_r100,
+}

@@ -12,7 +12,7 @@ from facejax.head import api as head_api
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
-from facejax.training.objectives import definition as goal_lib
+from facejax.training.objectives import definition as definition_lib
 
 
 @jax.tree_util.register_dataclass
@@ -41,7 +41,7 @@ class TrainState:
   prototypes: typing.Array | None
   trunk_optimizer: optax.OptState
   head_optimizer: optax.OptState | None
-  loss: goal_lib.State
+  loss: definition_lib.State
 
   @property
   def verified(self) -> typing.Params:
@@ -64,7 +64,7 @@ def make_init(
   trunk_tx: optax.GradientTransformation,
   head_tx: optax.GradientTransformation,
   head: head_api.Head | None,
-  goal: goal_lib.Goal | None,
+  definition: definition_lib.Definition | None,
   center_loss: bool = False,
   average: bool = False,
 ) -> Callable[[typing.PRNGKey], TrainState]:
@@ -75,7 +75,7 @@ def make_init(
     trunk_tx: its optimizer.
     head_tx: the optimizer of what the loss itself learns; the head's.
     head: over the classes; None for a loss within batches.
-    goal: the loss over classes; likewise.
+    definition: the loss over classes; likewise.
     center_loss: keep a centre for each class.
     average: keep an average of the weights.
   """
@@ -101,7 +101,9 @@ def make_init(
       prototypes=prototypes,
       trunk_optimizer=trunk_tx.init(params),
       head_optimizer=head_optimizer,
-      loss=goal_lib.init(goal, tx=head_tx, dtype=dtype, centers=centers),
+      loss=definition_lib.init(
+        definition, tx=head_tx, dtype=dtype, centers=centers
+      ),
     )
 
   return init

@@ -4,23 +4,18 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Annotated
 
+import annotated_types
 import numpy as np
 
 from facejax.data.augment import colour, geometry, occlusion, quality
+from facejax.runtime import ranges
 
-# Of fields other than shares and probabilities, which lie in [0, 1].
-_LIMITS = {
-  "shift": (0, math.inf),
-  "zoom": (0, math.inf),
-  "rotate": (0, 180),
-  "crop_area": (0.01, 1),
-  "jitter_hue": (0, 180),
-  "blur_sigma": (0, quality.WIDEST_BLUR),
-  "downscale_side": (0.01, 1),
-  "jpeg_quality": (1, quality.BEST_JPEG),
-  "cutout_count": (1, 100),
-}
+_SHARE = annotated_types.Interval(ge=0, le=1)
+# Of an image, so that something is left of it.
+_PART = annotated_types.Interval(ge=0.01, le=1)
+_DEGREES = annotated_types.Interval(ge=0, le=180)
 _WHOLE = ("shift", "jpeg_quality", "cutout_count")
 
 
@@ -67,46 +62,47 @@ class Augment:
       between an eighth and a half of the image's.
   """
 
-  mask: float = 0.0
-  sunglasses: float = 0.0
+  mask: Annotated[float, _SHARE] = 0.0
+  sunglasses: Annotated[float, _SHARE] = 0.0
   flip: bool = False
-  shift: int = 0
-  zoom: float = 0.0
-  rotate: float = 0.0
-  random_crop: float = 0.0
-  resized_crop: float = 0.0
-  crop_area: float = 0.2
-  brightness: float = 0.0
-  contrast: float = 0.0
-  jitter: float = 0.0
-  jitter_light: float = 0.5
-  jitter_saturation: float = 0.5
-  jitter_hue: float = 0.0
-  grey: float = 0.0
-  blur: float = 0.0
-  blur_sigma: float = 2.0
-  motion_blur: float = 0.0
-  motion_length: float = 0.1
-  downscale: float = 0.0
-  downscale_side: float = 0.2
-  jpeg: float = 0.0
-  jpeg_quality: int = 30
-  cutout: float = 0.0
-  cutout_count: int = 3
-  cutout_size: float = 0.4
-  erase: float = 0.0
+  shift: Annotated[int, annotated_types.Ge(0)] = 0
+  zoom: Annotated[float, annotated_types.Ge(0)] = 0.0
+  rotate: Annotated[float, _DEGREES] = 0.0
+  random_crop: Annotated[float, _SHARE] = 0.0
+  resized_crop: Annotated[float, _SHARE] = 0.0
+  crop_area: Annotated[float, _PART] = 0.2
+  brightness: Annotated[float, _SHARE] = 0.0
+  contrast: Annotated[float, _SHARE] = 0.0
+  jitter: Annotated[float, _SHARE] = 0.0
+  jitter_light: Annotated[float, _SHARE] = 0.5
+  jitter_saturation: Annotated[float, _SHARE] = 0.5
+  jitter_hue: Annotated[float, _DEGREES] = 0.0
+  grey: Annotated[float, _SHARE] = 0.0
+  blur: Annotated[float, _SHARE] = 0.0
+  blur_sigma: Annotated[
+    float, annotated_types.Interval(ge=0, le=quality.WIDEST_BLUR)
+  ] = 2.0
+  motion_blur: Annotated[float, _SHARE] = 0.0
+  motion_length: Annotated[float, _SHARE] = 0.1
+  downscale: Annotated[float, _SHARE] = 0.0
+  downscale_side: Annotated[float, _PART] = 0.2
+  jpeg: Annotated[float, _SHARE] = 0.0
+  jpeg_quality: Annotated[
+    int, annotated_types.Interval(ge=1, le=quality.BEST_JPEG)
+  ] = 30
+  cutout: Annotated[float, _SHARE] = 0.0
+  cutout_count: Annotated[int, annotated_types.Interval(ge=1, le=100)] = 3
+  cutout_size: Annotated[float, _SHARE] = 0.4
+  erase: Annotated[float, _SHARE] = 0.0
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      low, high = _LIMITS.get(field.name, (0, 1))
-      if not (low <= value <= high and math.isfinite(value)):
-        allowed = "at least 0" if high == math.inf else f"in [{low}, {high}]"
-        raise ValueError(f"augment.{field.name} must be {allowed}, got {value}")
-      if field.name in _WHOLE and value != int(value):
-        raise ValueError(
-          f"augment.{field.name} must be a whole number, got {value}"
-        )
+    for name, bounds in ranges.of_fields(type(self)).items():
+      value = getattr(self, name)
+      if not bounds.holds(value):
+        allowed = "at least 0" if bounds.high == math.inf else f"in {bounds}"
+        raise ValueError(f"augment.{name} must be {allowed}, got {value}")
+      if name in _WHOLE and value != int(value):
+        raise ValueError(f"augment.{name} must be a whole number, got {value}")
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns a changed image, or the image itself; never writes into it.

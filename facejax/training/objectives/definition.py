@@ -1,9 +1,15 @@
-"""What a training step minimises, and what the loss carries between steps."""
+"""What a loss is to the trainer, and what it carries between steps.
 
+A loss of the configuration is a class with one of two bases. `OverClasses`
+compares embeddings with the prototypes of classes and gives a `Definition`;
+`WithinBatch` compares the embeddings of a batch and gives a function.
+"""
+
+import abc
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +19,8 @@ from facejax.head import objective as objective_lib
 from facejax.runtime import typing
 
 Numbers = dict[str, typing.Array]
+# (embeddings, labels, *, key) -> the loss and scalars to be logged.
+BatchLoss: TypeAlias = Callable[..., tuple[typing.Array, Numbers]]
 
 
 class Batch(NamedTuple):
@@ -21,7 +29,7 @@ class Batch(NamedTuple):
   Attributes:
     embeddings: [batch, dim], not normalised.
     target_cosine: [batch], cos theta_y without margin; no gradient. None
-      unless `Goal.needs_target`.
+      unless `Definition.needs_target`.
     key: of this step.
   """
 
@@ -48,8 +56,8 @@ class Prepared(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Goal:
-  """A loss as it is trained; static.
+class Definition:
+  """A loss over classes as it is trained; static.
 
   Attributes:
     objective: what the head minimises.
@@ -67,6 +75,59 @@ class Goal:
   prepare: Callable[[Numbers, Numbers, Batch], Prepared] | None = None
   needs_target: bool = False
   centers: int = 1
+
+
+class _Configured(abc.ABC):
+  """What every loss of the configuration tells about itself.
+
+  Attributes:
+    name: in recipes, messages and config.json.
+    needs_lengths: whether it learns from the embeddings' lengths, so that a
+      net must not end in a normalisation.
+  """
+
+  name: ClassVar[str]
+  needs_lengths: ClassVar[bool] = False
+
+  def check(self) -> None:  # noqa: B027, most have nothing to refuse
+    """Refuses fields that contradict each other; ranges are seen to before.
+
+    Raises:
+      ValueError: naming the fields.
+    """
+
+  def advice(self, *, num_classes: int, dim: int) -> list[str]:
+    """What theory says against these settings; usually nothing.
+
+    Args:
+      num_classes: C.
+      dim: size of the embeddings.
+    """
+    del num_classes, dim
+    return []
+
+
+class OverClasses(_Configured):
+  """A loss between embeddings and the prototypes of classes.
+
+  Attributes:
+    has_probabilities: whether it is a softmax, whose probabilities say which
+      classes matter; not so where each class answers on its own.
+  """
+
+  has_probabilities: ClassVar[bool] = True
+
+  @abc.abstractmethod
+  def definition(self, num_classes: int) -> Definition:
+    """What is trained, over this many classes."""
+
+
+class WithinBatch(_Configured):
+  """A loss between the embeddings of a batch, without prototypes."""
+
+  @abc.abstractmethod
+  def function(self, *, mesh: jax.sharding.Mesh) -> BatchLoss:
+    """(embeddings, labels, *, key) -> (the loss, scalars to be logged)."""
 
 
 class State(NamedTuple):
@@ -87,14 +148,14 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CenterLoss:
-  """The center loss beside a goal: weight lambda > 0, rate alpha."""
+  """The center loss beside another: weight lambda > 0, rate alpha."""
 
   weight: float
   rate: float
 
 
 def init(
-  goal: Goal | None,
+  wanted: Definition | None,
   *,
   tx: optax.GradientTransformation,
   dtype: Any,
@@ -105,11 +166,11 @@ def init(
   def numbers(values):
     return {name: jnp.asarray(v, dtype) for name, v in values.items()}
 
-  weights = numbers(goal.weights if goal else {})
+  weights = numbers(wanted.weights if wanted else {})
   return State(
     weights=weights,
     optimizer=tx.init(weights),
-    stats=numbers(goal.stats if goal else {}),
+    stats=numbers(wanted.stats if wanted else {}),
     centers=None if centers is None else jnp.zeros(centers, dtype),
   )
 
@@ -127,30 +188,34 @@ def advance(
   return state._replace(weights=weights, optimizer=optimizer, stats=stats)
 
 
-def chance_loss(goal: Goal, *, num_classes: int) -> float:
+def chance_loss(wanted: Definition, *, num_classes: int) -> float:
   """The loss of a net that has learnt nothing: where all cosines are 0.
 
   >>> from facejax.losses import margins
-  >>> goal = Goal(objective_lib.Objective(margins.nsl, 64.0))
-  >>> round(chance_loss(goal, num_classes=1183), 4) == round(math.log(1183), 4)
+  >>> nsl = Definition(objective_lib.Objective(margins.nsl, 64.0))
+  >>> round(chance_loss(nsl, num_classes=1183), 4) == round(math.log(1183), 4)
   True
   """
-  objective = goal.objective
+  objective = wanted.objective
   # Two unit vectors: a standard deviation of norms needs more than one.
   units = jnp.eye(2)
   nothing = jnp.zeros(2)
+  # What the loss makes of such a batch at its first step.
   prepared = Prepared(objective_lib.Parameters())
-  if goal.prepare is not None:
-    state = init(goal, tx=optax.identity(), dtype=jnp.float32)
+  if wanted.prepare is not None:
+    state = init(wanted, tx=optax.identity(), dtype=jnp.float32)
     batch = Batch(units, nothing, jax.random.key(0))
-    prepared = goal.prepare(state.weights, state.stats, batch)
+    prepared = wanted.prepare(state.weights, state.stats, batch)
+  # z_j = s t(0), the same for all other classes. A bias starts at 0.
   _, lengths = dataclasses.replace(objective, bias=False).queries(units)
   other = objective.others(
     nothing, lengths, nothing, prepared.parameters.negative
   )
   if objective.one_vs_all is not None:
+    # The sum over j != y of log(1 + e^z_j): C - 1 times the same.
     others = (num_classes - 1) * jax.nn.softplus(other)
   else:
+    # log of the sum over j != y of e^z_j = log(C - 1) + z_j.
     others = math.log(num_classes - 1) + other
   loss = objective.loss(
     others, nothing, lengths, jnp.ones(2), prepared.parameters.margin

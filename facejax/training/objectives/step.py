@@ -13,10 +13,7 @@ from facejax.head import objective as objective_lib
 from facejax.losses import center
 from facejax.runtime import typing, unit_vectors
 from facejax.training import state as train_state
-from facejax.training.objectives import definition as goal_lib
-
-# (embeddings, labels, *, key) -> the loss and scalars to be logged.
-PairLoss: TypeAlias = Callable[..., tuple[typing.Array, goal_lib.Numbers]]
+from facejax.training.objectives import definition as definition_lib
 
 
 class Done(NamedTuple):
@@ -33,8 +30,8 @@ class Done(NamedTuple):
   d_embeddings: typing.Array
   prototypes: typing.Array | None
   head_optimizer: Any
-  loss: goal_lib.State
-  metrics: goal_lib.Numbers
+  loss: definition_lib.State
+  metrics: definition_lib.Numbers
 
 
 LossStep: TypeAlias = Callable[
@@ -42,7 +39,7 @@ LossStep: TypeAlias = Callable[
 ]
 
 
-def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
+def within_batch(loss_of: definition_lib.BatchLoss, *, seed: int) -> LossStep:
   """The step of a loss that compares the embeddings of a batch.
 
   Metrics: loss, spread (0 where all embeddings are the same), what it adds.
@@ -56,9 +53,9 @@ def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
   ) -> Done:
     def value(
       embeddings: typing.Array,
-    ) -> tuple[typing.Array, goal_lib.Numbers]:
+    ) -> tuple[typing.Array, definition_lib.Numbers]:
       # Its choice of partners may be drawn, anew in each step.
-      return pair_loss(
+      return loss_of(
         embeddings, labels, key=jax.random.fold_in(key, state.step)
       )
 
@@ -77,9 +74,9 @@ def within_batch(pair_loss: PairLoss, *, seed: int) -> LossStep:
 def over_classes(
   head: head_api.Head,
   *,
-  goal: goal_lib.Goal,
+  definition: definition_lib.Definition,
   seed: int,
-  center_loss: goal_lib.CenterLoss | None = None,
+  center_loss: definition_lib.CenterLoss | None = None,
 ) -> LossStep:
   """The step of a loss over classes, with its head.
 
@@ -89,14 +86,18 @@ def over_classes(
   loss's own weights, and x get through m and r is added by the chain rule.
 
   Metrics: loss, accuracy (share of the batch whose own class is nearest),
-  target_cosine, what the goal adds, and of a sparse head dropped (probability
+  target_cosine, what the definition adds, and of a sparse head dropped (probability
   of the classes that got no gradient).
   """
   root = jax.random.key(seed)
   # Apart from each other and from the keys of weights and dropout.
-  head_key, goal_key = (jax.random.fold_in(root, n) for n in (2, 3))
+  head_key, loss_key = (jax.random.fold_in(root, n) for n in (2, 3))
   prepare = functools.partial(
-    _prepare, goal=goal, head=head, center_loss=center_loss, key=goal_key
+    _prepare,
+    definition=definition,
+    head=head,
+    center_loss=center_loss,
+    key=loss_key,
   )
 
   return functools.partial(
@@ -111,7 +112,7 @@ def _step(
   *,
   head: head_api.Head,
   prepare: Callable[..., Any],
-  center_loss: goal_lib.CenterLoss | None,
+  center_loss: definition_lib.CenterLoss | None,
   key: typing.PRNGKey,
 ) -> Done:
   """A step of `over_classes`; `prepare` is `_prepare` with its options."""
@@ -137,7 +138,9 @@ def _step(
   )
   # The loss's own weights move with the optimizer of the prototypes.
   tx: Any = head.tx
-  loss = goal_lib.advance(state.loss, d_weights, tx=tx, stats=prepared.stats)
+  loss = definition_lib.advance(
+    state.loss, d_weights, tx=tx, stats=prepared.stats
+  )
   # Centres are no part of the gradient: they follow their classes.
   centers = _move(state, embeddings, labels, center_loss, head)
   return Done(
@@ -155,7 +158,7 @@ def _step(
 
 def _metrics(
   head: head_api.Head, output: objective_lib.HeadOutput
-) -> goal_lib.Numbers:
+) -> definition_lib.Numbers:
   """What the head tells of a batch beside the loss; see `over_classes`."""
   metrics = {
     "accuracy": output.correct.mean(),
@@ -175,14 +178,16 @@ def _head_state(state: train_state.TrainState) -> head_api.State:
 def _prepare(
   state: train_state.TrainState,
   labels: typing.Array,
-  weights: goal_lib.Numbers,
+  weights: definition_lib.Numbers,
   embeddings: typing.Array,
   *,
-  goal: goal_lib.Goal,
+  definition: definition_lib.Definition,
   head: head_api.Head,
-  center_loss: goal_lib.CenterLoss | None,
+  center_loss: definition_lib.CenterLoss | None,
   key: typing.PRNGKey,
-) -> tuple[tuple[objective_lib.Parameters, typing.Array], goal_lib.Prepared]:
+) -> tuple[
+  tuple[objective_lib.Parameters, typing.Array], definition_lib.Prepared
+]:
   """What depends on a batch beside the head: its parameters, and the penalty.
 
   Differentiated with respect to `weights` and `embeddings`.
@@ -192,7 +197,7 @@ def _prepare(
     labels: int [batch].
     weights: w, numbers that the loss learns.
     embeddings: x [batch, dim], not normalised.
-    goal, center_loss: the loss, and the one beside it.
+    definition, center_loss: the loss, and the one beside it.
     head: for the cosine of the target.
     key: of the run.
 
@@ -200,19 +205,19 @@ def _prepare(
     (m_i, r_i [batch]), and running numbers and metrics, without gradient.
   """
   penalty = jnp.zeros_like(embeddings[:, 0])
-  prepared = goal_lib.Prepared(objective_lib.Parameters())
-  if goal.prepare is not None:
+  prepared = definition_lib.Prepared(objective_lib.Parameters())
+  if definition.prepare is not None:
     cosine = None
-    if goal.needs_target:
+    if definition.needs_target:
       # cos theta_y before the step: the rows of the batch's classes alone. A
       # margin depends on its value; its gradient is not followed.
       held = jax.lax.stop_gradient(embeddings)
       cosine = head.target_cosine(_head_state(state).prototypes, held, labels)
     # m_i from norms, cosines, running numbers or chance, as the paper has it.
-    batch = goal_lib.Batch(
+    batch = definition_lib.Batch(
       embeddings, cosine, jax.random.fold_in(key, state.step)
     )
-    prepared = goal.prepare(weights, state.loss.stats, batch)
+    prepared = definition.prepare(weights, state.loss.stats, batch)
   # r_i = the loss's own penalty + lambda ||x_i - c_y||^2 / 2.
   if prepared.penalty is not None:
     penalty = penalty + prepared.penalty
@@ -232,7 +237,7 @@ def _move(
   state: train_state.TrainState,
   embeddings: typing.Array,
   labels: typing.Array,
-  center_loss: goal_lib.CenterLoss | None,
+  center_loss: definition_lib.CenterLoss | None,
   head: head_api.Head,
 ) -> typing.Array | None:
   """The centres of the center loss after this batch."""

@@ -1,81 +1,39 @@
-"""Warnings where a loss's settings lie outside what its theory allows."""
+"""What the theory of a softmax over s cos says, for the losses that are one."""
 
-from facejax.losses import adaptive, bounds
-from facejax.training import config as config_lib
-from facejax.training.objectives import registry
+from facejax.losses import bounds
+from facejax.training.objectives import definition
 
 # That a loss should be able to reach.
 _PROBABILITY = 0.9
 
 
-def advice(config: config_lib.Config, *, num_classes: int) -> list[str]:
-  """What theory says against scale and margin of a run; usually nothing.
+class ScaledSoftmax(definition.OverClasses):
+  """A softmax whose logits are cosines, changed by a margin, times a fixed s.
 
-  Args:
-    config: of the run.
-    num_classes: C.
+  Attributes:
+    scale: s, the length that embeddings are given.
   """
-  if num_classes < 2:
-    return []
-  loss, dim = config.loss, config.model.embedding_dim
-  found = [_scale(loss, num_classes)]
-  if isinstance(loss, registry.CosFace):
-    found.append(_cosface(loss, num_classes, dim))
-  if isinstance(loss, registry.ASoftmax):
-    found.append(_a_softmax(loss))
-  if isinstance(loss, registry.MagFace):
-    found.append(_magface(loss))
-  return [text for text in found if text]
 
+  scale: float
 
-def _scale(loss: registry.LossConfig, num_classes: int) -> str | None:
-  other = registry.SphereFace2 | registry.UniFace | registry.Circle
-  scale = getattr(loss, "scale", None)
-  if scale is None or isinstance(loss, other):
-    return None
-  least = bounds.scale_lower_bound(num_classes, _PROBABILITY)
-  if scale >= least:
-    return None
-  return (
-    f"loss.scale={scale:g} is below {least:.3g}, the least with which"
-    f" {num_classes:,} classes can reach a probability of {_PROBABILITY:g}"
-    " (CosFace, 2018, Eq. 6): the loss cannot become small"
-  )
+  def advice(self, *, num_classes: int, dim: int) -> list[str]:
+    """Against an s with which the loss stays above -ln 0.9.
 
-
-def _cosface(loss: registry.CosFace, num_classes: int, dim: int) -> str | None:
-  most = bounds.margin_upper_bound(num_classes, dim)
-  if loss.margin <= most:
-    return None
-  return (
-    f"loss.margin={loss.margin:g} is above {most:.3g}, the most that"
-    f" {num_classes:,} classes in {dim} dimensions can be apart (CosFace, 2018,"
-    " Eq. 7)"
-  )
-
-
-def _a_softmax(loss: registry.ASoftmax) -> str | None:
-  least = bounds.sphereface_min_margin("multiclass")
-  if loss.margin >= least:
-    return None
-  return (
-    f"loss.margin={loss.margin} is below {least:g}, from which on the largest"
-    " angle within a class is under the smallest between classes (SphereFace,"
-    " 2017, Sec. 3.4)"
-  )
-
-
-def _magface(loss: registry.MagFace) -> str | None:
-  least = adaptive.magface_weight_bound(
-    scale=loss.scale,
-    l_a=loss.lower_norm,
-    u_a=loss.upper_norm,
-    l_m=loss.lower_margin,
-    u_m=loss.upper_margin,
-  )
-  if loss.weight >= least:
-    return None
-  return (
-    f"loss.weight={loss.weight:g} is below {float(least):.3g}, the least for"
-    " which every image has one best norm (MagFace, 2021)"
-  )
+    References:
+      Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
+        2018, Eq. 6.
+    """
+    del dim
+    if num_classes < 2:
+      return []
+    # Embeddings that lie on their prototypes, c_y = 1, with these spread as
+    # evenly as can be, c_j = -1 / (C - 1), have the probability P where
+    # s = (C - 1) / C ln((C - 1) P / (1 - P)). No net gets further.
+    least = bounds.scale_lower_bound(num_classes, _PROBABILITY)
+    if self.scale >= least:
+      return []
+    return [
+      f"loss.scale={self.scale:g} is below {least:.3g}, the least with which"
+      f" {num_classes:,} classes can reach a probability of {_PROBABILITY:g}"
+      " (CosFace, 2018, Eq. 6): the loss cannot become small"
+    ]

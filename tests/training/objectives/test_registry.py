@@ -12,12 +12,10 @@ from helpers import heads, small_training
 
 from facejax.head import centers
 from facejax.losses import center
-from facejax.models import config as model_config
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
-from facejax.training import config as config_lib
 from facejax.training import state as train_state
-from facejax.training.objectives import build_loss, definition, registry, theory
+from facejax.training.objectives import definition, registry
 
 C = registry
 LOSSES = {
@@ -54,7 +52,12 @@ LOSSES = {
 
 
 def test_every_loss_is_here():
-  assert {type(loss) for loss in LOSSES.values()} == set(build_loss._BUILDERS)
+  known = {each for each in vars(registry).values() if isinstance(each, type)}
+  over_classes = {
+    each for each in known if issubclass(each, definition.OverClasses)
+  }
+  assert {type(loss) for loss in LOSSES.values()} == over_classes
+  assert len({each.name for each in known}) == len(known)
 
 
 def prepared(wanted, problem):
@@ -72,7 +75,7 @@ def prepared(wanted, problem):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_sharded_in_blocks_equals_dense(name):
-  wanted = build_loss.build(LOSSES[name], num_classes=1183)
+  wanted = LOSSES[name].definition(1183)
   bias = wanted.objective.bias
   arrays = heads.problem(1183, dim=12, centers=wanted.centers, seed=3)
   if bias:
@@ -87,7 +90,7 @@ def test_sharded_in_blocks_equals_dense(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_chance_is_the_loss_at_zero_cosines(name):
-  wanted = build_loss.build(LOSSES[name], num_classes=50)
+  wanted = LOSSES[name].definition(50)
   chance = definition.chance_loss(wanted, num_classes=50)
   assert math.isfinite(chance) and chance > 0
   known = {
@@ -188,10 +191,7 @@ def test_what_a_loss_carries_survives_a_restart(recipe, tmp_path):
 
 def test_advice_comes_where_theory_is_left():
   def about(loss, num_classes=10_575, dim=512):
-    config = config_lib.Config(
-      steps=1, loss=loss, model=model_config.ModelConfig(embedding_dim=dim)
-    )
-    return theory.advice(config, num_classes=num_classes)
+    return loss.advice(num_classes=num_classes, dim=dim)
 
   for loss in (C.CosFace(), C.ArcFace(), C.ASoftmax(), C.MagFace()):
     assert not about(loss)

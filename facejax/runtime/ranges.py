@@ -1,0 +1,147 @@
+"""Ranges of numbers, written beside the fields that they bound.
+
+A field says what it may hold in its type, with the words of annotated_types:
+
+  margin: Annotated[float, annotated_types.Interval(ge=0, lt=2)] = 0.35
+
+Here such types are read and values held against them. A number without an
+upper or lower bound must still be finite.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from typing import Any
+
+import annotated_types
+
+# Radians, below pi.
+ANGLE = annotated_types.Interval(ge=0, lt=3.14159)
+# The plain classes that need a range; bool, though an int to Python, does not.
+_NUMBERS = (int, float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """An interval; an end at infinity is always open.
+
+  >>> print(Range(0, 2, closed_above=False))
+  [0, 2)
+  >>> Range(0, 2).holds(2), Range(0, 2).holds(math.nan)
+  (True, False)
+  """
+
+  low: float = -math.inf
+  high: float = math.inf
+  closed_below: bool = True
+  closed_above: bool = True
+
+  def holds(self, value: float) -> bool:
+    """Whether a number lies inside; NaN and the infinities never do."""
+    above = self.low <= value if self.closed_below else self.low < value
+    below = value <= self.high if self.closed_above else value < self.high
+    return above and below and math.isfinite(value)
+
+  def __str__(self) -> str:
+    opened = "[" if self.closed_below and self.low > -math.inf else "("
+    closed = "]" if self.closed_above and self.high < math.inf else ")"
+    return f"{opened}{self.low:g}, {self.high:g}{closed}"
+
+
+@functools.cache
+def of_fields(cls: type) -> dict[str, Range]:
+  """The ranges of a dataclass's numbers, by field.
+
+  A tuple of numbers has the range of each of them; None needs no range.
+
+  Raises:
+    TypeError: if a number has no range.
+
+  >>> @dataclasses.dataclass
+  ... class Halves:
+  ...   count: typing.Annotated[int, annotated_types.Ge(1)] | None = None
+  ...   name: str = ""
+  >>> {name: str(found) for name, found in of_fields(Halves).items()}
+  {'count': '[1, inf)'}
+  """
+  hints = typing.get_type_hints(cls, include_extras=True)
+  found = {}
+  for field in dataclasses.fields(cls):
+    try:
+      bounds = of_type(hints[field.name])
+    except TypeError as error:
+      raise TypeError(f"{cls.__name__}.{field.name}: {error}") from None
+    if bounds is not None:
+      found[field.name] = bounds
+  return found
+
+
+def of_type(hint: Any) -> Range | None:
+  """The range that a type tells; None for what is no number.
+
+  Raises:
+    TypeError: if it is a number and tells none, or tells two.
+  """
+  if hint in _NUMBERS:
+    raise TypeError(
+      "a number without a range: give it one, such as"
+      " Annotated[float, annotated_types.Gt(0)]"
+    )
+  origin, inner = typing.get_origin(hint), typing.get_args(hint)
+  if origin is typing.Annotated:
+    if inner[0] in _NUMBERS:
+      return _read(hint.__metadata__)
+    return of_type(inner[0])
+  if origin in (tuple, typing.Union, types.UnionType):
+    ranges = {of_type(each) for each in inner if each is not Ellipsis} - {None}
+    if len(ranges) > 1:
+      raise TypeError(f"{len(ranges)} ranges in one field: give one")
+    return ranges.pop() if ranges else None
+  return None
+
+
+def check(values: Any, *, prefix: str = "", where: str = "") -> None:
+  """Holds every number of a dataclass against the range beside its field.
+
+  Args:
+    values: an instance of a dataclass.
+    prefix: before the names in messages, such as "optim.".
+    where: what the ranges are for, such as " for cosface".
+
+  Raises:
+    ValueError: naming the first field outside, its value and what is allowed.
+    TypeError: if a number has no range.
+  """
+  for name, bounds in of_fields(type(values)).items():
+    value = getattr(values, name)
+    if value is None:
+      continue
+    each = value if isinstance(value, tuple) else (value,)
+    if not all(map(bounds.holds, each)):
+      raise ValueError(
+        f"{prefix}{name}={value!r} is out of range: allowed{where} is {bounds}"
+      )
+
+
+def _read(metadata: tuple[Any, ...]) -> Range:
+  """Bounds among what is annotated; an Interval is a group of them."""
+  found: dict[str, Any] = {}
+  told = False
+  for item in metadata:
+    group = isinstance(item, annotated_types.GroupedMetadata)
+    told = told or group
+    for one in item if group else (item,):
+      match one:
+        case annotated_types.Ge(low):
+          found |= {"low": low, "closed_below": True}
+        case annotated_types.Gt(low):
+          found |= {"low": low, "closed_below": False}
+        case annotated_types.Le(high):
+          found |= {"high": high, "closed_above": True}
+        case annotated_types.Lt(high):
+          found |= {"high": high, "closed_above": False}
+  if not found and not told:
+    raise TypeError(f"no range among {metadata}: give one")
+  return Range(**found)
