@@ -159,7 +159,6 @@ def test_a_killed_process_goes_on_to_the_same_bytes(
   inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   environment = {
     **inherited,
-    "XDG_CACHE_HOME": str(tmp_path / "cache"),
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "2",
   }

@@ -2,11 +2,10 @@
 
 import itertools
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers import small_training
 from PIL import Image
 
 from facejax.data import convert, encoded, formats, pipeline, tfds_builder
@@ -136,20 +135,18 @@ def test_guess_by_name_alone(path, form):
 @pytest.mark.slow
 def test_training_does_not_depend_on_the_format(places, tmp_path):
   losses = {}
-  environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
   for form, path in places.items():
     workdir = tmp_path / form
-    subprocess.run(
+    code, output = small_training.call(
       [
-        *(sys.executable, "-m", "facejax.train", "--config", "cosface.py"),
+        *("--config", "cosface.py", "--model.name", "sphereface4"),
         *("--steps", "4", "--batch-size", "8", "--log-every", "1"),
         *("--data.path", path, "--data.image-size", "32", "32"),
         *("--model.embedding-dim", "16", "--workdir", workdir),
-      ],
-      env=environment,
-      check=True,
-      capture_output=True,
+        *("--mesh.devices", "1"),
+      ]
     )
+    assert code == 0, output
     lines = history.read(workdir)
     losses[form] = [r["loss"] for r in lines if "loss" in r]
   assert len(losses["folder"]) == 4

@@ -1,13 +1,20 @@
 """A run of seconds, in this process or in one of its own."""
 
+import contextlib
+import io
+import logging
+import os
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import jax
 import numpy as np
 
+from facejax import train
 from facejax.runs import checkpoint, history
+from facejax.runtime import host_memory
 from facejax.training import build as program_lib
 from facejax.training import inputs, recipe
 from facejax.training import state as train_state
@@ -40,7 +47,41 @@ SMALL = [
 ]
 
 
-def start(arguments, environment, **options):
+def call(arguments):
+  """Trains in this process; the exit code, and what it wrote.
+
+  What it changes for the whole process is put back: logging, JAX's precision.
+  """
+  log, x64 = logging.getLogger("facejax"), jax.config.jax_enable_x64
+  before = log.handlers[:], log.level, log.propagate
+  log.handlers = []
+  output = io.StringIO()
+  try:
+    with (
+      contextlib.redirect_stdout(output),
+      contextlib.redirect_stderr(output),
+      mock.patch.object(host_memory, "keep_freed_memory"),
+    ):
+      code = train.main([*map(str, arguments)])
+  except SystemExit as leaving:
+    code = leaving.code
+  finally:
+    for handler in log.handlers:
+      handler.close()
+    log.handlers, log.level, log.propagate = before
+    jax.config.update("jax_enable_x64", x64)
+  return code, output.getvalue()
+
+
+def start(arguments, **options):
+  """Trains in a process of its own, with as many devices as this one has.
+
+  So it finds here compiled what this process compiled, and the other way round.
+  """
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
+  }
   return subprocess.Popen(
     [sys.executable, "-m", "facejax.train", *map(str, arguments)],
     env=environment,
@@ -56,8 +97,8 @@ def finish(process, timeout=300):
   return process.returncode, output
 
 
-def run(arguments, environment, **options):
-  return finish(start(arguments, environment, **options))
+def run(arguments, **options):
+  return finish(start(arguments, **options))
 
 
 def wait_for_step(workdir, step, process, timeout=240):
