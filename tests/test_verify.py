@@ -5,7 +5,7 @@ import json
 import pytest
 
 from facejax import verify
-from facejax.runs import embedder, finished
+from facejax.runs import embedder, metrics_file
 from facejax.runtime import compile_cache, host_memory, unit_vectors
 
 
@@ -44,7 +44,7 @@ def test_the_threshold_decides(
 def test_without_a_threshold_it_is_undecided(
   command, tiny_run, tiny_faces, monkeypatch, capsys
 ):
-  monkeypatch.setattr(finished, "threshold", lambda run: None)
+  monkeypatch.setattr(metrics_file, "threshold", lambda run: None)
   face = tiny_faces / "person0" / "1.png"
   assert command(tiny_run, face, face) == 0
   assert "undecided, this run has verified no pairs" in capsys.readouterr().out

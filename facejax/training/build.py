@@ -148,6 +148,7 @@ def _loss(
       config.loss.function(mesh=mesh), seed=config.seed
     )
     return _Loss(None, None, step, None)
+  assert isinstance(config.loss, definition_lib.OverClasses)
   definition = config.loss.definition(num_classes)
   head = _head(config.head, definition, num_classes, tx=head_tx, mesh=mesh)
   center_loss = None

@@ -1,6 +1,5 @@
 """Command lines: recipes, presets, overrides, and what mistakes say."""
 
-import json
 import pathlib
 
 import pytest
@@ -13,7 +12,6 @@ from facejax.training import (
   inputs,
   presets,
   recipe,
-  workdir,
 )
 from facejax.training.objectives import registry
 
@@ -201,43 +199,3 @@ def test_help_teaches(capsys):
   text = capsys.readouterr().out
   for words in ("Examples:", "--config cosface.py:lfw", "--dry-run", "75"):
     assert words in text
-
-
-class TestWorkdir:
-  """The folder of a run."""
-
-  def test_same_configuration_may_go_on(self, tmp_path):
-    first = config.Config(steps=5, batch_size=4)
-    workdir.check(tmp_path / "new", first)
-    workdir.write(tmp_path / "new", first)
-    workdir.check(tmp_path / "new", first)
-    moved = config.Config(
-      steps=5,
-      batch_size=4,
-      log_every=1,
-      mesh=config.MeshConfig(devices=2),
-      data=config.DataConfig(path="elsewhere", threads=7),
-    )
-    workdir.check(tmp_path / "new", moved)
-    stored = json.loads((tmp_path / "new" / "config.json").read_text())
-    assert stored["optim.momentum"] == 0.9
-    env = json.loads((tmp_path / "new" / "env.json").read_text())
-    assert env["packages"]["jax"] and env["devices"]
-
-  def test_another_configuration_is_refused_field_by_field(self, tmp_path):
-    workdir.write(tmp_path, config.Config(steps=5))
-    other = config.Config(steps=6, loss=registry.CosFace(margin=0.4))
-    with pytest.raises(ValueError) as caught:
-      workdir.check(tmp_path, other)
-    text = str(caught.value)
-    assert "steps: 5 there, 6 here" in text
-    assert "loss.margin: 0.35 there, 0.4 here" in text
-    assert "seed" not in text
-
-  def test_foreign_or_damaged_folders_are_refused(self, tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match="not a run of facejax"):
-      workdir.check(tmp_path, config.Config(steps=1))
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is damaged"):
-      workdir.check(tmp_path, config.Config(steps=1))

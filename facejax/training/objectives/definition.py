@@ -77,7 +77,7 @@ class Definition:
   centers: int = 1
 
 
-class _Configured(abc.ABC):
+class Loss(abc.ABC):
   """What every loss of the configuration tells about itself.
 
   Attributes:
@@ -107,7 +107,7 @@ class _Configured(abc.ABC):
     return []
 
 
-class OverClasses(_Configured):
+class OverClasses(Loss):
   """A loss between embeddings and the prototypes of classes.
 
   Attributes:
@@ -122,7 +122,7 @@ class OverClasses(_Configured):
     """What is trained, over this many classes."""
 
 
-class WithinBatch(_Configured):
+class WithinBatch(Loss):
   """A loss between the embeddings of a batch, without prototypes."""
 
   @abc.abstractmethod

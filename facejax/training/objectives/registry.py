@@ -36,5 +36,5 @@ Contrastive = within_batch.Contrastive
 SupCon = within_batch.SupCon
 PairCircle = within_batch.PairCircle
 
-# What a configuration may hold: any class with one of these bases.
-LossConfig: TypeAlias = definition.OverClasses | definition.WithinBatch
+# What a configuration may hold: any class with one of the two bases.
+LossConfig: TypeAlias = definition.Loss

@@ -124,11 +124,14 @@ def test_centres_move_as_in_the_paper(shape):
 
 
 def arguments(recipe):
-  more = []
+  # Compiles in a third of the time; its embeddings all have length 1.
+  more = ["--model.name", "sphereface4"]
+  if recipe == "adaface.py":
+    more = []
   if recipe == "cosface.py":
-    more = ["--center.weight", 0.003]
+    more += ["--center.weight", 0.003]
   if recipe == "facenet.py":
-    more = [
+    more += [
       "--data.identities-per-batch", 4, "--optim.ema", 0.5,
       "--optim.name", "adagrad", "--optim.schedule", "cosine",
     ]  # fmt: skip

@@ -1,0 +1,56 @@
+"""The folder of a run: which configuration may go on in it."""
+
+import json
+
+import pytest
+
+from facejax.runs import folder
+from facejax.training import config
+from facejax.training.objectives import registry
+
+
+def test_same_configuration_may_go_on(tmp_path):
+  first = config.Config(steps=5, batch_size=4)
+  folder.check(tmp_path / "new", config.stored(first))
+  folder.write(tmp_path / "new", config.stored(first))
+  folder.check(tmp_path / "new", config.stored(first))
+  moved = config.Config(
+    steps=5,
+    batch_size=4,
+    log_every=1,
+    mesh=config.MeshConfig(devices=2),
+    data=config.DataConfig(path="elsewhere", threads=7),
+  )
+  folder.check(tmp_path / "new", config.stored(moved))
+  stored = json.loads((tmp_path / "new" / "config.json").read_text())
+  assert stored["optim.momentum"] == 0.9
+  env = json.loads((tmp_path / "new" / "env.json").read_text())
+  assert env["packages"]["jax"] and env["devices"]
+
+
+def test_another_configuration_is_refused_field_by_field(tmp_path):
+  folder.write(tmp_path, config.stored(config.Config(steps=5)))
+  other = config.Config(steps=6, loss=registry.CosFace(margin=0.4))
+  with pytest.raises(ValueError) as caught:
+    folder.check(tmp_path, config.stored(other))
+  text = str(caught.value)
+  assert "steps: 5 there, 6 here" in text
+  assert "loss.margin: 0.35 there, 0.4 here" in text
+  assert "seed" not in text
+
+
+def test_foreign_or_damaged_folders_are_refused(tmp_path):
+  (tmp_path / "thesis.tex").write_text("precious")
+  with pytest.raises(ValueError, match="not a run of facejax"):
+    folder.check(tmp_path, config.stored(config.Config(steps=1)))
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(ValueError, match="config.json is damaged"):
+    folder.check(tmp_path, config.stored(config.Config(steps=1)))
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_start(tmp_path):
+  (tmp_path / ".model.json.12-1.partial").write_text("{")
+  (tmp_path / ".config.json.part").write_text("{")
+  folder.write(tmp_path, config.stored(config.Config(steps=1)))
+  names = {path.name for path in tmp_path.iterdir()}
+  assert names == {"config.json", "env.json"}
