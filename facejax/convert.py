@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read(
   args: argparse.Namespace,
-) -> tuple[card_lib.Card, importing.Weights]:
+) -> tuple[card_lib.Card, importing.ImportedWeights]:
   """Card and weights of a state dict."""
   if args.net is None:
     raise ValueError(
@@ -108,7 +108,7 @@ def _check_own(args: argparse.Namespace, card: card_lib.Card) -> None:
     )
 
 
-def _try(card: card_lib.Card, weights: importing.Weights) -> None:
+def _try(card: card_lib.Card, weights: importing.ImportedWeights) -> None:
   """Embeds generated faces: what makes no embeddings is not written."""
   net = net_lib.TrainedNet(
     card, 0, net_lib.build(card), weights.params, weights.stats

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise ValueError(f"{args.out} exists: pass --overwrite, or name another")
   files = image_sets.open_set(args.images, max_bad_share=args.max_bad_share)
   model = embedder.load(args.run, devices=args.devices)
-  job = embed_job.Job(
+  job = embed_job.EmbedJob(
     model,
     files,
     args.out,

@@ -121,7 +121,7 @@ def _name(args: argparse.Namespace) -> str:
 def _evaluate(
   args: argparse.Namespace, model: embedder.Embedder
 ) -> results.Result:
-  options = protocols.Options(
+  options = protocols.ProtocolOptions(
     name=args.name,
     path=args.path,
     batch_size=args.batch_size,

@@ -80,7 +80,7 @@ def make_step(name: str, case: report.Case, tx, mesh, args):
 
   def step(state, embeddings, labels, count):
     key = jax.random.fold_in(jax.random.key(0), count)
-    result = head.update(api.State(*state), embeddings, labels, key=key)
+    result = head.update(api.HeadState(*state), embeddings, labels, key=key)
     values = result.output.loss, result.d_embeddings
     return tuple(result.state), values
 

@@ -186,7 +186,7 @@ def photos(args: argparse.Namespace) -> embeddings.Embeddings:
     files = image_sets.open_set(args.lfw)
     model = embedder.load(args.run)
     with progress.counting("embedded", len(files)) as advance:
-      embed_job.run(embed_job.Job(model, files, kept), advance)
+      embed_job.run(embed_job.EmbedJob(model, files, kept), advance)
   return embeddings.read(kept)
 
 

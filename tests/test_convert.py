@@ -207,7 +207,7 @@ def test_class_weights_of_devices_join(weights, tmp_path):
   assert run(weights, "--net", "iresnet10_slim", *size(), "--workdir", folder,
              "--prototypes", *paths) == 0  # fmt: skip
   assert card.read(folder).identities == 30
-  like = importing.Weights(
+  like = importing.ImportedWeights(
     None, None, jax.ShapeDtypeStruct(whole.shape, np.float32)
   )
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:

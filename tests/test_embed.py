@@ -30,7 +30,7 @@ def command(tiny_model, monkeypatch):
 
 def job(model, faces, out, **options):
   files = image_sets.open_set(faces)
-  return embed_job.Job(model, files, out, batch_size=4, part=4, **options)
+  return embed_job.EmbedJob(model, files, out, batch_size=4, part=4, **options)
 
 
 def test_a_folder_becomes_a_file(

@@ -65,7 +65,7 @@ def vectors(tiny_model, tiny_faces):
 
 
 def options(name, path, **more):
-  return protocols.Options(
+  return protocols.ProtocolOptions(
     name, str(path), batch_size=4, samples=20, hardest=3, **more
   )
 

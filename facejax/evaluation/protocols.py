@@ -25,7 +25,7 @@ from facejax.runtime import progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ProtocolOptions:
   """What all protocols share.
 
   Attributes:
@@ -45,7 +45,7 @@ class Options:
 
 def pairs(
   model: embedder.Embedder,
-  options: Options,
+  options: ProtocolOptions,
   *,
   file: str,
   protocol: Any = None,
@@ -95,7 +95,7 @@ def pairs(
 
 
 def threshold_of(
-  model: embedder.Embedder, options: Options, *, file: str
+  model: embedder.Embedder, options: ProtocolOptions, *, file: str
 ) -> float:
   """The cosine with the highest accuracy on pairs of their own."""
   opened = _open_pairs(model, options, file, None)
@@ -105,7 +105,7 @@ def threshold_of(
 
 def identify(
   model: embedder.Embedder,
-  options: Options,
+  options: ProtocolOptions,
   *,
   cluster_at: float | None,
   method: str | None,
@@ -181,7 +181,7 @@ def identify(
 
 def templates(
   model: embedder.Embedder,
-  options: Options,
+  options: ProtocolOptions,
   *,
   folder: str,
   keep_norms: bool = True,
@@ -208,7 +208,7 @@ def templates(
   )
 
 
-def _open_pairs(model, options: Options, file: str, protocol):
+def _open_pairs(model, options: ProtocolOptions, file: str, protocol):
   return pair_sets.open_pairs(
     file,
     image_size=model.card.image_size,
@@ -221,7 +221,7 @@ def _open_pairs(model, options: Options, file: str, protocol):
 
 def _verify(
   model: embedder.Embedder,
-  options: Options,
+  options: ProtocolOptions,
   opened: pair_sets.PairSet,
   threshold: float | None,
 ) -> tuple[verification.Verification, features.Features]:
@@ -234,7 +234,7 @@ def _verify(
 
 def _features(
   model: embedder.Embedder,
-  options: Options,
+  options: ProtocolOptions,
   source: Any,
   indices: Sequence[int],
 ) -> features.Features:

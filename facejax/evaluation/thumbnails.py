@@ -17,15 +17,15 @@ _QUALITY = 82
 # People on the map, and images of each: more would not be told apart.
 _PEOPLE, _IMAGES = 8, 60
 
-Read = Callable[[int], results.Face]
+Read = Callable[[int], results.Thumbnail]
 
 
 def face(source: sources.Source) -> Read:
   """A function that makes thumbnails of the images of a source."""
 
-  def read(index: int) -> results.Face:
+  def read(index: int) -> results.Thumbnail:
     name = text_lines.printable(source.name(index))
-    return results.Face(name, data_uri(np.asarray(source[index])))
+    return results.Thumbnail(name, data_uri(np.asarray(source[index])))
 
   return read
 

@@ -16,7 +16,7 @@ from facejax.runtime import typing
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class AnchorPlan:
   """What is known before the arrays are."""
 
   mining: triplet_lib.Mining
@@ -25,7 +25,7 @@ class Plan:
   size: int
 
 
-class Batch(NamedTuple):
+class AnchorBatch(NamedTuple):
   """What the blocks of a device share beside embeddings.
 
   Attributes:
@@ -40,15 +40,15 @@ class Batch(NamedTuple):
 
 
 # Unit vectors of a device and of all, and what its blocks share.
-_Residuals: TypeAlias = tuple[typing.Array, typing.Array, Batch]
+_Residuals: TypeAlias = tuple[typing.Array, typing.Array, AnchorBatch]
 
 
 def _mine(
-  plan: Plan,
+  plan: AnchorPlan,
   block: blocks.Block,
   units: typing.Array,
   everyone: typing.Array,
-  batch: Batch,
+  batch: AnchorBatch,
 ) -> tuple[mining_lib.Weights, Callable[..., tuple[typing.Array]]]:
   """What is selected for the anchors of a block; from d distances to d cosines.
 
@@ -78,7 +78,10 @@ def _mine(
 
 
 def _reduce(
-  plan: Plan, units: typing.Array, everyone: typing.Array, batch: Batch
+  plan: AnchorPlan,
+  units: typing.Array,
+  everyone: typing.Array,
+  batch: AnchorBatch,
 ) -> mining_lib.Weights:
   """`mining.Weights` of all anchors, without the weights."""
   walk = blocks.Walk(units.shape[0], plan.size)
@@ -98,14 +101,17 @@ def _reduce(
 
 
 def _forward(
-  plan: Plan, units: typing.Array, everyone: typing.Array, batch: Batch
+  plan: AnchorPlan,
+  units: typing.Array,
+  everyone: typing.Array,
+  batch: AnchorBatch,
 ) -> tuple[mining_lib.Weights, _Residuals]:
   """`_reduce`, and its arguments, from which `_backward` mines again."""
   return _reduce(plan, units, everyone, batch), (units, everyone, batch)
 
 
 def _backward(
-  plan: Plan, residuals: _Residuals, d_output: mining_lib.Weights
+  plan: AnchorPlan, residuals: _Residuals, d_output: mining_lib.Weights
 ) -> tuple[typing.Array, typing.Array, None]:
   """The gradient of the device's anchors, and of all embeddings as partners."""
   units, everyone, batch = residuals

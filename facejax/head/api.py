@@ -23,7 +23,7 @@ from facejax.runtime import typing
 
 Implementation = options_lib.Implementation
 Precision = options_lib.Precision
-State = plain_update.State
+HeadState = plain_update.HeadState
 Update = plain_update.Update
 
 _NONE = objective_lib.Parameters()
@@ -49,10 +49,10 @@ class Head(options_lib.Options):
   True
   """
 
-  def init(self, key: typing.PRNGKey, *, dim: int) -> State:
+  def init(self, key: typing.PRNGKey, *, dim: int) -> HeadState:
     """Prototypes for embeddings [batch, dim], and their optimizer state."""
     prototypes = self.init_prototypes(key, dim=dim)
-    return State(prototypes, self.init_optimizer(prototypes))
+    return HeadState(prototypes, self.init_optimizer(prototypes))
 
   def init_prototypes(self, key: typing.PRNGKey, *, dim: int) -> typing.Array:
     """Prototypes N(0, 0.01^2), the same on any mesh.
@@ -125,7 +125,7 @@ class Head(options_lib.Options):
 
   def update(
     self,
-    state: State,
+    state: HeadState,
     embeddings: typing.Array,
     labels: typing.Array,
     *,

@@ -54,7 +54,7 @@ class Totals(NamedTuple):
   share: typing.Array
 
   @classmethod
-  def zero(cls, batch: logits.Batch) -> "Totals":
+  def zero(cls, batch: logits.ShardBatch) -> "Totals":
     """Before the first block."""
     nothing = jnp.zeros_like(batch.queries[:, 0])
     parameters = dict.fromkeys(batch.parameters, nothing)
@@ -80,7 +80,7 @@ def block_gradient(
   block: blocks.Block,
   w: typing.Array,
   *,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   others: typing.Array,
   cotangents: Cotangents,
   exponentials: typing.Array | None = None,
@@ -156,7 +156,7 @@ def _through_negative(
   plan: shard_plan.Plan,
   d_z: typing.Array,
   dots: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
 ) -> tuple[typing.Array, typing.Array | None, dict[str, typing.Array]]:
   """From d z_ji [size, batch] to d (s n c)_ji, d s_i and d parameters_i."""
   if plan.objective.negative is None:
@@ -172,7 +172,7 @@ def _through_negative(
 def _share(
   plan: shard_plan.Plan,
   dots: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   others: typing.Array,
   exponentials: typing.Array | None,
 ) -> typing.Array:

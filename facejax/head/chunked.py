@@ -76,7 +76,7 @@ def reduce(
   walk: blocks.Walk,
   *,
   prototypes: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   observe: Callable[[blocks.Block, typing.Array, Carry], Carry] | None = None,
   carry: Any = None,
 ) -> tuple[Sums, Any]:

@@ -43,7 +43,7 @@ class Forward(NamedTuple):
     sums: of this shard.
   """
 
-  batch: logits.Batch
+  batch: logits.ShardBatch
   target: tuple[typing.Array, typing.Array]
   sums: chunked.Sums
 
@@ -82,7 +82,7 @@ def sum_over_data(gradient: Any) -> Any:
 
 def begin(
   plan: shard_plan.Plan, prototypes: typing.Array, examples: Examples
-) -> tuple[logits.Batch, tuple[typing.Array, typing.Array]]:
+) -> tuple[logits.ShardBatch, tuple[typing.Array, typing.Array]]:
   """The batch as a shard sees it, and the target's product and norm.
 
   Args:
@@ -107,7 +107,7 @@ def begin(
     lambda leaf: jax.lax.pcast(leaf, "model", to="varying"),
     (examples.lengths, examples.parameters.negative),
   )
-  batch = logits.Batch(
+  batch = logits.ShardBatch(
     queries=examples.queries,
     lengths=lengths,
     labels=labels,

@@ -30,7 +30,7 @@ P = jax.P
 
 def value_and_update(
   head: options_lib.Options,
-  state: plain_update.State,
+  state: plain_update.HeadState,
   embeddings: typing.Array,
   labels: typing.Array,
   *,
@@ -62,7 +62,7 @@ def value_and_update(
   state_spec = jax.tree.map(
     lambda rows: P("model") if rows else P(), (True, by_class)
   )
-  state_spec = plain_update.State(*state_spec)
+  state_spec = plain_update.HeadState(*state_spec)
   enter, leave = collectives.specs(head.mesh)
   on_shard = functools.partial(
     _on_shard,
@@ -91,7 +91,7 @@ def value_and_update(
 
 
 def _on_shard(
-  state: plain_update.State,
+  state: plain_update.HeadState,
   examples: collectives.Examples,
   all_labels: typing.Array,
   key: typing.PRNGKey,
@@ -100,7 +100,9 @@ def _on_shard(
   tx: optax.GradientTransformation,
   by_class: Any,
   batch_size: int,
-) -> tuple[objective_lib.HeadOutput, collectives.Examples, plain_update.State]:
+) -> tuple[
+  objective_lib.HeadOutput, collectives.Examples, plain_update.HeadState
+]:
   """The step of one shard; inside shard_map.
 
   Args:
@@ -192,7 +194,7 @@ def _words(key: typing.PRNGKey, rows: int) -> in_place.Words:
 
 def _check_key(
   head: options_lib.Options,
-  state: plain_update.State,
+  state: plain_update.HeadState,
   key: typing.PRNGKey | None,
 ) -> None:
   """Refuses a step that draws, by sampling or by rounding, without a key."""

@@ -32,7 +32,7 @@ _Carry: TypeAlias = tuple[
 
 
 def update_blocks(
-  state: plain_update.State,
+  state: plain_update.HeadState,
   totals: backward.Totals,
   *,
   gradient: Callable[..., backward.Gradient],
@@ -40,7 +40,7 @@ def update_blocks(
   tx: optax.GradientTransformation,
   by_class: Any,
   words: Words,
-) -> tuple[backward.Totals, plain_update.State]:
+) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
 
   What a block becomes waits in the loop's carry and is written at the start of
@@ -80,7 +80,7 @@ def update_blocks(
   arrays, totals, waiting, place = carry
   prototypes, *rows = _put(arrays, waiting, place)
   optimizer = _advance(tx, state.optimizer, by_class, (prototypes, *rows))
-  return totals, plain_update.State(
+  return totals, plain_update.HeadState(
     prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
   )
 

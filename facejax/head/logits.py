@@ -23,7 +23,7 @@ Others: TypeAlias = Callable[
 ]
 
 
-class Batch(NamedTuple):
+class ShardBatch(NamedTuple):
   """The examples, as one shard sees them.
 
   Attributes:
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
   parameters: dict[str, typing.Array]
 
 
-def others(plan: shard_plan.Plan, batch: Batch) -> Others:
+def others(plan: shard_plan.Plan, batch: ShardBatch) -> Others:
   r"""The function from products to the logits of other classes.
 
   .. math::
@@ -160,7 +160,7 @@ def matmul(
 
 
 def masks(
-  block: blocks.Block, batch: Batch
+  block: blocks.Block, batch: ShardBatch
 ) -> tuple[typing.Array, typing.Array]:
   """Rows that count, bool [size, 1], and where j = y_i, bool [size, batch].
 

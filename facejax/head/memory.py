@@ -129,7 +129,7 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
 
   def step(
-    state: api.State, embeddings: Any, labels: Any, key: Any
+    state: api.HeadState, embeddings: Any, labels: Any, key: Any
   ) -> api.Update:
     return head.update(state, embeddings, labels, key=key)
 
@@ -174,7 +174,7 @@ def _abstract(head: api.Head, *, dim: int, batch: int) -> tuple[Any, Any, Any]:
     jax.tree.map(
       lambda leaf, rows: array(leaf, P("model") if rows else P()),
       shapes,
-      api.State(*flags),
+      api.HeadState(*flags),
     ),
     array(jax.ShapeDtypeStruct((batch, dim), jnp.float32), split),
     array(jax.ShapeDtypeStruct((batch,), jnp.int32), split),

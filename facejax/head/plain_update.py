@@ -13,7 +13,7 @@ from facejax.head import objective as objective_lib
 from facejax.runtime import typing
 
 
-class State(NamedTuple):
+class HeadState(NamedTuple):
   """What a step of the head changes.
 
   Attributes:
@@ -40,12 +40,12 @@ class Update(NamedTuple):
   output: objective_lib.HeadOutput
   d_embeddings: typing.Array
   d_parameters: objective_lib.Parameters
-  state: State
+  state: HeadState
 
 
 def value_and_update(
   loss: Callable[..., objective_lib.HeadOutput],
-  state: State,
+  state: HeadState,
   embeddings: typing.Array,
   parameters: objective_lib.Parameters,
   *,
@@ -79,4 +79,4 @@ def value_and_update(
     d_prototypes, state.optimizer, state.prototypes
   )
   moved: Any = optax.apply_updates(state.prototypes, updates)
-  return Update(output, d_embeddings, d_parameters, State(moved, optimizer))
+  return Update(output, d_embeddings, d_parameters, HeadState(moved, optimizer))

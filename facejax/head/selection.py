@@ -40,7 +40,7 @@ class Selected(NamedTuple):
 def select(
   plan: shard_plan.Plan,
   prototypes: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   target: tuple[typing.Array, typing.Array],
   examples: collectives.Examples,
   all_labels: typing.Array,
@@ -65,7 +65,7 @@ def select(
 
 
 def _all(
-  plan: shard_plan.Plan, prototypes: typing.Array, batch: logits.Batch
+  plan: shard_plan.Plan, prototypes: typing.Array, batch: logits.ShardBatch
 ) -> Selected:
   """Every class counts and is updated."""
   reduce = functools.partial(
@@ -89,7 +89,7 @@ def _all(
 def _sampled(
   plan: shard_plan.Plan,
   prototypes: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   all_labels: typing.Array,
   key: typing.PRNGKey,
 ) -> Selected:
@@ -113,7 +113,7 @@ def _sampled(
 def _probable(
   plan: shard_plan.Plan,
   prototypes: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   target: tuple[typing.Array, typing.Array],
   examples: collectives.Examples,
   all_labels: typing.Array,
@@ -159,7 +159,7 @@ def dropped(
   return sparse.dropped(plan, selected.sums, share, output.loss)
 
 
-def _empty(shape: tuple[int, ...], batch: logits.Batch) -> typing.Array:
+def _empty(shape: tuple[int, ...], batch: logits.ShardBatch) -> typing.Array:
   """Zeros that differ between the shards, as far as types go.
 
   What a loop carries must have one type; what it writes here varies.

@@ -32,7 +32,7 @@ _LEAST = -100.0
 def normalizer(
   plan: shard_plan.Plan,
   prototypes: typing.Array,
-  batch: logits.Batch,
+  batch: logits.ShardBatch,
   target: tuple[typing.Array, typing.Array],
   examples: collectives.Examples,
 ) -> typing.Array:

@@ -91,7 +91,7 @@ def triplet(
   """
   triplet_lib.check_rule(mining, key)
   choices.check("distance", distance, anchors.Distance)
-  plan = anchor_blocks.Plan(
+  plan = anchor_blocks.AnchorPlan(
     mining=mining,
     margin=margin,
     distance=distance,
@@ -114,7 +114,7 @@ def triplet(
       first = jax.lax.axis_index(axes) * jnp.int32(units.shape[0])
       everyone = jax.lax.all_gather(units, axes, tiled=True)
     return anchor_blocks.mined(
-      plan, units, everyone, anchor_blocks.Batch(people, first, key)
+      plan, units, everyone, anchor_blocks.AnchorBatch(people, first, key)
     )
 
   found = jax.shard_map(

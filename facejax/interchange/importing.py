@@ -18,7 +18,7 @@ from facejax.runtime import typing
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class ImportedWeights:
   """What is stored, at the paths that a training run has it at.
 
   Attributes:
@@ -50,13 +50,15 @@ def own_card(path: str | os.PathLike[str]) -> card_lib.Card | None:
     raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
-def read_own(path: str | os.PathLike[str], card: card_lib.Card) -> Weights:
+def read_own(
+  path: str | os.PathLike[str], card: card_lib.Card
+) -> ImportedWeights:
   """The weights of such a file."""
   arrays, _ = safetensors_file.read(path)
   shapes = jax.eval_shape(net_lib.build(card).init, jax.random.key(0))
   like = dict(zip(("params", "stats"), shapes, strict=True))
   try:
-    return Weights(**safetensors_file.fill(like, arrays))
+    return ImportedWeights(**safetensors_file.fill(like, arrays))
   except ValueError as error:
     raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
@@ -96,7 +98,7 @@ def read_state_dict(
   arrays: Mapping[str, np.ndarray],
   *,
   ignore: Sequence[str] = (),
-) -> Weights:
+) -> ImportedWeights:
   """Weights from a state dict in the field's names.
 
   Raises:
@@ -107,11 +109,11 @@ def read_state_dict(
     if not np.isfinite(array.astype(np.float32)).all():
       raise ValueError(f"{name!r} has numbers that are not finite")
   net = net_lib.build(card)
-  return Weights(*torch_names.from_torch(net, arrays, ignore=ignore))
+  return ImportedWeights(*torch_names.from_torch(net, arrays, ignore=ignore))
 
 
 def write(
-  run: str | os.PathLike[str], card: card_lib.Card, weights: Weights
+  run: str | os.PathLike[str], card: card_lib.Card, weights: ImportedWeights
 ) -> None:
   """Writes the folder: a checkpoint of step 0, and then its card.
 

@@ -49,8 +49,8 @@ def build(
   height, width = image_size
   steps = operations.prelu(operations.trace(function, (height, width, 3)))
   graph = onnx_graph.Graph()
-  writer = onnx_writer.Writer(graph, onnx_rules.RULES)
-  writer.put(steps.argument, onnx_graph.Tensor(INPUT, _IMAGES))
+  writer = onnx_writer.GraphWriter(graph, onnx_rules.RULES)
+  writer.put(steps.argument, onnx_graph.GraphTensor(INPUT, _IMAGES))
   try:
     for operation in steps.operations:
       writer.write(operation)

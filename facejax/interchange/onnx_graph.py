@@ -25,7 +25,7 @@ Order: TypeAlias = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
+class GraphTensor:
   """What a node makes.
 
   Attributes:
@@ -64,7 +64,7 @@ class Graph:
     *inputs: str | np.ndarray,
     order: Order,
     **attributes: Any,
-  ) -> Tensor:
+  ) -> GraphTensor:
     """Adds a node with one result."""
     names = [
       self.constant(x) if isinstance(x, np.ndarray) else x for x in inputs
@@ -73,7 +73,7 @@ class Graph:
     self.nodes.append(
       helper.make_node(kind, names, [name], name=name, **attributes)
     )
-    return Tensor(name, order)
+    return GraphTensor(name, order)
 
   def constant(self, array: np.ndarray) -> str:
     """Its name; float32 or int64."""
@@ -88,7 +88,7 @@ class Graph:
       self._names[key] = name
     return name
 
-  def ordered(self, tensor: Tensor, order: Order) -> Tensor:
+  def ordered(self, tensor: GraphTensor, order: Order) -> GraphTensor:
     """The same with its axes in another order."""
     if tensor.order == order:
       return tensor
@@ -96,7 +96,7 @@ class Graph:
       "Transpose", tensor.name, order=order, perm=tensor.places(order)
     )
 
-  def plain(self, tensor: Tensor) -> Tensor:
+  def plain(self, tensor: GraphTensor) -> GraphTensor:
     """The same with axes as JAX numbers them."""
     return self.ordered(tensor, plain_order(len(tensor.order)))
 

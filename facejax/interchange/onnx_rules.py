@@ -17,7 +17,7 @@ from facejax.interchange import (
 
 
 def _prelu(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, slope = writer.tensor(onnx_writer.only(operation)), operation.inputs[1]
   assert isinstance(slope, np.ndarray)
@@ -28,7 +28,7 @@ def _prelu(
 
 
 def _convolution(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   params, weights = operation.params, operation.inputs[1]
   numbers = params["dimension_numbers"]
@@ -58,7 +58,7 @@ def _convolution(
 
 
 def _product(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   first, second = operation.inputs
   (left, right), (left_batch, right_batch) = operation.params[
@@ -84,7 +84,7 @@ def _product(
 
 
 def _matrix(
-  writer: onnx_writer.Writer,
+  writer: onnx_writer.GraphWriter,
   operand: operations.Operand,
   batch: Sequence[int],
   contracted: Sequence[int],
@@ -111,7 +111,7 @@ def _size(shape: Sequence[int | None], axes: Sequence[int]) -> int | None:
 
 
 def _reduce(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, axes = writer.tensor(onnx_writer.only(operation)), operation.params["axes"]
   rest = [axis for axis in x.order if axis not in axes]
@@ -126,34 +126,34 @@ def _reduce(
 
 
 def _select(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   condition, otherwise, chosen = operation.inputs
   return writer.elementwise("Where", (condition, chosen, otherwise))
 
 
 def _square(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   return writer.elementwise("Mul", [onnx_writer.only(operation)] * 2)
 
 
 def _integer_power(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   power = np.array(operation.params["y"], np.float32)
   return writer.elementwise("Pow", [onnx_writer.only(operation), power])
 
 
 def _inverse_root(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   root = writer.elementwise("Sqrt", [onnx_writer.only(operation)])
   return writer.graph.add("Reciprocal", root.name, order=root.order)
 
 
 def _convert(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   if not np.issubdtype(operation.params["new_dtype"], np.floating):
     raise NotImplementedError("values that are not of a floating type")

@@ -11,7 +11,7 @@ from facejax.interchange import (
 
 
 def reshape(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   value = onnx_writer.only(operation)
   x, before, after = writer.tensor(value), value.shape, operation.output.shape
@@ -23,11 +23,11 @@ def reshape(
 
 
 def reshaped(
-  writer: onnx_writer.Writer,
-  x: onnx_graph.Tensor,
+  writer: onnx_writer.GraphWriter,
+  x: onnx_graph.GraphTensor,
   shape: tuple[int | None, ...],
   before: tuple[int | None, ...] | None = None,
-) -> onnx_graph.Tensor:
+) -> onnx_graph.GraphTensor:
   if shape == before:
     return x
   if shape.count(None) > 1:
@@ -38,7 +38,7 @@ def reshaped(
 
 
 def broadcast(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   value, after = onnx_writer.only(operation), operation.output.shape
   kept = operation.params["broadcast_dimensions"]
@@ -52,20 +52,20 @@ def broadcast(
 
 
 def transpose(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   x = writer.tensor(onnx_writer.only(operation))
   after = list(operation.params["permutation"])
-  return onnx_graph.Tensor(x.name, tuple(map(after.index, x.order)))
+  return onnx_graph.GraphTensor(x.name, tuple(map(after.index, x.order)))
 
 
-def _cut(writer, x, begin, end, step, axes) -> onnx_graph.Tensor:
+def _cut(writer, x, begin, end, step, axes) -> onnx_graph.GraphTensor:
   bounds = [np.array(bound) for bound in (begin, end, x.places(axes), step)]
   return writer.graph.add("Slice", x.name, *bounds, order=x.order)
 
 
 def cut(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   value, params = onnx_writer.only(operation), operation.params
   begin, end = params["start_indices"], params["limit_indices"]
@@ -85,7 +85,7 @@ def cut(
 
 
 def reverse(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   x, axes = (
     writer.tensor(onnx_writer.only(operation)),
@@ -98,7 +98,7 @@ def reverse(
 
 
 def pad(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   fill, widths = operation.inputs[1], operation.params["padding_config"]
   x = writer.tensor(onnx_writer.only(operation))
@@ -111,7 +111,7 @@ def pad(
 
 
 def concatenate(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   if any(isinstance(x, np.ndarray) for x in operation.inputs):
     raise NotImplementedError("a constant beside values in a concatenation")
@@ -120,7 +120,7 @@ def concatenate(
 
 
 def window_sum(
-  writer: onnx_writer.Writer, operation: operations.Operation
+  writer: onnx_writer.GraphWriter, operation: operations.Operation
 ) -> onnx_writer.Result:
   """Sums over windows along one axis, as shifted copies."""
   value, params = onnx_writer.only(operation), operation.params

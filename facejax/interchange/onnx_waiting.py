@@ -40,7 +40,7 @@ class Linear:
 class Affine:
   """scale * base + offset, over the last of JAX's axes; float64."""
 
-  base: graph_lib.Tensor | Linear
+  base: graph_lib.GraphTensor | Linear
   scale: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(1))
   offset: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))
 
@@ -55,9 +55,9 @@ class Affine:
     c = c if name == "mul" else 1 / c
     return dataclasses.replace(self, scale=scale * c, offset=offset * c)
 
-  def write(self, graph: graph_lib.Graph) -> graph_lib.Tensor:
+  def write(self, graph: graph_lib.Graph) -> graph_lib.GraphTensor:
     """Writes what is waiting."""
-    if isinstance(self.base, graph_lib.Tensor):
+    if isinstance(self.base, graph_lib.GraphTensor):
       return _write_affine(self.base, self.scale, self.offset, graph)
     return _write_linear(self.base, self.scale, self.offset, graph)
 
@@ -71,10 +71,10 @@ class Flattened:
     shape: its sizes but for the batch, as JAX numbers them.
   """
 
-  base: graph_lib.Tensor
+  base: graph_lib.GraphTensor
   shape: tuple[int, ...]
 
-  def write(self, graph: graph_lib.Graph) -> graph_lib.Tensor:
+  def write(self, graph: graph_lib.Graph) -> graph_lib.GraphTensor:
     """In JAX's order, for whoever else may want it."""
     x = graph.plain(self.base)
     return graph.add("Flatten", x.name, order=(0, 1), axis=1)
@@ -119,7 +119,7 @@ def _write_linear(
   scale: np.ndarray,
   offset: np.ndarray,
   graph: graph_lib.Graph,
-) -> graph_lib.Tensor:
+) -> graph_lib.GraphTensor:
   size = linear.weights.shape[linear.out]
   scale, offset = (np.broadcast_to(x, size) for x in (scale, offset))
   wide = [1] * linear.weights.ndim
@@ -137,11 +137,11 @@ def _write_linear(
 
 
 def _write_affine(
-  tensor: graph_lib.Tensor,
+  tensor: graph_lib.GraphTensor,
   scale: np.ndarray,
   offset: np.ndarray,
   graph: graph_lib.Graph,
-) -> graph_lib.Tensor:
+) -> graph_lib.GraphTensor:
   order = tensor.order
   last, size = len(order) - 1, max(scale.size, offset.size)
   scaled, moved = bool((scale != 1).any()), bool(offset.any())

@@ -7,7 +7,7 @@ import numpy as np
 
 from facejax.interchange import onnx_graph, onnx_waiting, operations
 
-Result: TypeAlias = onnx_graph.Tensor | onnx_waiting.Waiting
+Result: TypeAlias = onnx_graph.GraphTensor | onnx_waiting.Waiting
 
 _SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
 # Of one or more values and constants, element by element.
@@ -36,7 +36,7 @@ _ELEMENTWISE = {
 }
 
 
-class Writer:
+class GraphWriter:
   """Writes the operations of a program, one after the other.
 
   Args:
@@ -53,10 +53,10 @@ class Writer:
     """Says what stands for a value."""
     self._found[value] = result
 
-  def tensor(self, value: operations.Value) -> onnx_graph.Tensor:
+  def tensor(self, value: operations.Value) -> onnx_graph.GraphTensor:
     """What stands for a value, written if it was still waiting."""
     result = self._found[value]
-    if not isinstance(result, onnx_graph.Tensor):
+    if not isinstance(result, onnx_graph.GraphTensor):
       result = self._found[value] = result.write(self.graph)
     return result
 
@@ -64,11 +64,11 @@ class Writer:
     """What stands for a value, as it is."""
     return self._found[value]
 
-  def plain(self, operand: operations.Operand) -> onnx_graph.Tensor:
+  def plain(self, operand: operations.Operand) -> onnx_graph.GraphTensor:
     """Likewise, or a constant, with axes as JAX numbers them."""
     if isinstance(operand, np.ndarray):
       name = self.graph.constant(operand)
-      return onnx_graph.Tensor(name, onnx_graph.plain_order(operand.ndim))
+      return onnx_graph.GraphTensor(name, onnx_graph.plain_order(operand.ndim))
     return self.graph.plain(self.tensor(operand))
 
   def write(self, operation: operations.Operation) -> None:
@@ -104,7 +104,7 @@ class Writer:
 
   def elementwise(
     self, kind: str, operands: Sequence[operations.Operand], **attributes: Any
-  ) -> onnx_graph.Tensor:
+  ) -> onnx_graph.GraphTensor:
     """Adds a node whose operands are laid out alike."""
     order = self.order(operands)
     if kind in ("Max", "Min") and (clipped := self._clip(kind, operands)):
@@ -125,7 +125,7 @@ class Writer:
     turned = [tensor for tensor in tensors if not tensor.is_plain]
     return (turned or tensors)[0].order
 
-  def _clip(self, kind, operands) -> onnx_graph.Tensor | None:
+  def _clip(self, kind, operands) -> onnx_graph.GraphTensor | None:
     bounds = [x for x in operands if isinstance(x, np.ndarray) and x.size == 1]
     values = [x for x in operands if isinstance(x, operations.Value)]
     if len(bounds) != 1 or len(values) != 1:
@@ -137,7 +137,7 @@ class Writer:
     return self.graph.add("Clip", x.name, *limits, order=x.order)
 
 
-Rule: TypeAlias = Callable[[Writer, operations.Operation], Result]
+Rule: TypeAlias = Callable[[GraphWriter, operations.Operation], Result]
 
 
 def only(operation: operations.Operation) -> operations.Value:

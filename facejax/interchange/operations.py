@@ -59,7 +59,7 @@ class Operation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class Operations:
   """A function of one argument with one result, in the order of its steps."""
 
   argument: Value
@@ -69,7 +69,7 @@ class Program:
 
 def trace(
   function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]
-) -> Program:
+) -> Operations:
   """Traces a function of float32 [batch, *shape].
 
   Args:
@@ -90,11 +90,11 @@ def trace(
   (result,) = _inline(closed.jaxpr, closed.consts, [argument], operations)
   if not isinstance(result, Value):
     raise ValueError("the result does not depend on the argument")
-  program = Program(argument, tuple(operations), result)
+  program = Operations(argument, tuple(operations), result)
   return dataclasses.replace(program, operations=needed(program))
 
 
-def needed(program: Program) -> tuple[Operation, ...]:
+def needed(program: Operations) -> tuple[Operation, ...]:
   """The operations that the result depends on; counts the uses anew."""
   for operation in program.operations:
     operation.output.uses = 0
@@ -110,7 +110,7 @@ def needed(program: Program) -> tuple[Operation, ...]:
   return tuple(reversed(kept))
 
 
-def prelu(program: Program) -> Program:
+def prelu(program: Operations) -> Operations:
   """Writes max(x, 0) + a min(x, 0) as one operation "prelu" of x and a."""
   operations = []
   for operation in program.operations:

@@ -21,7 +21,7 @@ _CALLS = {
 }
 
 
-class Machine(pickle_machine.Machine):
+class TensorMachine(pickle_machine.Machine):
   """The machine for weights.
 
   Args:
@@ -123,12 +123,12 @@ class Machine(pickle_machine.Machine):
     self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
 
-def _persistent(machine: Machine) -> None:
+def _persistent(machine: TensorMachine) -> None:
   (described,) = machine.last(1)
   machine.push(machine.storage(described))
 
 
-def _dictionary(machine: Machine) -> None:
+def _dictionary(machine: TensorMachine) -> None:
   items = machine.since_mark()
   machine.push({})
   machine.update(items)

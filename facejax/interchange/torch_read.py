@@ -81,7 +81,7 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
   if order in names and _entry(archive, order) != b"little":
     raise _WrongFile("was written on a big-endian machine")
   read = functools.partial(_storage, archive, f"{folder}data/")
-  return torch_pickle.Machine(_entry(archive, pickles[0]), read).read()
+  return torch_pickle.TensorMachine(_entry(archive, pickles[0]), read).read()
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -107,7 +107,7 @@ def _read_older(data: bytes) -> Any:
   place, parts = 0, []
   storages = {}
   for _ in range(5):  # magic, protocol, system, what was saved, keys
-    machine = torch_pickle.Machine(data, read, place=place)
+    machine = torch_pickle.TensorMachine(data, read, place=place)
     parts.append(machine.read())
     place, storages = machine.place, storages | machine.storages
     if parts[0] != _MAGIC:

@@ -32,7 +32,7 @@ class Angles(NamedTuple):
   prototype_inter: float  # W-Inter
 
 
-class OpenSet(NamedTuple):
+class OpenSetCosines(NamedTuple):
   """The worst angles of a set, in degrees, and the images that have them."""
 
   largest_intra: float
@@ -148,7 +148,7 @@ def class_angles(
 
 def open_set_criterion(
   features: npt.ArrayLike, people: npt.ArrayLike
-) -> OpenSet:
+) -> OpenSetCosines:
   """The largest angle within a person and the smallest between two.
 
   SphereFace's criterion for open sets is that the first be below the second:
@@ -190,7 +190,7 @@ def open_set_criterion(
     highest = max(highest, _where(between, between.argmax(), start))
   pairs = np.array([lowest[1], highest[1]])
   intra, inter = _angles(u[pairs[:, 0]], u[pairs[:, 1]]).tolist()
-  return OpenSet(intra, inter, lowest[1], highest[1])
+  return OpenSetCosines(intra, inter, lowest[1], highest[1])
 
 
 def _where(

@@ -66,7 +66,7 @@ class InceptionSpec:
   image_size: tuple[int, int] | None = None
 
 
-class Block(nnx.Module):
+class InceptionBlock(nnx.Module):
   """The branches of an inception block, concatenated in the table's order."""
 
   def __init__(
@@ -155,7 +155,7 @@ class Inception(trunk.Net):
     self.conv2 = layers.ConvUnit(reduction, channels, 3, **options)
     blocks = {}
     for name, block in spec.blocks.items():
-      blocks[name] = Block(channels, block, **options)
+      blocks[name] = InceptionBlock(channels, block, **options)
       channels = block.channels(channels)
     self.names = tuple(blocks)
     self.blocks = nnx.Dict(blocks)

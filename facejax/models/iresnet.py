@@ -83,7 +83,7 @@ class SqueezeExcite(nnx.Module):
     return x * nnx.sigmoid(self.fc2(nnx.relu(self.fc1(mean))))
 
 
-class Block(nnx.Module):
+class ResidualBlock(nnx.Module):
   """BN - conv3x3 - BN - PReLU - conv3x3/stride - BN, plus the shortcut."""
 
   def __init__(
@@ -157,7 +157,7 @@ class IResNet(trunk.Net):
     self.stem_prelu = layers.PReLU(spec.widths[0], rngs=rngs)
     rates = trunk.drop_rates(spec.drop_path, sum(spec.blocks))
     self.blocks = nnx.List(
-      Block(
+      ResidualBlock(
         *channels,
         stride=stride,
         se=spec.se,

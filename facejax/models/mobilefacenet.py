@@ -44,29 +44,29 @@ class MobileFaceNetSpec:
   blocks: tuple[int, int, int, int] = (1, 4, 6, 2)
   remat: bool = False
 
-  def rows(self) -> Iterator["Row"]:
+  def rows(self) -> Iterator["Stage"]:
     """Everything between the first layer and the last map."""
     narrow, wide = 64 * self.scale, 128 * self.scale
     if self.blocks[0] == 1:
-      yield Row("layers.1", narrow, narrow, 0)
+      yield Stage("layers.1", narrow, narrow, 0)
     else:
       for i in range(self.blocks[0]):
-        yield Row(f"layers.1.layers.{i}", narrow, narrow, 128)
+        yield Stage(f"layers.1.layers.{i}", narrow, narrow, 128)
     before = narrow
     # Channels after, those within the block that halves the map and within
     # those that follow.
     table = ((narrow, 128, 128), (wide, 256, 256), (wide, 512, 256))
     for stage, (after, first, rest) in enumerate(table, start=1):
       name = f"layers.{2 * stage}"
-      yield Row(name, before, after, first, stride=2)
+      yield Stage(name, before, after, first, stride=2)
       for i in range(self.blocks[stage]):
         name = f"layers.{2 * stage + 1}.layers.{i}"
-        yield Row(name, after, after, rest)
+        yield Stage(name, after, after, rest)
       before = after
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Stage:
   """One block.
 
   Attributes:
@@ -93,7 +93,7 @@ NETS = {
 }
 
 
-class Unit(nnx.Module):
+class PReluConv(nnx.Module):
   """Convolution - BN, then PReLU unless it is linear."""
 
   def __init__(
@@ -132,14 +132,14 @@ class Unit(nnx.Module):
 class Bottleneck(nnx.Module):
   """Wider by a 1x1 convolution, depthwise 3x3, narrower and linear by a 1x1."""
 
-  def __init__(self, row: Row, *, rngs: nnx.Rngs, dtype: Any):
+  def __init__(self, row: Stage, *, rngs: nnx.Rngs, dtype: Any):
     options: Any = {"rngs": rngs, "dtype": dtype}
     hidden = row.hidden
-    self.expand = Unit(row.before, hidden, 1, **options)
-    self.depthwise = Unit(
+    self.expand = PReluConv(row.before, hidden, 1, **options)
+    self.depthwise = PReluConv(
       hidden, hidden, 3, stride=row.stride, groups=hidden, **options
     )
-    self.project = Unit(hidden, row.after, 1, linear=True, **options)
+    self.project = PReluConv(hidden, row.after, 1, linear=True, **options)
     self.residual = row.stride == 1
 
   def __call__(
@@ -189,16 +189,16 @@ class MobileFaceNet(trunk.Net):
     check_image_size(spec, image_size)
     options: Any = {"rngs": rngs, "dtype": dtype}
     rows = tuple(spec.rows())
-    self.stem = Unit(3, rows[0].before, 3, stride=2, **options)
+    self.stem = PReluConv(3, rows[0].before, 3, stride=2, **options)
     self.blocks = nnx.List(
       Bottleneck(row, **options)
       if row.hidden
-      else Unit(row.before, row.after, 3, groups=64, **options)
+      else PReluConv(row.before, row.after, 3, groups=64, **options)
       for row in rows
     )
     self.remat = spec.remat
     head = _HEAD_CHANNELS
-    self.separate = Unit(rows[-1].after, head, 1, rngs=rngs, dtype=None)
+    self.separate = PReluConv(rows[-1].after, head, 1, rngs=rngs, dtype=None)
     self.pool = GlobalDepthwise(_map_size(image_size), head, rngs=rngs)
     self.pool_bn = batch_norm.BatchNorm(head, rngs=rngs)
     self.dropout = nnx.Dropout(dropout)

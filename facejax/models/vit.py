@@ -98,7 +98,7 @@ class Attention(nnx.Module):
     return self.proj(mixed.reshape(batch, tokens, dim))
 
 
-class Block(nnx.Module):
+class TransformerBlock(nnx.Module):
   """x + attention(norm(x)), then x + mlp(norm(x)), with ReLU6 in the mlp."""
 
   def __init__(
@@ -167,7 +167,8 @@ class ViT(trunk.Net):
     self.positions = nnx.Param(_NORMAL(rngs.params(), (1, tokens, dim)))
     rates = trunk.drop_rates(spec.drop_path, spec.depth)
     self.blocks = nnx.List(
-      Block(spec, drop_rate=rate, rngs=rngs, dtype=dtype) for rate in rates
+      TransformerBlock(spec, drop_rate=rate, rngs=rngs, dtype=dtype)
+      for rate in rates
     )
     self.mask_ratio, self.remat = spec.mask_ratio, spec.remat
     self.norm = nnx.LayerNorm(dim, epsilon=1e-5, rngs=rngs)

@@ -22,7 +22,7 @@ _FEWEST_IMAGES = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class EmbedJob:
   """What is to be embedded, and how.
 
   The same job again goes on where it was stopped, and writes the same bytes.
@@ -66,7 +66,7 @@ class Job:
 
 
 def run(
-  job: Job, advance: Callable[[int], None] = lambda count: None
+  job: EmbedJob, advance: Callable[[int], None] = lambda count: None
 ) -> embeddings_lib.Embeddings:
   """Embeds what is not yet embedded, and joins all parts.
 
@@ -115,12 +115,12 @@ def in_memory(
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "all.npz"
     size = min(128, 1 << (len(files) - 1).bit_length())
-    run(Job(model, files, out, batch_size=size, flip=flip), advance)
+    run(EmbedJob(model, files, out, batch_size=size, flip=flip), advance)
     found = embeddings_lib.read(out)
     return dataclasses.replace(found, vectors=np.array(found.vectors))
 
 
-def _prepare(job: Job) -> None:
+def _prepare(job: EmbedJob) -> None:
   """Makes the folder of the parts, or checks that it is of this job."""
   plan = {
     **job.about(),
@@ -151,7 +151,7 @@ def _check_plan(path: pathlib.Path, plan: Mapping[str, Any]) -> None:
 
 
 def _embed(
-  job: Job, start: int, advance: Callable[[int], None]
+  job: EmbedJob, start: int, advance: Callable[[int], None]
 ) -> embeddings_lib.Embeddings:
   """One part."""
   model, files = job.model, job.files
@@ -186,7 +186,7 @@ def _embed(
   )
 
 
-def _check_bad(job: Job, bad: list[str]) -> None:
+def _check_bad(job: EmbedJob, bad: list[str]) -> None:
   allowed = job.max_bad_share * max(len(job.files), _FEWEST_IMAGES)
   if len(bad) > allowed:
     raise ValueError(

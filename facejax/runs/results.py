@@ -73,7 +73,7 @@ class Quantity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Face:
+class Thumbnail:
   """An image small enough to stand in a report: its name and a data URI."""
 
   name: str
@@ -86,8 +86,8 @@ class Comparison:
 
   score: float
   wrong: bool
-  first: Face
-  second: Face
+  first: Thumbnail
+  second: Thumbnail
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,8 +230,8 @@ def _exhibit(content: Mapping[str, Any]) -> Exhibit:
     Comparison(
       each["score"],
       each["wrong"],
-      Face(**each["first"]),
-      Face(**each["second"]),
+      Thumbnail(**each["first"]),
+      Thumbnail(**each["second"]),
     )
     for each in content["comparisons"]
   ]

@@ -19,7 +19,7 @@ def parser() -> command_line.Parser:
   names = [path.stem for path in recipe.installed()]
   seen: set[str] = set()
   for name in names:
-    command = recipe.Command(**vars(recipe.load(name)), config=name)
+    command = recipe.TrainCommand(**vars(recipe.load(name)), config=name)
     for flags, choices in _flags(command):
       if flags[0] in seen:
         continue

@@ -28,7 +28,7 @@ _LEAD = 2  # steps that are dispatched before their turn
 _NAMED_IMAGES = 5
 
 
-class Score(Protocol):
+class Verified(Protocol):
   """What the loop needs to know of a verification: to log it, to rank by it."""
 
   @property
@@ -37,7 +37,7 @@ class Score(Protocol):
   def items(self) -> Iterable[tuple[str, float]]: ...
 
 
-ScoreT = TypeVar("ScoreT", bound=Score)
+ScoreT = TypeVar("ScoreT", bound=Verified)
 # Scores of a state, the one to rank by first; None if there was no time for it.
 Verify: TypeAlias = Callable[[train_state.TrainState], Sequence[ScoreT] | None]
 

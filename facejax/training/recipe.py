@@ -38,7 +38,7 @@ same command again), 1 anything else."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Command(config_lib.Config):
+class TrainCommand(config_lib.Config):
   """The command line: a configuration and what to do with it."""
 
   config: str = "cosface.py"
@@ -54,7 +54,7 @@ class Command(config_lib.Config):
     return config_lib.Config(**{name: getattr(self, name) for name in names})
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(arguments: Sequence[str]) -> TrainCommand:
   """Reads a command line; prints help or a mistake and exits on its own.
 
   The recipe named by --config provides the defaults that the other flags
@@ -70,12 +70,12 @@ def parse(arguments: Sequence[str]) -> Command:
       f" use --config with one of {', '.join(p.name for p in installed())}"
     )
   first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument("--config", default=Command.config)
+  first.add_argument("--config", default=TrainCommand.config)
   name = first.parse_known_args(arguments)[0].config
   recipe = load(name)
   command = tyro.cli(
-    Command,
-    default=Command(**vars(recipe), config=name),
+    TrainCommand,
+    default=TrainCommand(**vars(recipe), config=name),
     args=list(arguments),
     prog=command_line.spoken("python -m facejax.train"),
     description=command_line.spoken(
@@ -87,7 +87,9 @@ def parse(arguments: Sequence[str]) -> Command:
   return command
 
 
-def _reconcile(command: Command, recipe: config_lib.Config) -> Command:
+def _reconcile(
+  command: TrainCommand, recipe: config_lib.Config
+) -> TrainCommand:
   """Lets a flag replace what it contradicts in the recipe."""
   if command.steps != recipe.steps and command.epochs == recipe.epochs:
     command = dataclasses.replace(command, epochs=None)

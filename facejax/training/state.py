@@ -41,7 +41,7 @@ class TrainState:
   prototypes: typing.Array | None
   trunk_optimizer: optax.OptState
   head_optimizer: optax.OptState | None
-  loss: definition_lib.State
+  loss: definition_lib.LossState
 
   @property
   def verified(self) -> typing.Params:

@@ -201,7 +201,7 @@ def test_a_head_without_an_optimizer_has_a_loss_alone():
   np.testing.assert_allclose(out.loss, want.loss, rtol=1e-5, atol=1e-6)
   for take_step in (
     lambda: head.init(jax.random.key(0), dim=12),
-    lambda: head.update(api.State(arrays.prototypes, ()), *arrays[1:3]),
+    lambda: head.update(api.HeadState(arrays.prototypes, ()), *arrays[1:3]),
   ):
     with pytest.raises(ValueError, match="tx=None: .* build it with tx"):
       take_step()
@@ -213,7 +213,7 @@ def test_fewer_rows_than_classes_are_refused():
   with pytest.raises(ValueError, match=message):
     head.loss(*arrays[:3])
   with pytest.raises(ValueError, match=message):
-    head.update(api.State(arrays.prototypes, ()), *arrays[1:3])
+    head.update(api.HeadState(arrays.prototypes, ()), *arrays[1:3])
 
 
 @pytest.mark.parametrize("implementation", ["fused", "partial_fc", "sparse"])

@@ -55,7 +55,7 @@ def test_equals_plain_optax(name, shape, saved_bytes, head, centers):
       result = built.update(state, *batch)
       return result.state, result[:3]
 
-    start = api.State(w, tx.init(w))
+    start = api.HeadState(w, tx.init(w))
     return jax.lax.scan(step, start, (embeddings, labels))
 
   start, _ = heads.place(batches[0], mesh)
@@ -117,9 +117,9 @@ def compiled_step(tx, rows, *, dim=128, batch=512, shape=(1, 1), **options):
 
   def start(w):
     w = storage.encode(w, dtype)
-    return api.State(w, head.init_optimizer(w))
+    return api.HeadState(w, head.init_optimizer(w))
 
-  flags = api.State(True, rowwise.class_leaves(tx, w))
+  flags = api.HeadState(True, rowwise.class_leaves(tx, w))
   state = jax.tree.map(
     lambda leaf, by_class: jax.ShapeDtypeStruct(
       leaf.shape,

@@ -156,7 +156,7 @@ def evaluate(problem, way, shape, *, objective, block_size=None):
 
   @jax.jit
   def step(w, x, parameters):
-    state = api.State(w, head.init_optimizer(w))
+    state = api.HeadState(w, head.init_optimizer(w))
     return head.update(
       state, x, problem.labels, parameters=parameters, key=jax.random.key(1)
     )

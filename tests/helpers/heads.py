@@ -168,7 +168,7 @@ def step(
 
   @jax.jit
   def run(w, state, x):
-    return built.update(api.State(w, state), x, problem.labels, key=key)
+    return built.update(api.HeadState(w, state), x, problem.labels, key=key)
 
   w, *rows = (
     storage.encode(leaf, dtype)

@@ -77,7 +77,7 @@ def _run(
   return counts
 
 
-def _faces(args: argparse.Namespace) -> Iterator[table.Face]:
+def _faces(args: argparse.Namespace) -> Iterator[table.ListedFace]:
   if args.landmarks is not None:
     return table.read_table(args.landmarks)
   return table.walk(args.source)

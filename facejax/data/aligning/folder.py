@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def align_folder(
-  faces: Iterable[table.Face],
+  faces: Iterable[table.ListedFace],
   settings: Settings,
   *,
   workers: int = 0,
@@ -113,16 +113,16 @@ def _prepare(settings: Settings) -> None:
 
 
 def _chunks(
-  faces: Iterable[table.Face],
-) -> Iterator[list[table.Face]]:
+  faces: Iterable[table.ListedFace],
+) -> Iterator[list[table.ListedFace]]:
   faces = iter(faces)
   while chunk := list(itertools.islice(faces, _CHUNK)):
     yield chunk
 
 
 def _spread(
-  work: Callable[[list[table.Face]], Outcome],
-  chunks: Iterator[list[table.Face]],
+  work: Callable[[list[table.ListedFace]], Outcome],
+  chunks: Iterator[list[table.ListedFace]],
   workers: int,
 ) -> Iterator[Outcome]:
   """Maps over a stream of any length, a few chunks ahead."""
@@ -151,7 +151,9 @@ def _spread(
     pool.shutdown(cancel_futures=True)
 
 
-def _align_some(settings: Settings, faces: Sequence[table.Face]) -> Outcome:
+def _align_some(
+  settings: Settings, faces: Sequence[table.ListedFace]
+) -> Outcome:
   outcome = Outcome(collections.Counter(), [])
   for face in faces:
     complaint = face.complaint or _align_one(settings, face)
@@ -164,7 +166,7 @@ def _align_some(settings: Settings, faces: Sequence[table.Face]) -> Outcome:
   return outcome
 
 
-def _align_one(settings: Settings, face: table.Face) -> str:
+def _align_one(settings: Settings, face: table.ListedFace) -> str:
   """Returns what became of an image, and after a colon what was wrong."""
   target = os.path.join(settings.target, os.path.splitext(face.path)[0])
   target += ".jpg"

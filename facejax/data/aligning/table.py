@@ -16,7 +16,7 @@ _NUMBERS = 10
 _LOOK_BACK = 200_000
 
 
-class Face(NamedTuple):
+class ListedFace(NamedTuple):
   """One image to align.
 
   Attributes:
@@ -31,7 +31,7 @@ class Face(NamedTuple):
   complaint: str = ""
 
 
-def read_table(file: str | os.PathLike[str]) -> Iterator[Face]:
+def read_table(file: str | os.PathLike[str]) -> Iterator[ListedFace]:
   """Reads a table of landmarks, line by line.
 
   Each line holds the path of an image, relative to the source folder, and ten
@@ -74,21 +74,21 @@ def _is_number(text: str) -> bool:
     return False
 
 
-def _face(row: list[str], where: str) -> Face:
+def _face(row: list[str], where: str) -> ListedFace:
   path, numbers = row[0], row[1 : 1 + _NUMBERS]
   complaint = path_complaint(path)
   if complaint:
-    return Face(path, complaint=f"{complaint}: {where}")
+    return ListedFace(path, complaint=f"{complaint}: {where}")
   try:
     values = [float(number) for number in numbers]
   except ValueError:
     values = []
   if len(values) < _NUMBERS:
-    return Face(
+    return ListedFace(
       path,
       complaint=f"malformed line: {where} has no path and ten numbers",
     )
-  return Face(path, np.asarray(values).reshape(5, 2))
+  return ListedFace(path, np.asarray(values).reshape(5, 2))
 
 
 def path_complaint(path: str) -> str:
@@ -104,7 +104,7 @@ def path_complaint(path: str) -> str:
   return ""
 
 
-def walk(root: str | os.PathLike[str]) -> Iterator[Face]:
+def walk(root: str | os.PathLike[str]) -> Iterator[ListedFace]:
   """Lists all images under a folder, in the order of their paths.
 
   Raises:
@@ -118,10 +118,10 @@ def walk(root: str | os.PathLike[str]) -> Iterator[Face]:
   for folder, folders, files in os.walk(root):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     for file in sorted(filter(images.is_image_name, files)):
-      yield Face(os.path.relpath(os.path.join(folder, file), root))
+      yield ListedFace(os.path.relpath(os.path.join(folder, file), root))
 
 
-def once(faces: Iterable[Face]) -> Iterator[Face]:
+def once(faces: Iterable[ListedFace]) -> Iterator[ListedFace]:
   """Lets each result be made once: a second face, or a.png after a.jpg, is not.
 
   Looks back over the last 200,000 images, so that memory stays bounded.
@@ -132,7 +132,7 @@ def once(faces: Iterable[Face]) -> Iterator[Face]:
     if face.complaint:
       yield face
     elif stem in seen:
-      yield Face(
+      yield ListedFace(
         face.path, complaint=f"listed twice: {stem}.jpg was made of another"
       )
     else:

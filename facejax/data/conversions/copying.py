@@ -36,7 +36,7 @@ def plan(
   source_kind: str,
   shards: int | None = None,
   shuffle: int | None = None,
-) -> set_header.Plan:
+) -> set_header.ConversionPlan:
   """Says what is to be made; reads the names of all images, not the images.
 
   Args:
@@ -53,7 +53,7 @@ def plan(
   if shards is None:
     shards = max(min(_USUAL_SHARDS, -(-count // _FEW)), -(-count // _MANY))
   with progress.counting("names", count, unit="names") as advance:
-    result = set_header.Plan(
+    result = set_header.ConversionPlan(
       kind=to,
       images=count,
       identities=files.num_classes,
@@ -66,7 +66,9 @@ def plan(
   return result
 
 
-def _is_done(plan: set_header.Plan, destination: pathlib.Path) -> bool:
+def _is_done(
+  plan: set_header.ConversionPlan, destination: pathlib.Path
+) -> bool:
   """Returns whether this very conversion is finished already."""
   folder = destination / TARGETS[plan.kind].header_folder
   try:
@@ -78,7 +80,7 @@ def _is_done(plan: set_header.Plan, destination: pathlib.Path) -> bool:
 def convert(
   files: encoded.EncodedImages,
   destination: str | os.PathLike[str],
-  plan: set_header.Plan,
+  plan: set_header.ConversionPlan,
   *,
   workers: int = 1,
 ) -> bool:
@@ -111,7 +113,7 @@ def convert(
     order = _order(site, target, plan)
     cuts = _cuts(files.labels, order, plan, target)
     path = None if order is None else scratch / _ORDER
-    job = conversion_workers.Job(site, target, cuts, path)
+    job = conversion_workers.ConversionJob(site, target, cuts, path)
     _write_shards(job, plan, workers)
     pieces = [job.done(number) for number in range(plan.shard_count)]
     shards, others = target.finish(site, order, [p for p in pieces if p])
@@ -124,7 +126,9 @@ def convert(
 
 
 def _write_shards(
-  job: conversion_workers.Job, plan: set_header.Plan, workers: int
+  job: conversion_workers.ConversionJob,
+  plan: set_header.ConversionPlan,
+  workers: int,
 ) -> None:
   """Writes the shards that are not finished."""
   sizes = np.diff(job.cuts)
@@ -136,7 +140,7 @@ def _write_shards(
 def _order(
   site: targets.Site,
   target: targets.Target,
-  plan: set_header.Plan,
+  plan: set_header.ConversionPlan,
 ) -> np.ndarray | None:
   """Returns the places of the images in the source, a map of a file.
 
@@ -155,7 +159,7 @@ def _order(
 def _new_order(
   labels: np.ndarray,
   target: targets.Target,
-  plan: set_header.Plan,
+  plan: set_header.ConversionPlan,
 ) -> np.ndarray | None:
   if plan.shuffle is not None:
     order = np.arange(plan.images, dtype=np.uint32)
@@ -169,7 +173,7 @@ def _new_order(
 def _cuts(
   labels: np.ndarray,
   order: np.ndarray | None,
-  plan: set_header.Plan,
+  plan: set_header.ConversionPlan,
   target: targets.Target,
 ) -> list[int]:
   """Returns where each shard begins, and where the last ends."""

@@ -16,7 +16,7 @@ from facejax.data.stores import array_records, set_header
 from facejax.runtime import whole_files
 
 Advance = Callable[[int], object]
-Pieces = Sequence[set_header.Piece]
+Pieces = Sequence[set_header.FilePiece]
 
 _CHUNK = 2**20
 
@@ -37,7 +37,7 @@ class Site:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class TargetShard:
   """A part of the work.
 
   Attributes:
@@ -64,13 +64,15 @@ class Target(Protocol):
   header_folder: str
   whole_identities: bool
 
-  def check(self, files: encoded.EncodedImages, plan: set_header.Plan) -> None:
+  def check(
+    self, files: encoded.EncodedImages, plan: set_header.ConversionPlan
+  ) -> None:
     """Refuses with a ValueError what this format cannot hold."""
     ...
 
   def write(
-    self, site: Site, shard: Shard, advance: Advance
-  ) -> set_header.Piece:
+    self, site: Site, shard: TargetShard, advance: Advance
+  ) -> set_header.FilePiece:
     """Writes a shard, over whatever a killed attempt left of it.
 
     Raises:
@@ -102,12 +104,14 @@ class ArrayRecordTarget:
   header_folder = "."
   whole_identities = False
 
-  def check(self, files: encoded.EncodedImages, plan: set_header.Plan) -> None:
+  def check(
+    self, files: encoded.EncodedImages, plan: set_header.ConversionPlan
+  ) -> None:
     """Refuses nothing."""
 
   def write(
-    self, site: Site, shard: Shard, advance: Advance
-  ) -> set_header.Piece:
+    self, site: Site, shard: TargetShard, advance: Advance
+  ) -> set_header.FilePiece:
     path = site.folder / f"{shard.name}.array_record"
     draft = path.with_name(f"{path.name}.tmp")
     files = site.files
@@ -147,7 +151,7 @@ class ArrayRecordTarget:
     return shards, [piece(path)]
 
 
-def piece(path: pathlib.Path, *, images: int = 0) -> set_header.Piece:
+def piece(path: pathlib.Path, *, images: int = 0) -> set_header.FilePiece:
   """Describes a file that is finished."""
   size = path.stat().st_size
-  return set_header.Piece(path.name, size, whole_files.sha256(path), images)
+  return set_header.FilePiece(path.name, size, whole_files.sha256(path), images)

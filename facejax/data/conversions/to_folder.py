@@ -32,7 +32,9 @@ class FolderTarget:
   header_folder = HEADER_FOLDER
   whole_identities = True
 
-  def check(self, files: encoded.EncodedImages, plan: set_header.Plan) -> None:
+  def check(
+    self, files: encoded.EncodedImages, plan: set_header.ConversionPlan
+  ) -> None:
     if plan.shuffle is not None:
       raise ValueError(
         "a folder has the order of its names: leave --shuffle out, or convert"
@@ -51,9 +53,9 @@ class FolderTarget:
   def write(
     self,
     site: targets.Site,
-    shard: targets.Shard,
+    shard: targets.TargetShard,
     advance: targets.Advance,
-  ) -> set_header.Piece:
+  ) -> set_header.FilePiece:
     lines, current = io.BytesIO(), None
     for place in map(int, shard.places):
       data = site.files.encoded(place)

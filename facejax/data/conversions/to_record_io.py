@@ -30,7 +30,9 @@ class RecordIOTarget:
   header_folder = "."
   whole_identities = False
 
-  def check(self, files: encoded.EncodedImages, plan: set_header.Plan) -> None:
+  def check(
+    self, files: encoded.EncodedImages, plan: set_header.ConversionPlan
+  ) -> None:
     if files.num_classes > layout.MAX_LABEL + 1:
       raise ValueError(
         f"{files.num_classes:,} identities; RecordIO counts them exactly up to"
@@ -41,9 +43,9 @@ class RecordIOTarget:
   def write(
     self,
     site: targets.Site,
-    shard: targets.Shard,
+    shard: targets.TargetShard,
     advance: targets.Advance,
-  ) -> set_header.Piece:
+  ) -> set_header.FilePiece:
     paths = _parts(site.scratch, shard.name)
     drafts = [path.with_name(f"{path.name}.tmp") for path in paths]
     sizes = np.empty(len(shard.places), np.int64)
@@ -86,10 +88,12 @@ class RecordIOTarget:
     text = f"{site.files.num_classes},{height},{width}\n"
     whole_files.write(site.folder / "property", text.encode())
     joined = [
-      set_header.Piece(NAME, shard.bytes, shard.sha256, shard.images, begin)
+      set_header.FilePiece(NAME, shard.bytes, shard.sha256, shard.images, begin)
       for shard, begin in zip(shards, ends[:-1].tolist(), strict=True)
     ]
-    files = [set_header.Piece(NAME, last.bytes, last.sha256, 0, int(ends[-1]))]
+    files = [
+      set_header.FilePiece(NAME, last.bytes, last.sha256, 0, int(ends[-1]))
+    ]
     for name in ("train.idx", "train.lst", "property"):
       files.append(targets.piece(site.folder / name))
     return joined, files

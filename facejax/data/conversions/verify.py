@@ -31,7 +31,7 @@ def verify(path: str | os.PathLike[str], *, workers: int = 1) -> int:
   header = set_header.read(folder)
   pieces = [*header.shards, *header.files]
 
-  def check(piece: set_header.Piece) -> str | None:
+  def check(piece: set_header.FilePiece) -> str | None:
     found = whole_files.sha256(folder / piece.file, piece.offset, piece.bytes)
     if found != piece.sha256:
       begin, end = piece.offset, piece.offset + piece.bytes

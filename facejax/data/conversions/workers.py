@@ -24,7 +24,7 @@ _LOOK_EVERY = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ConversionJob:
   """All that a worker needs to write any shard.
 
   Attributes:
@@ -49,7 +49,7 @@ class Job:
     places: Sequence[int] | np.ndarray = range(begin, end)
     if self.order is not None:
       places = np.load(self.order, mmap_mode="r")[begin:end]
-    shard = targets.Shard(number, begin, places, self.name(number))
+    shard = targets.TargetShard(number, begin, places, self.name(number))
     piece = self.target.write(self.site, shard, advance)
     note = json.dumps(dataclasses.asdict(piece)).encode()
     whole_files.write(self._note(number), note)
@@ -57,7 +57,7 @@ class Job:
     if close is not None:
       close()  # the indices of shards that the next part has no use for
 
-  def done(self, number: int) -> set_header.Piece | None:
+  def done(self, number: int) -> set_header.FilePiece | None:
     """Returns what was noted of a finished shard."""
     try:
       return set_header.to_piece(set_header.load(self._note(number)))
@@ -68,12 +68,12 @@ class Job:
     return self.site.scratch / f"{self.name(number)}.done"
 
 
-class Stopped(Exception):
+class WorkersStopped(Exception):
   """Another worker failed, or the user gave up."""
 
 
 def run(
-  job: Job,
+  job: ConversionJob,
   numbers: Iterable[int],
   *,
   workers: int,
@@ -154,6 +154,6 @@ def _write(number: int) -> None:
   def tell(count: int) -> None:
     counts[number] += count
     if stop.value:
-      raise Stopped
+      raise WorkersStopped
 
   job.write(number, tell)

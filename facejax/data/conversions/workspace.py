@@ -53,7 +53,7 @@ def check_free(destination: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def opened(
-  destination: pathlib.Path, plan: set_header.Plan
+  destination: pathlib.Path, plan: set_header.ConversionPlan
 ) -> Iterator[pathlib.Path]:
   """Begins a conversion, or goes on with it; yields the unfinished folder.
 
@@ -112,7 +112,7 @@ def _lock(file, partial: pathlib.Path, *, patience: float) -> None:
       time.sleep(0.05)
 
 
-def _agree(partial: pathlib.Path, plan: set_header.Plan) -> None:
+def _agree(partial: pathlib.Path, plan: set_header.ConversionPlan) -> None:
   """Writes the plan, or compares it with the one that was begun."""
   path = partial / SCRATCH / _PLAN
   wanted = plan.to_json()

@@ -155,7 +155,7 @@ class ArrayRecords:
     return images.BadImageError(f"record {place} of {piece.path!r} {reason}")
 
 
-def _labels(path: str, plan: set_header.Plan) -> np.ndarray:
+def _labels(path: str, plan: set_header.ConversionPlan) -> np.ndarray:
   """Maps the labels from the disk.
 
   Raises:

@@ -36,7 +36,7 @@ _HEX = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class FilePiece:
   """A file of a set, or a stretch of one.
 
   Attributes:
@@ -55,7 +55,7 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ConversionPlan:
   """What a conversion is to make; equal plans make equal bytes.
 
   Attributes:
@@ -112,10 +112,10 @@ class Header:
     files: The other files.
   """
 
-  plan: Plan
+  plan: ConversionPlan
   class_names: Sequence[str]
-  shards: Sequence[Piece]
-  files: Sequence[Piece]
+  shards: Sequence[FilePiece]
+  files: Sequence[FilePiece]
 
 
 def write(folder: pathlib.Path, header: Header) -> None:
@@ -189,7 +189,7 @@ def _parse(fields: Mapping[str, Any], kind: str | None) -> Header:
   source = fields["source"]
   if not isinstance(source, dict) or not {"kind", "fingerprint"} <= set(source):
     raise ValueError("source lacks its kind or its fingerprint")
-  plan = Plan(
+  plan = ConversionPlan(
     **{k: fields[k] for k in ("kind", "images", "identities", "shuffle")},
     shard_count=fields["shard_count"],
     source_kind=str(source["kind"]),
@@ -210,14 +210,14 @@ def _parse(fields: Mapping[str, Any], kind: str | None) -> Header:
   return Header(plan, names, shards, files)
 
 
-def to_piece(fields: Mapping[str, Any]) -> Piece:
+def to_piece(fields: Mapping[str, Any]) -> FilePiece:
   """Makes a piece of what JSON held.
 
   Raises:
     ValueError: A field is missing or of the wrong kind.
   """
   try:
-    piece = Piece(**fields)
+    piece = FilePiece(**fields)
   except TypeError:
     raise ValueError(f"{str(fields)[:80]!r} is no shard or file") from None
   if not isinstance(piece.file, str) or (
@@ -232,7 +232,7 @@ def to_piece(fields: Mapping[str, Any]) -> Piece:
   return piece
 
 
-def _check_size(folder: pathlib.Path, piece: Piece, *, whole: bool) -> None:
+def _check_size(folder: pathlib.Path, piece: FilePiece, *, whole: bool) -> None:
   path = folder / piece.file
   if not path.is_file():
     raise ValueError(f"{piece.file!r} is missing")

@@ -37,7 +37,7 @@ class Keys:
   file: str | None
   num_labels: int | None
 
-  def entry(self, record: bytes) -> tfds_index.Entry:
+  def entry(self, record: bytes) -> tfds_index.ShardEntry:
     """Takes apart a record for its label and the name of its file.
 
     Raises:
@@ -61,7 +61,7 @@ class Keys:
     if not isinstance(file, bytes):
       raise images.BadImageError(f"has a number for {self.file!r}")
     # Only the last part: what comes before it is the identity, or an attack.
-    return tfds_index.Entry(label, file.rpartition(b"/")[2])
+    return tfds_index.ShardEntry(label, file.rpartition(b"/")[2])
 
   def image_bytes(self, record: bytes) -> bytes:
     """Returns the encoded image of a record.

@@ -64,7 +64,7 @@ class TfdsImages:
 
   def _find_index(
     self, shards: Sequence[Any], max_bad_share: float
-  ) -> tfds_index.Index:
+  ) -> tfds_index.LabelIndex:
     mark = tfds_index.fingerprint(
       [(shard.filename, shard.skip, shard.take) for shard in shards],
       *(self._keys.label, self._keys.file),

@@ -27,7 +27,7 @@ _NAMED_IN_LOG = 10
 _ARRAYS = {"labels": "<i4", "records": "<i8", "names": "|u1", "ends": "<i8"}
 
 
-class Entry(NamedTuple):
+class ShardEntry(NamedTuple):
   """What the index keeps of one record."""
 
   label: int | bytes
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Index:
+class LabelIndex:
   """The usable records of a data set.
 
   Attributes:
@@ -60,7 +60,7 @@ class Index:
     if self.folder is not None:
       return load, (self.folder,)
     fields = [getattr(self, f.name) for f in dataclasses.fields(self)]
-    return Index, tuple(fields)
+    return LabelIndex, tuple(fields)
 
   def file(self, index: int) -> str | None:
     """Returns the name of an image's file, or None where there is none."""
@@ -73,11 +73,11 @@ class Index:
 
 def gather(
   records: array_shards.Shards,
-  parse: Callable[[bytes], Entry],
+  parse: Callable[[bytes], ShardEntry],
   *,
   name: str,
   max_bad_share: float = 0.01,
-) -> Index:
+) -> LabelIndex:
   """Reads all records for their labels; damaged ones are left out.
 
   Args:
@@ -108,7 +108,7 @@ def gather(
   order = sorted(place)
   rank = np.empty(len(order), np.int32)
   rank[[place[label] for label in order]] = np.arange(len(order))
-  return Index(
+  return LabelIndex(
     labels=rank[np.frombuffer(labels, np.int64)],
     records=np.frombuffer(kept, np.int64),
     names=np.frombuffer(bytes(files) or b"\0", np.uint8),
@@ -166,7 +166,7 @@ def fingerprint(shards: Sequence[Sequence[object]], *keys: str | None) -> str:
   return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
 
 
-def save(index: Index, folder: str) -> Index:
+def save(index: LabelIndex, folder: str) -> LabelIndex:
   """Writes an index, whole or not at all; returns the one on disk if it can."""
   target = pathlib.Path(folder)
   try:
@@ -190,7 +190,7 @@ def save(index: Index, folder: str) -> Index:
     return index
 
 
-def load(folder: str) -> Index:
+def load(folder: str) -> LabelIndex:
   """Maps an index on disk into memory.
 
   Raises:
@@ -209,7 +209,7 @@ def load(folder: str) -> Index:
     _check(arrays, classes)
   except (OSError, ValueError, EOFError, RecursionError) as error:
     raise ValueError(f"the index {folder!r} is damaged: {error}") from None
-  return Index(**arrays, classes=classes, folder=folder)
+  return LabelIndex(**arrays, classes=classes, folder=folder)
 
 
 def _check(arrays: dict[str, np.ndarray], classes: object) -> None:

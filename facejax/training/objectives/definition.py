@@ -130,7 +130,7 @@ class WithinBatch(Loss):
     """(embeddings, labels, *, key) -> (the loss, scalars to be logged)."""
 
 
-class State(NamedTuple):
+class LossState(NamedTuple):
   """What a loss carries from step to step; part of the train state.
 
   Attributes:
@@ -160,14 +160,14 @@ def init(
   tx: optax.GradientTransformation,
   dtype: Any,
   centers: tuple[int, int] | None = None,
-) -> State:
+) -> LossState:
   """The state at step 0; centres of that shape start at 0, as published."""
 
   def numbers(values):
     return {name: jnp.asarray(v, dtype) for name, v in values.items()}
 
   weights = numbers(wanted.weights if wanted else {})
-  return State(
+  return LossState(
     weights=weights,
     optimizer=tx.init(weights),
     stats=numbers(wanted.stats if wanted else {}),
@@ -176,12 +176,12 @@ def init(
 
 
 def advance(
-  state: State,
+  state: LossState,
   gradient: Numbers,
   *,
   tx: optax.GradientTransformation,
   stats: Numbers,
-) -> State:
+) -> LossState:
   """The state after a step; the centres stay as they are."""
   updates, optimizer = tx.update(gradient, state.optimizer, state.weights)
   weights: Any = optax.apply_updates(state.weights, updates)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from facejax.training.objectives import (
   adaptive,
+  annealed,
   definition,
   margins,
   one_vs_all,
@@ -23,8 +24,8 @@ ArcFace = margins.ArcFace
 Combined = margins.Combined
 SphereFaceR = margins.SphereFaceR
 Circle = margins.Circle
-LSoftmax = adaptive.LSoftmax
-ASoftmax = adaptive.ASoftmax
+LSoftmax = annealed.LSoftmax
+ASoftmax = annealed.ASoftmax
 AdaFace = adaptive.AdaFace
 MagFace = adaptive.MagFace
 CurricularFace = adaptive.CurricularFace

@@ -30,7 +30,7 @@ class Done(NamedTuple):
   d_embeddings: typing.Array
   prototypes: typing.Array | None
   head_optimizer: Any
-  loss: definition_lib.State
+  loss: definition_lib.LossState
   metrics: definition_lib.Numbers
 
 
@@ -169,10 +169,10 @@ def _metrics(
   return metrics
 
 
-def _head_state(state: train_state.TrainState) -> head_api.State:
+def _head_state(state: train_state.TrainState) -> head_api.HeadState:
   """The head's part of a train state, which must have one."""
   assert state.prototypes is not None and state.head_optimizer is not None
-  return head_api.State(state.prototypes, state.head_optimizer)
+  return head_api.HeadState(state.prototypes, state.head_optimizer)
 
 
 def _prepare(
