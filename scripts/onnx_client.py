@@ -1,6 +1,6 @@
 """A client as users write one: verifies pairs of LFW with an ONNX file.
 
-  python -m facejax.export --workdir runs/cosface-lfw --format onnx
+  python -m facejax.export runs/cosface-lfw --format onnx
   python scripts/onnx_client.py runs/cosface-lfw/export/model.onnx \\
       --images data/lfw_112 --pairs data/lfw_protocol/pairsDevTest.txt \\
       --threshold-pairs data/lfw_protocol/pairsDevTrain.txt

@@ -181,7 +181,6 @@ ONE_VS_ALL = objective.Objective(margins.nsl, 30.0, one_vs_all=(1.0, 1.0))
       "'dense' keeps its state in float32, not bfloat16: use fused",
     ),
   ],
-  ids=str,
 )
 def test_impossible_heads_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
