@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facejax.metrics import clustering as metrics
-from facejax.runtime import command_flags, command_line, unit_vectors
+from facejax.runtime import command_flags, command_line, progress, unit_vectors
 from facejax.vectors import cluster_files, clustering, embeddings
 
 _DESCRIPTION = """Groups images by person, without knowing any.
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   print(f"{args.out}: {_summary(found, clusters)}")
   if np.mean(clusters == 0) > _MOST and len(found) >= _MANY:
     print("most images are in one cluster: raise --threshold", file=sys.stderr)
-  print(f"{_quality(found, clusters)}{time.monotonic() - started:.1f} s")
+  spent = progress.duration(time.monotonic() - started)
+  print(f"{_quality(found, clusters)}{spent}")
   return 0
 
 

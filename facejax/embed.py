@@ -73,7 +73,7 @@ def _report(
   print(
     f"{args.out}: {len(found.labels):,} embeddings of"
     f" {model.card.embedding_dim} numbers, {people:,} people,"
-    f" {damaged:,} images left out, {seconds:.1f} s"
+    f" {damaged:,} images left out, {progress.duration(seconds)}"
   )
 
 

@@ -18,7 +18,7 @@ from facejax.data import places
 from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, results
-from facejax.runtime import command_flags, command_line, text_lines
+from facejax.runtime import command_flags, command_line, progress, text_lines
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
 
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   for text in result.warnings:
     rich.print(f"[yellow]warning:[/yellow] {rich.markup.escape(text)}")
   seconds = time.monotonic() - started
-  print(f"{written} and {page} written, {seconds:.0f} s")
+  print(f"{written} and {page} written, {progress.duration(seconds)}")
   return 0
 
 

@@ -63,7 +63,7 @@ def build(args: argparse.Namespace) -> int:
   print(
     f"{args.gallery}: {len(known):,} faces, {people:,} people,"
     f" {nameless:,} faces without a name,"
-    f" {time.monotonic() - started:.1f} s"
+    f" {progress.duration(time.monotonic() - started)}"
   )
   return 0
 
@@ -130,7 +130,8 @@ def _summary(gallery, asked, answers, threshold, seconds: float) -> str:
   above = "" if threshold is None else f" at threshold {threshold:.3f}"
   text = (
     f"{len(asked):,} queries: {named:,} named, {len(asked) - named:,}"
-    f" unknown{above}, among {len(gallery.known):,} faces in {seconds:.2f} s"
+    f" unknown{above}, among {len(gallery.known):,} faces in"
+    f" {progress.duration(seconds)}"
   )
   right, known = correct(gallery, asked, answers)
   if known:

@@ -115,39 +115,56 @@ def _train(config: config_lib.Config, run: _Run) -> int:
     ) as checkpoints,
   ):
     state = _restore_or_create(config, run, checkpoints)
-    step_fn = _compile(config, run.program)
-    with telemetry.Telemetry(
-      folder,
-      total_steps=run.steps,
-      start_step=int(state.step),
-      batch_size=config.batch_size,
-    ) as log:
-      verify = functools.partial(_verify, config, run, stop)
-      loop = trainer.Trainer(
-        config,
-        run.program,
-        run.data,
-        total_steps=run.steps,
-        checkpoints=checkpoints,
-        log=log,
-        verify=verify,
-        must_stop=lambda: stop.requested,
-      )
-      try:
-        with _keeps_tracebacks():
-          state = loop.train(state, step_fn)
-          # A run that was already at its end is only verified.
-          results = verify(state) if loop.results is None else loop.results
-        if results is None:
-          raise trainer.Stopped
-      except trainer.Stopped:
-        logger.info("stopped and saved; the same command again goes on")
-        return EXIT_STOPPED
-      except guards.NonFiniteLossError:
-        return EXIT_FAILED
+    results = _to_the_end(
+      config, run, state, checkpoints=checkpoints, stop=stop
+    )
+  if isinstance(results, int):
+    return results
   with _keeps_tracebacks():
     _report(folder, config, run, results, seconds=time.monotonic() - started)
   return 0
+
+
+def _to_the_end(
+  config: config_lib.Config,
+  run: _Run,
+  state: train_state.TrainState,
+  *,
+  checkpoints: checkpoint.Checkpoints,
+  stop: guards.StopRequest,
+) -> Sequence[verification.Verification] | int:
+  """Trains and verifies; the exit code of a run that did not get to its end."""
+  step_fn = _compile(config, run.program)
+  verify = functools.partial(_verify, config, run, stop)
+  with telemetry.Telemetry(
+    config.workdir,
+    total_steps=run.steps,
+    start_step=int(state.step),
+    batch_size=config.batch_size,
+  ) as log:
+    loop = trainer.Trainer(
+      config,
+      run.program,
+      run.data,
+      total_steps=run.steps,
+      checkpoints=checkpoints,
+      log=log,
+      verify=verify,
+      must_stop=lambda: stop.requested,
+    )
+    try:
+      with _keeps_tracebacks():
+        state = loop.train(state, step_fn)
+        # A run that was already at its end is only verified.
+        results = verify(state) if loop.results is None else loop.results
+      if results is None:
+        raise trainer.Stopped
+    except trainer.Stopped:
+      logger.info("stopped and saved; the same command again goes on")
+      return EXIT_STOPPED
+    except guards.NonFiniteLossError:
+      return EXIT_FAILED
+  return results
 
 
 def _verify(
@@ -203,7 +220,8 @@ def _compile(config: config_lib.Config, program: program_lib.Program):
   labels = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=where)
   started = time.monotonic()
   compiled = program.step.lower(program.like, images, labels).compile()
-  logger.info("compiled in %.1f s", time.monotonic() - started)
+  spent = progress.duration(time.monotonic() - started)
+  logger.info("compiled in %s", spent)
   return compiled
 
 

@@ -71,10 +71,10 @@ def counting(
 
 
 def _text(done: int, total: int, unit: str, seconds: float) -> str:
-  """As in 1,200/13,233 images  240 images/s  eta 0:50.
+  """As in 1,200/13,233 images  240 images/s  eta 50 s.
 
   >>> _text(1200, 13233, "images", 5.0)
-  '1,200/13,233 images  240 images/s  eta 0:50'
+  '1,200/13,233 images  240 images/s  eta 50 s'
   """
   rate = done / max(seconds, 1e-9)
   speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
@@ -85,11 +85,13 @@ def _text(done: int, total: int, unit: str, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-  """As in 3:12 or 1:03:12.
+  """A time that something took or will take, as people read it.
 
-  >>> duration(192.4), duration(3792)
-  ('3:12', '1:03:12')
+  >>> duration(0.052), duration(41.7), duration(192.4), duration(3792)
+  ('0.052 s', '42 s', '3:12', '1:03:12')
   """
+  if seconds < 59.5:
+    return f"{seconds:.2g} s"
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   clock = f"{hours}:{minutes:02}" if hours else f"{minutes}"
