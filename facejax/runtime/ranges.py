@@ -99,6 +99,8 @@ def of_type(hint: Any) -> Range | None:
     if len(ranges) > 1:
       raise TypeError(f"{len(ranges)} ranges in one field: give one")
     return ranges.pop() if ranges else None
+  if any(each in _NUMBERS for each in inner):
+    raise TypeError(f"{hint}: only in a tuple can numbers have a range")
   return None
 
 

@@ -17,6 +17,9 @@ from facejax.training import config
 # Few people and a small net: published scales and margins are too hard a start.
 SMALL = ("default", "lfw")
 
+# Of users' recipes.
+data_folder = places.data_folder
+
 
 def scale(preset: str) -> config.Config:
   """The configuration of a preset, without a loss.

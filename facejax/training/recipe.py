@@ -10,11 +10,13 @@ import difflib
 import pathlib
 import runpy
 from collections.abc import Sequence
+from typing import Annotated
 
 import tyro
+from tyro import constructors
 
 from facejax.data import formats
-from facejax.runtime import command_line
+from facejax.runtime import command_line, ranges
 from facejax.training import config as config_lib
 from facejax.training import config_checks
 
@@ -81,10 +83,47 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     description=command_line.spoken(
       _DESCRIPTION % ", ".join(p.name for p in installed())
     ),
+    registry=_showing_ranges(),
   )
   command = _reconcile(command, recipe)
   config_checks.validate(command)
   return command
+
+
+def _showing_ranges() -> constructors.ConstructorRegistry:
+  """Says how --help is made: with its range beside each number's default."""
+  registry = constructors.ConstructorRegistry()
+  asking = False
+
+  @registry.struct_rule
+  def with_ranges(
+    info: constructors.StructTypeInfo,
+  ) -> constructors.StructConstructorSpec | None:
+    nonlocal asking
+    if asking or not dataclasses.is_dataclass(info.type):
+      return None
+    # What tyro makes of the class itself: this rule stands aside for it.
+    asking = True
+    spec = registry.get_struct_spec(info)
+    asking = False
+    if not isinstance(spec, constructors.StructConstructorSpec):
+      return None
+    bounds = ranges.of_fields(info.type)
+    fields = (_with_range(one, bounds.get(one.name)) for one in spec.fields)
+    return dataclasses.replace(spec, fields=tuple(fields))
+
+  return registry
+
+
+def _with_range(
+  field: constructors.StructFieldSpec, bounds: ranges.Range | None
+) -> constructors.StructFieldSpec:
+  if bounds in (None, ranges.Range()):
+    return field
+  hint = tyro.conf.arg(
+    help_behavior_hint=lambda default: f"(default: {default}; in {bounds})"
+  )
+  return dataclasses.replace(field, type=Annotated[field.type, hint])
 
 
 def _reconcile(

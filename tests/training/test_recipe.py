@@ -199,3 +199,37 @@ def test_help_teaches(capsys):
   text = capsys.readouterr().out
   for words in ("Examples:", "--config cosface.py:lfw", "--dry-run", "75"):
     assert words in text
+
+
+def test_help_shows_ranges_and_no_comments(capsys):
+  with pytest.raises(SystemExit):
+    recipe.parse(["--config", "cosface.py:lfw", "--help"])
+  text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+  for words in (
+    "--loss.margin FLOAT m, a difference of cosines. (default: 0.3; in [0, 2))",
+    "--head.block-size {None}|INT",
+    "--optim.ema FLOAT",
+    "Random changes of the training images",
+    "The net that makes embeddings of images.",
+    "such as train[:90%].",
+  ):
+    assert words in text
+  assert "noqa" not in text
+
+
+def test_old_recipes_find_their_names(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "old.py").write_text(
+    "import dataclasses\n"
+    "from facejax import config, model_config, pair_loss_config, presets\n"
+    "LOSS = pair_loss_config.Triplet(margin=0.3)\n"
+    "def get_config(preset='default'):\n"
+    "  assert preset in presets.PRESETS and presets.data_folder()\n"
+    "  base = dataclasses.replace(presets.scale(preset), loss=LOSS,\n"
+    "    model=model_config.ModelConfig(name='iresnet18'))\n"
+    "  return presets.identities(base, 8, 4)\n"
+  )
+  loaded = recipe.load("old.py:lfw")
+  config_checks.validate(loaded)
+  assert loaded.loss == registry.Triplet(margin=0.3)
+  assert config.flatten(loaded)["loss.name"] == "triplet"

@@ -1,8 +1,8 @@
-"""Losses that look at the batch, or carry numbers from step to step.
+"""Softmax losses whose margin follows the example, or the state of training.
 
 Each has a function `prepare` that runs before the head. It turns what it sees
-of a batch (lengths of embeddings, cosines to their own prototypes, the count of
-steps) into an array [batch] for each further argument of the margin.
+of a batch (lengths of the embeddings, cosines to their own prototypes) into an
+array [batch] for each further argument of the margin.
 """
 
 import dataclasses
@@ -45,8 +45,8 @@ class AdaFace(theory.ScaledSoftmax):
 
     def prepare(weights, stats, batch):
       del weights
-      # n = |x|, a measure of quality and no way to change the loss: without
-      # the stop an embedding would grow shorter to have an easier margin.
+      # n = |x|, a measure of quality: without the stop an embedding could get
+      # an easier margin by its length alone.
       norms = jnp.linalg.norm(jax.lax.stop_gradient(batch.embeddings), axis=1)
       # mu <- a mean(n) + (1 - a) mu, and likewise sigma: this batch included.
       mean, std = adaptive.adaface_statistics(

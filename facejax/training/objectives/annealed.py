@@ -1,4 +1,4 @@
-"""Losses that begin as a plain softmax and reach their margin step by step."""
+"""A factor of the angle, blended in over time: L-Softmax and A-Softmax."""
 
 import dataclasses
 import functools
@@ -117,6 +117,8 @@ class ASoftmax(_Annealed, definition_lib.OverClasses):
       Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition,
         2017, Property 3.
     """
+    # The widest angle within a class, theta_12 / (m + 1) to either side, is to
+    # be under the least between two, (m - 1) / (m + 1) theta_12: m >= 3.
     least = bounds.sphereface_min_margin("multiclass")
     if self.margin >= least:
       return []

@@ -183,6 +183,7 @@ def advance(
   stats: Numbers,
 ) -> LossState:
   """The state after a step; the centres stay as they are."""
+  # The rule of the prototypes, whose logits these numbers shift.
   updates, optimizer = tx.update(gradient, state.optimizer, state.weights)
   weights: Any = optax.apply_updates(state.weights, updates)
   return state._replace(weights=weights, optimizer=optimizer, stats=stats)

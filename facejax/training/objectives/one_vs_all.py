@@ -1,10 +1,9 @@
-"""Losses that judge every class on its own: a sum of binary losses.
+"""Losses in which each class says yes or no on its own; no softmax.
 
-With z_y the logit of the own class and z_j those of the others:
+  L = a softplus(-s phi(c_y)) + b (sum over j != y of softplus(s t(c_j)))
 
-  L = a log(1 + exp(-z_y)) + b sum over j of log(1 + exp(z_j))
-
-A threshold, learnt with the prototypes, is part of every z.
+phi and t hold one learnt number, the threshold that is common to all classes:
+a weight of the loss's own, which the optimizer of the prototypes moves.
 """
 
 import dataclasses
@@ -19,14 +18,15 @@ from facejax.losses import binary
 from facejax.training.objectives import definition as definition_lib
 
 
-def _with_bias(
+def with_bias(
   weights: definition_lib.Numbers,
   stats: definition_lib.Numbers,
   batch: definition_lib.Batch,
 ) -> definition_lib.Prepared:
-  """One learnt threshold b, for every example and every class."""
+  """One learnt threshold, for every example."""
   bias = weights["bias"]
-  # A margin's arguments are arrays [batch]; their gradients add up in b.
+  # As an array [batch] its gradient comes back from the head for each example;
+  # that of the one number is their sum, by the transpose of the broadcast.
   each = {"bias": jnp.broadcast_to(bias, batch.embeddings.shape[:1])}
   return definition_lib.Prepared(
     objective.Parameters(margin=each, negative=each),
@@ -56,13 +56,11 @@ class SphereFace2(definition_lib.OverClasses):
   """Factor of the whole loss."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
-    """z_y = r (g(c_y) - m) + b and z_j = r (g(c_j) + m) + b, for kind C.
-
-    With g(c) = 2 ((c + 1) / 2)^t - 1.
+    """z = r g(c) + b, less r m for the own class and more for others (kind C).
 
     References:
       Wen et al., SphereFace2: Binary Classification is All You Need for Deep
-        Face Recognition, 2022, Eq. 4 to 8.
+        Face Recognition, 2022, Eq. 5, 7 and Sec. 3.3.
     """
     options: Any = {
       "margin": self.margin,
@@ -70,10 +68,9 @@ class SphereFace2(definition_lib.OverClasses):
       "kind": self.kind,
       "power": self.power,
     }
-    # b starts where an untrained net, all of whose cosines are 0, has the least
-    # loss: elsewhere the C - 1 others would drown the own class at first.
+    # b starts where one own class pulls as hard as C - 1 others push.
     start = binary.sphereface2_bias(num_classes, alpha=self.alpha, **options)
-    # The loss is divided by r, so that r sets its sharpness and not its size.
+    # L = w / r (alpha softplus(-z_y) + (1 - alpha) sum softplus(z_j)).
     share = self.weight / self.scale
     return definition_lib.Definition(
       objective.Objective(
@@ -83,7 +80,7 @@ class SphereFace2(definition_lib.OverClasses):
         one_vs_all=(share * self.alpha, share * (1 - self.alpha)),
       ),
       weights={"bias": float(start)},
-      prepare=_with_bias,
+      prepare=with_bias,
     )
 
 
@@ -107,18 +104,19 @@ class UniFace(definition_lib.OverClasses):
 
     References:
       Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face
-        Recognition, 2023, Eq. 7 and 10.
+        Recognition, 2023.
     """
     options: Any = {"scale": self.scale, "clamp": self.clamp}
-    # As published: from the number of classes alone, whatever l is.
+    # b = ln(10 C r), with r = 1 whatever share of the classes is sampled.
     start = binary.uniface_bias(num_classes, 1.0)
     return definition_lib.Definition(
       objective.Objective(
         functools.partial(binary.uniface, margin=self.margin, **options),
         self.scale,
         negative=functools.partial(binary.uniface_negative, **options),
+        # L = softplus(-z_y) + l sum softplus(z_j).
         one_vs_all=(1.0, self.weight),
       ),
       weights={"bias": float(start)},
-      prepare=_with_bias,
+      prepare=with_bias,
     )

@@ -1,4 +1,8 @@
-"""Losses between the embeddings of a batch; they have no prototypes."""
+"""Losses between the embeddings of a batch; no prototypes.
+
+A batch holds several images of each of some people. Each embedding is an
+anchor in turn; positives are those of the same person, negatives the others.
+"""
 
 import dataclasses
 import functools
@@ -9,9 +13,9 @@ import annotated_types
 import jax
 import jax.numpy as jnp
 
-from facejax.head import triplet as mined
+from facejax.head import triplet as sharded_triplet
 from facejax.losses import anchors, pairwise, triplet
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 from facejax.training.objectives import definition as definition_lib
 
 
@@ -32,30 +36,35 @@ class Triplet(definition_lib.WithinBatch):
   """What is compared."""
 
   def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
-    """max(0, d(a, p) - d(a, n) + alpha), over the triplets that were mined.
+    """The mean over the mined triplets of [d(a, p) - d(a, n) + alpha]_+.
 
     References:
-      Schroff, Kalenichenko, Philbin, FaceNet: A Unified Embedding for Face
-        Recognition and Clustering, 2015, Eq. 2 and Sec. 3.2.
+      Schroff et al., FaceNet: A Unified Embedding for Face Recognition and
+        Clustering, 2015, Eq. 1 to 3.
     """
+    return functools.partial(self._mean, mesh=mesh)
 
-    def loss(
-      embeddings: typing.Array, labels: typing.Array, *, key: typing.PRNGKey
-    ) -> tuple[typing.Array, definition_lib.Numbers]:
-      values, statistics = mined.triplet(
-        embeddings,
-        labels,
-        mesh=mesh,
-        margin=self.margin,
-        mining=self.mining,
-        distance=self.distance,
-        key=key,
-      )
-      # Of all triplets most are learnt soon: their mean would fade.
-      over: Any = "active" if self.mining == "all" else "all"
-      return anchors.mean(values, over=over), statistics._asdict()
-
-    return loss
+  def _mean(
+    self,
+    embeddings: typing.Array,
+    labels: typing.Array,
+    *,
+    key: typing.PRNGKey,
+    mesh: jax.sharding.Mesh,
+  ) -> tuple[typing.Array, definition_lib.Numbers]:
+    # Partners come from the batch of all devices; the key is of "random".
+    values, statistics = sharded_triplet.triplet(
+      embeddings,
+      labels,
+      mesh=mesh,
+      margin=self.margin,
+      mining=self.mining,
+      distance=self.distance,
+      key=key,
+    )
+    # Of all triplets most are learnt soon: their mean would fade.
+    over: Any = "active" if self.mining == "all" else "all"
+    return anchors.mean(values, over=over), statistics._asdict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +76,16 @@ class Contrastive(definition_lib.WithinBatch):
   """m, the distance that different people shall keep."""
 
   def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
-    """d^2 / 2 for one person's pairs, max(0, m - d)^2 / 2 for the others.
+    """The mean of d^2 / 2 (one person) and [m - d]_+^2 / 2 (two people).
 
     References:
-      Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant
+      Hadsell et al., Dimensionality Reduction by Learning an Invariant
         Mapping, 2006, Eq. 4.
     """
-    del mesh
-    return _over_anchors(
-      functools.partial(pairwise.contrastive, margin=self.margin)
-    )
+    # Each pair counts at both of its ends, so the mean over anchors is that
+    # over pairs. Two people farther apart than m are done with.
+    values = functools.partial(pairwise.contrastive, margin=self.margin)
+    return functools.partial(_mean_of_pairs, values=values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +97,15 @@ class SupCon(definition_lib.WithinBatch):
   """T."""
 
   def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
-    """A softmax over the batch at temperature T, averaged over positives.
+    """The mean over anchors of -log softmax(c / T) of their positives.
 
     References:
       Khosla et al., Supervised Contrastive Learning, 2020, Eq. 2.
     """
-    del mesh
-    return _over_anchors(
-      functools.partial(pairwise.supcon, temperature=self.temperature)
-    )
+    # -1/|P| sum over p of log(e^(c_p / T) / sum over a != i of e^(c_a / T)):
+    # the smaller T, the more the nearest negatives alone decide.
+    values = functools.partial(pairwise.supcon, temperature=self.temperature)
+    return functools.partial(_mean_of_pairs, values=values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,33 +115,34 @@ class PairCircle(definition_lib.WithinBatch):
   name: ClassVar[str] = "pair_circle"
   scale: Annotated[float, annotated_types.Gt(0)] = 80.0
   """gamma."""
-  margin: Annotated[float, annotated_types.Interval(ge=0, lt=3.14159)] = 0.4
+  margin: Annotated[float, ranges.ANGLE] = 0.4
   """m, the relaxation."""
 
   def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
-    """log(1 + sum_n exp(z_n) sum_p exp(z_p)), each weighted by its distance.
+    """The mean over anchors of log(1 + sum of negatives x sum of positives).
 
     References:
       Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
-        Optimization, 2020, Eq. 6.
+        Optimization, 2020, Eq. 4, 5 and 8.
     """
-    del mesh
-    return _over_anchors(
-      functools.partial(pairwise.circle, scale=self.scale, margin=self.margin)
+    # sum over n of e^(g [c_n + m]_+ (c_n - m)), and
+    # sum over p of e^(g [1 + m - c_p]_+ (1 - m - c_p)), the weights constant.
+    values = functools.partial(
+      pairwise.circle, scale=self.scale, margin=self.margin
     )
+    return functools.partial(_mean_of_pairs, values=values)
 
 
-def _over_anchors(
+def _mean_of_pairs(
+  embeddings: typing.Array,
+  labels: typing.Array,
+  *,
+  key: typing.PRNGKey,
   values: Callable[..., anchors.AnchorLoss],
-) -> definition_lib.BatchLoss:
-  """The mean over the anchors of a batch, and the share that still learns."""
-
-  def loss(
-    embeddings: typing.Array, labels: typing.Array, *, key: typing.PRNGKey
-  ) -> tuple[typing.Array, definition_lib.Numbers]:
-    del key  # nothing is drawn
-    found = values(embeddings, labels)
-    share = found.active.sum() / jnp.maximum(found.terms.sum(), 1)
-    return anchors.mean(found), {"active_share": share}
-
-  return loss
+) -> tuple[typing.Array, definition_lib.Numbers]:
+  """The mean over all terms, and the share of these that is not yet learnt."""
+  # No draws: every pair counts. All [batch, batch] cosines are at hand.
+  del key
+  found = values(embeddings, labels)
+  share = found.active.sum() / jnp.maximum(found.terms.sum(), 1)
+  return anchors.mean(found), {"active_share": share}
