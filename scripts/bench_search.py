@@ -29,14 +29,14 @@ from facejax import search
 from facejax.data import image_sets
 from facejax.data.pairs import lfw
 from facejax.runs import embedder
-from facejax.runtime import mesh, progress
+from facejax.runtime import mesh, progress, unit_vectors
 from facejax.vectors import embeddings, gallery, nearest
 
 MIB = 2**20
 ROWS = 2**16
 
 
-def unit_vectors(count: int, dim: int, *, seed: int) -> np.ndarray:
+def random_units(count: int, dim: int, *, seed: int) -> np.ndarray:
   """Random directions, float32 [count, dim], made block by block."""
   generator = np.random.default_rng(seed)
   vectors = np.empty((count, dim), np.float32)
@@ -127,17 +127,17 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
   """Times by number of queries."""
   with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
     path = pathlib.Path(folder) / "vectors.npy"
-    np.save(path, unit_vectors(args.faces, args.dim, seed=0))
+    np.save(path, random_units(args.faces, args.dim, seed=0))
     vectors = np.load(path, mmap_mode="r")
     one = mesh.make_mesh(devices=1)
     exact = nearest.Nearest(vectors, mesh=one)
     floor = matmul_floor(vectors, exact.block_rows)
-    most = unit_vectors(max(args.queries), args.dim, seed=1)
+    most = random_units(max(args.queries), args.dim, seed=1)
     held = memory_of(lambda: exact(most, args.k))
     flat = faiss_flat(vectors) if args.faiss else None
     rows = []
     for count in args.queries:
-      queries = unit_vectors(count, args.dim, seed=1)
+      queries = random_units(count, args.dim, seed=1)
       functions = {
         "search": lambda q=queries: exact(q, args.k),
         "matmul": lambda q=queries: floor(q),
@@ -154,7 +154,7 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
         }
       )
       print(json.dumps(rows[-1]), flush=True)
-    some = unit_vectors(16, args.dim, seed=2)
+    some = random_units(16, args.dim, seed=2)
     return {
       "faces": args.faces,
       "dim": args.dim,
@@ -196,7 +196,7 @@ def identify(args: argparse.Namespace) -> dict[str, Any]:
   vectors = unit_vectors.unit(found.vectors)
   kinds = {
     "none": lambda: None,
-    "random directions": lambda: unit_vectors(
+    "random directions": lambda: random_units(
       args.faces, vectors.shape[1], seed=3
     ),
     "like the photos": lambda: alike(vectors, args.faces, seed=3),

@@ -102,7 +102,9 @@ def test_names_of_pytorch_in_safetensors(arrays, tmp_path):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_survive_the_round_trip(name, tmp_path):
-  torch_nets = pytest.importorskip("torch_nets", reason="needs the bench extra")
+  torch_nets = pytest.importorskip(
+    "helpers.torch_nets", reason="needs the bench extra"
+  )
   torch = torch_nets.torch
   options = {"dim": 24, "image_size": (32, 48)}
   twin = torch_nets.randomized(torch_nets.NETS[name](**options))

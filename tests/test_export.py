@@ -165,7 +165,9 @@ def test_stablehlo_is_served_without_flax(exported, tiny_model, tmp_path):
 
 
 def test_pytorch_opens_the_state_dict(exported, tiny_model):
-  torch_nets = pytest.importorskip("torch_nets", reason="needs the bench extra")
+  torch_nets = pytest.importorskip(
+    "helpers.torch_nets", reason="needs the bench extra"
+  )
   weights = torch_nets.torch.load(exported["torch"], weights_only=True)
   twin = torch_nets.NETS["iresnet10_slim"](dim=tiny.DIM, image_size=tiny.SIZE)
   twin.load_state_dict(weights)

@@ -48,7 +48,11 @@ def let_stray_reads_end() -> None:
 
 def _of_stray_read(exception: BaseException | None) -> bool:
   text = str(exception)
-  return "TensorStore" in text or text == "Event loop is closed"
+  # Some of them were not even started when the loop was closed.
+  unstarted = isinstance(exception, RuntimeWarning) and text.endswith(
+    "was never awaited"
+  )
+  return unstarted or "TensorStore" in text or text == "Event loop is closed"
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
