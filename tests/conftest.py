@@ -1,5 +1,6 @@
 """Every test runs on eight CPU devices, with shape mistakes made loud."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -29,6 +30,32 @@ def pytest_collect_file(file_path):
   del file_path
   found = yield
   return [one for one in found if type(one).__name__ != "DoctestModule"]
+
+
+@pytest.fixture(scope="session")
+def without_llvm():
+  """Switches the costly passes of LLVM off and on again."""
+
+  @contextlib.contextmanager
+  def off():
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)
+
+  return off
+
+
+@pytest.fixture
+def quick_compile(without_llvm):
+  """Whole nets and trainings are compiled in half the time.
+
+  XLA makes the same programs of them; LLVM alone does less. For tests to which
+  speed does not matter; those of losses, head and real runs do without it.
+  """
+  with without_llvm():
+    yield
 
 
 @pytest.fixture

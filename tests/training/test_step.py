@@ -30,6 +30,7 @@ def step(devices, model):
   return np.asarray(state.prototypes)[:1183] - start, float(metrics["loss"])
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("shape", [(2, 2), (8, 8), (8, 2)])
 def test_a_step_in_float32_is_the_same_on_any_mesh(shape):
   want_moved, want = step(1, 1)
