@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from facejax.interchange import exporting
 from facejax.interchange import formats as export_formats
+from facejax.runs import folder
 from facejax.runs import net as net_lib
 from facejax.runtime import command_flags, command_line
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   net = net_lib.read(args.workdir)
   for form in formats:
     suffix = export_formats.FORMATS[form].suffix
-    path = args.out or args.workdir / "export" / f"model{suffix}"
+    path = args.out or args.workdir / folder.EXPORT / f"model{suffix}"
     about = exporting.export(net, form, path, run=args.workdir)
     checked = about["checked"]
     print(

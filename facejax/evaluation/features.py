@@ -77,7 +77,8 @@ def of_images(
     advance=advance,
   )
   plain, mirrored = np.split(np.concatenate([f for _, f in batches]), 2, axis=1)
-  unit_vectors.unit(
+  # Named while the images are known; nothing is normalised yet.
+  unit_vectors.largest_entries(
     plain + mirrored, name=lambda row: f"of {source.name(indices[row])}"
   )
   return Features(plain, mirrored)

@@ -34,6 +34,32 @@ def l2_normalize(x: typing.ArrayLike) -> typing.Array:
   return x * jnp.where(tiny, 0, inverse)
 
 
+def largest_entries(
+  vectors: np.ndarray,
+  *,
+  what: str = "embeddings",
+  name: Callable[[int], str] = "number {}".format,
+) -> np.ndarray:
+  """The largest entry of each vector [n, dim], [n]; refuses useless vectors.
+
+  Args:
+    vectors: float32 or float64.
+    what: for the message, what they are.
+    name: for the message, what vector number k belongs to.
+
+  Raises:
+    ValueError: if one is zero or not finite; names the first.
+  """
+  largest = np.abs(vectors).max(axis=1, initial=0)
+  bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
+  if bad.size:
+    raise ValueError(
+      f"{bad.size} of {len(vectors)} {what} are zero vectors or not finite, the"
+      f" first is {name(int(bad[0]))}"
+    )
+  return largest
+
+
 def unit(
   vectors: np.ndarray,
   *,
@@ -55,13 +81,7 @@ def unit(
   >>> unit(np.array([[3.0, 4.0], [0.0, 1e300]])).tolist()
   [[0.6, 0.8], [0.0, 1.0]]
   """
-  largest = np.abs(vectors).max(axis=1, initial=0)
-  bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
-  if bad.size:
-    raise ValueError(
-      f"{bad.size} of {len(vectors)} {what} are zero vectors or not finite, the"
-      f" first is {name(int(bad[0]))}"
-    )
+  largest = largest_entries(vectors, what=what, name=name)
   # Squares of 1e200 would be infinite. A power of two changes no digit.
   scaled = np.ldexp(vectors, -np.frexp(largest)[1][:, None])
   squares = np.einsum("nd,nd->n", scaled, scaled, dtype=np.float64)
