@@ -52,7 +52,8 @@ def quick_compile(without_llvm):
   """Whole nets and trainings are compiled in half the time.
 
   XLA makes the same programs of them; LLVM alone does less. For tests to which
-  speed does not matter; those of losses, head and real runs do without it.
+  speed does not matter; golden vectors, the fused update and real runs are
+  compiled as users compile them.
   """
   with without_llvm():
     yield

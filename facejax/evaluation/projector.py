@@ -5,7 +5,6 @@ import pathlib
 import shutil
 
 import numpy as np
-import tensorboardX
 from PIL import Image
 
 from facejax.data import sources
@@ -50,6 +49,9 @@ def write(
       [_cell(person), _cell(text_lines.printable(source.name(index)))]
     )
   pictures = np.stack([_square(source[int(i)]) for i in indices[rows]])
+  # Where PyTorch is installed, this imports it.
+  import tensorboardX
+
   # The writer leaves the end of its sprite as it finds it in memory.
   ignored = np.errstate(over="ignore", invalid="ignore")
   with ignored, tensorboardX.SummaryWriter(str(target)) as writer:

@@ -16,7 +16,6 @@ from typing import Self
 import rich
 import rich.logging
 import rich.progress
-import tensorboardX
 
 from facejax.runs import folder, history
 from facejax.runtime import progress
@@ -101,6 +100,9 @@ class Telemetry:
     pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
     self._history = history.Writer(workdir, after=start_step)
     self._open.callback(self._history.close)
+    # Where PyTorch is installed, this imports it: runs alone wait for that.
+    import tensorboardX
+
     self._tensorboard = tensorboardX.SummaryWriter(
       os.path.join(workdir, folder.TENSORBOARD),
       purge_step=start_step + 1 if start_step else None,

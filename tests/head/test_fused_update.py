@@ -10,6 +10,8 @@ from helpers import heads
 from facejax.head import api, objective, rowwise, shard_plan, storage
 from facejax.runtime import mesh as mesh_lib
 
+pytestmark = pytest.mark.as_users_compile
+
 STEPS = 4
 CLASSES = 101
 ROOM = 4 * 20 * 16 * 2  # of two blocks, of 20 classes by 16 examples

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from facejax import train
+from facejax.data import pipeline
 from facejax.runs import checkpoint, history
 from facejax.runtime import host_memory
+from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import inputs, recipe
 from facejax.training import state as train_state
@@ -113,20 +115,50 @@ def wait_for_step(workdir, step, process, timeout=240):
 
 def build(arguments, devices=1):
   """The program of a command line, on this process's devices."""
-  config = recipe.parse(
-    [*map(str, arguments), "--mesh.devices", str(devices)]
-  ).to_config()
+  return _parts([*arguments, "--mesh.devices", devices])[2]
+
+
+def _parts(arguments):
+  config = recipe.parse([*map(str, arguments)]).to_config()
   images = inputs.training_images(config)
-  return program_lib.build(
+  program = program_lib.build(
     config,
     num_classes=images.num_classes,
     total_steps=inputs.total_steps(config, len(images)),
   )
+  return config, images, program
 
 
-def initial_prototypes(arguments):
-  program = build(arguments)
-  return train_state.create(program.init, program.like, seed=7).prototypes
+def trained(arguments, *, quickly=contextlib.nullcontext):
+  """What a run computes, without all that it writes.
+
+  Args:
+    arguments: of a command line.
+    quickly: the context in which the state is made, whose program is large.
+
+  Returns:
+    The losses of all steps, the prototypes before and after them.
+  """
+  config, images, program = _parts(arguments)
+  with quickly():
+    state = train_state.create(program.init, program.like, seed=config.seed)
+  start = np.asarray(state.prototypes)
+  batches = pipeline.batches(
+    images,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    augment=inputs.augmentation(config),
+  )
+  losses = []
+  for _ in range(config.steps):
+    batch = next(batches)
+    placed = mesh_lib.put_batch(
+      {"images": batch["image"], "labels": batch["label"]}, program.mesh
+    )
+    state, metrics = program.step(state, placed["images"], placed["labels"])
+    losses.append(float(metrics["loss"]))
+  batches.close()
+  return losses, start, np.asarray(state.prototypes)
 
 
 def final_state(arguments, workdir, devices=1):

@@ -28,8 +28,8 @@ def faults(steps):
   for _ in range(steps):
     jax.block_until_ready(step(params))
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(4)
-print(faults(6))
+faults(2)
+print(faults(3))
 """
 
 
