@@ -31,6 +31,7 @@ from facejax.runtime import json_files, whole_files
 CONFIG, ENVIRONMENT = "config.json", "env.json"
 CARD, HISTORY = "model.json", "metrics.jsonl"
 CHECKPOINTS, REPORT = "checkpoints", "report"
+_MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 
 # May differ on resume: where things are, how often to look, on what devices.
@@ -119,12 +120,16 @@ def require(run: str | os.PathLike[str]) -> None:
   Raises:
     FileNotFoundError: if it has none of a run's files.
   """
-  marks = (CONFIG, CARD, HISTORY, REPORT)
-  if not any(os.path.exists(os.path.join(run, mark)) for mark in marks):
+  if not is_run(run):
     raise FileNotFoundError(
       f"{os.fspath(run)!r} is not the folder of a run: it has none of"
-      f" {', '.join(marks)}"
+      f" {', '.join(_MARKS)}"
     )
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder has any of a run's files."""
+  return any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS)
 
 
 def _differences(
