@@ -63,7 +63,8 @@ class Decoded:
       )
     self.files = files
     self.image_size = (int(image_size[0]), int(image_size[1]))
-    self.crop, self.exif = crop, exif
+    self.crop = crop
+    self.exif: orientation.Exif = exif
 
   @property
   def num_classes(self) -> int:

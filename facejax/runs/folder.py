@@ -42,6 +42,8 @@ _FREE_DATA = (
   *("data.identities", "data.exclude", "data.on_error"),
   *("data.threads", "data.workers", "data.cache"),
 )
+# Newer fields, with what they were before there was a choice.
+_ADDED: Mapping[str, Any] = {"data.exif": "apply", "data.recursive": False}
 _PACKAGES = (
   "jax",
   "jaxlib",
@@ -136,6 +138,7 @@ def _differences(
   stored: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[str]:
   absent = "(not set)"
+  stored = {**_ADDED, **stored}
   return [
     f"  {name}: {stored.get(name, absent)!r} there,"
     f" {new.get(name, absent)!r} here"
