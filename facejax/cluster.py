@@ -43,6 +43,13 @@ _METHODS = ("components", "agglomerative", "hdbscan")
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  command_line.check_order(
+    "EMB",
+    args.embeddings,
+    is_one=embeddings.is_file,
+    what="a file of embeddings",
+    others={"OUT": args.out},
+  )
   cluster_files.check_out(args.out, overwrite=args.overwrite)
   started = time.monotonic()
   found = embeddings.read(args.embeddings)

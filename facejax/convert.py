@@ -6,11 +6,13 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 import jax
 import numpy as np
 
 import facejax
+from facejax.data import orientation
 from facejax.interchange import agreement, importing, state_dicts
 from facejax.models import functional
 from facejax.runs import card as card_lib
@@ -87,6 +89,7 @@ def _read(
     image_size=size,
     crop=args.crop,
     se=args.se,
+    exif=args.exif,
     colors=args.colors,
     trained_on=args.trained_on,
     loss=args.loss,
@@ -152,6 +155,12 @@ def parser() -> command_line.Parser:
     choices=("RGB", "BGR"),
     default="RGB",
     help="order of the channels that the net was trained with (RGB)",
+  )
+  add(
+    "--exif",
+    choices=get_args(orientation.Exif),
+    default="apply",
+    help="turn images as their EXIF says, or leave them as stored (apply)",
   )
   add("--se", action="store_true", help="it has squeeze-and-excitation")
   add("--prefix", default="", help="take only names that begin so, without it")

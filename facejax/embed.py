@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
+from facejax.runs import folder as run_folder
 from facejax.runtime import command_flags, command_line, progress
 from facejax.vectors import embeddings
 
 _DESCRIPTION = """Embeds a set of images with a trained net.
 
-IMAGES is a folder (of images, or of folders with images, one a person), a list
+IMAGES is a folder (of images, of folders with images, one a person, or of both:
+those beside the folders then have no name), a list
 (.txt: PATH or PATH<tab>NAME a line; .csv with a comma), a .rec file, or another
 set that facejax.train reads. OUT holds embeddings of length 1, paths, labels and
 names, and the card of the net; see facejax.vectors.embeddings.
@@ -36,10 +38,19 @@ _NAMED = 10
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  command_line.check_order(
+    "RUN",
+    args.run,
+    is_one=run_folder.is_run,
+    what="the folder of a run",
+    others={"IMAGES": args.images, "OUT": args.out},
+  )
   embeddings.check_suffix(args.out)
   if args.out.exists() and not args.overwrite:
     raise ValueError(f"{args.out} exists: pass --overwrite, or name another")
-  files = image_sets.open_set(args.images, max_bad_share=args.max_bad_share)
+  files = image_sets.open_set(
+    args.images, max_bad_share=args.max_bad_share, recursive=args.recursive
+  )
   model = embedder.load(args.run, devices=args.devices)
   job = embed_job.EmbedJob(
     model,
@@ -91,6 +102,11 @@ def parser() -> command_line.Parser:
     action=argparse.BooleanOptionalAction,
     default=True,
     help="sum the embeddings of image and mirror image, as verification does",
+  )
+  add(
+    "--recursive",
+    action="store_true",
+    help="take images at any depth within a person's folder, too",
   )
   add(
     "--on-error",

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import pathlib
 import sys
 import time
@@ -54,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(args: argparse.Namespace) -> int:
   """Writes a gallery."""
+  if len(args.faces) == 1:
+    command_line.check_order(
+      "FACES",
+      args.faces[0],
+      is_one=os.path.exists,
+      what="there",
+      others={"GALLERY": args.gallery},
+    )
+  gallery_lib.check_free(args.gallery)
   started = time.monotonic()
   sets = [_embeddings(path, args.run, {}) for path in args.faces]
   made = gallery_lib.build(args.gallery, sets, index=args.index)
@@ -70,6 +80,13 @@ def build(args: argparse.Namespace) -> int:
 
 def query(args: argparse.Namespace) -> int:
   """Answers who the queries are."""
+  command_line.check_order(
+    "GALLERY",
+    args.gallery,
+    is_one=gallery_lib.is_gallery,
+    what="a gallery",
+    others={"QUERIES": args.queries},
+  )
   gallery = gallery_lib.open_gallery(args.gallery)
   about = gallery.known.about
   asked = _embeddings(args.queries, args.run or about.get("run"), about)

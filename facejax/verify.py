@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facejax.runs import embedder, metrics_file
+from facejax.runs import folder as run_folder
 from facejax.runtime import command_flags, command_line, unit_vectors
 
 _DESCRIPTION = """Says whether two images show the same person.
@@ -26,6 +27,13 @@ Exit codes: 0 compared, whatever the result; 2 bad input."""
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  command_line.check_order(
+    "RUN",
+    args.run,
+    is_one=run_folder.is_run,
+    what="the folder of a run",
+    others={"A": args.first, "B": args.second},
+  )
   model = embedder.load(args.run, devices=1)
   pair = model.embed([args.first, args.second], flip=True)
   result = _result(

@@ -18,7 +18,7 @@ import pathlib
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class ArcFace:
@@ -35,7 +35,7 @@ class ArcFace:
 
   def read(self, path: pathlib.Path) -> np.ndarray:
     """An aligned face, as the net takes it: uint8 [height, width, 3]."""
-    image = Image.open(path).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     if self.crop < 1:
       width, height = (round(side * self.crop) for side in image.size)
       left, top = (image.width - width) // 2, (image.height - height) // 2

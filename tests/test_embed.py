@@ -1,6 +1,7 @@
 """Embedding sets of images from the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -76,10 +77,9 @@ def test_unreadable_images_are_left_out_and_named(
   names = tmp_path / "list.txt"
   names.write_text("\n".join([*lines[:1], "half.png", *lines[1:], "none.png"]))
   out = tmp_path / "out.npz"
-  # One of a hundred may be; of fewer images, one.
   assert command(tiny_run, names, out) == 2
   assert "2 of 5 images could not be read" in capsys.readouterr().err
-  lenient = ("--max-bad-share", "0.02")
+  lenient = ("--max-bad-share", "0.4")
   assert command(tiny_run, names, out, *lenient) == 0
   output = capsys.readouterr()
   assert "2 images left out" in output.out
@@ -94,8 +94,39 @@ def test_unreadable_images_are_left_out_and_named(
   assert command(tiny_run, names, out, *strict) == 2
   assert "half.png" in capsys.readouterr().err
   names.write_text("none.png")
-  assert command(tiny_run, names, tmp_path / "b.npz", *lenient) == 2
+  any_share = ("--max-bad-share", "1")
+  assert command(tiny_run, names, tmp_path / "b.npz", *any_share) == 2
   assert "no image could be read" in capsys.readouterr().err
+
+
+def test_one_of_six_is_more_than_a_hundredth(
+  command, tiny_run, tiny_faces, tmp_path, capsys
+):
+  names = tmp_path / "list.txt"
+  faces = [tiny_faces / "person0" / "0.png"] * 5
+  names.write_text("\n".join(map(str, [*faces, "none.png"])))
+  assert command(tiny_run, names, tmp_path / "out.npz") == 2
+  assert "1 of 6 images could not be read" in capsys.readouterr().err
+
+
+def test_run_and_images_exchanged(
+  command, tiny_run, tiny_faces, tmp_path, capsys
+):
+  assert command(tiny_faces, tiny_run, tmp_path / "out.npz") == 2
+  assert "RUN and IMAGES look exchanged" in capsys.readouterr().err
+  assert not (tmp_path / "out.npz.parts").exists()
+
+
+def test_people_and_loose_images_in_one_folder(
+  command, tiny_run, tiny_faces, tmp_path
+):
+  both = tmp_path / "both"
+  shutil.copytree(tiny_faces, both)
+  shutil.copy(tiny_faces / "person1" / "3.png", both / "who.png")
+  assert command(tiny_run, both, tmp_path / "out.npz") == 0
+  found = embeddings.read(tmp_path / "out.npz")
+  assert len(found) == 13 and found.labels[0] == -1
+  assert found.names[found.labels[4]] == "person1"
 
 
 class Killed(BaseException):

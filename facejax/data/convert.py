@@ -52,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known.error("give DST, or --verify to compare SRC with its checksums")
   logging.basicConfig(format="%(levelname)s: %(message)s")
   if args.destination is not None:
+    command_line.check_order(
+      "SRC",
+      args.source,
+      is_one=os.path.exists,
+      what="there",
+      others={"DST": args.destination},
+    )
     _convert(args)
   if args.verify:
     path = args.destination or args.source

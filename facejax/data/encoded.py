@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from facejax.data import images, sources
+from facejax.data import images, orientation, sources
 
 
 class EncodedImages(sources.Labelled, Protocol):
@@ -42,6 +42,7 @@ class Decoded:
     *,
     image_size: tuple[int, int],
     crop: float = 1.0,
+    exif: orientation.Exif = "apply",
   ):
     """Notes what to do with each image.
 
@@ -49,6 +50,7 @@ class Decoded:
       files: Where the bytes come from.
       image_size: Height and width that the images are brought to.
       crop: Share of the centre of each image that is kept, in (0, 1].
+      exif: Whether images are turned as their EXIF says; see `images.decode`.
 
     Raises:
       ValueError: `crop` or `image_size` is out of range.
@@ -62,6 +64,7 @@ class Decoded:
     self.files = files
     self.image_size = (int(image_size[0]), int(image_size[1]))
     self.crop = crop
+    self.exif: orientation.Exif = exif
 
   @property
   def num_classes(self) -> int:
@@ -83,7 +86,9 @@ class Decoded:
 
   def __getitem__(self, index: int) -> np.ndarray:
     data = self.files.encoded(index)
-    image = images.decode(data, name=lambda: self.files.name(index))
+    image = images.decode(
+      data, name=lambda: self.files.name(index), exif=self.exif
+    )
     return images.fit(image, image_size=self.image_size, crop=self.crop)
 
 

@@ -19,12 +19,14 @@ def guess(path: str | os.PathLike[str]) -> Format:
 
   Returns:
     The format; `folder` when nothing speaks for another.
+
+  Raises:
+    ValueError: It is a folder with several .rec files, none of them train.rec.
   """
   path = os.fspath(path)
-  if path.endswith(".rec"):
+  if path.endswith(".rec") or record_io.file_in(path) is not None:
     return "record_io"
   marks: dict[str, Format] = {
-    "train.rec": "record_io",
     "facejax.json": "array_record",
     "dataset_info.json": "tfds",
   }
@@ -60,6 +62,7 @@ def open_images(
   without: Sequence[str] = (),
   min_images: int = 1,
   max_bad_share: float = 0.01,
+  recursive: bool = False,
 ) -> encoded.EncodedImages:
   """Opens a set of images, or a part of it.
 
@@ -71,6 +74,7 @@ def open_images(
     without: Names of identities to leave out.
     min_images: Identities with fewer images are left out.
     max_bad_share: The largest share of damaged files in a folder.
+    recursive: Whether a folder's identities have images in deeper folders too.
 
   Raises:
     FileNotFoundError: There is nothing at the path.
@@ -81,7 +85,10 @@ def open_images(
   if form == "folder":
     # Only folders can be spared: the others know all their labels at once.
     files = folder.ImageFolder(
-      path, identities=only, max_bad_share=max_bad_share
+      path,
+      identities=only,
+      max_bad_share=max_bad_share,
+      recursive=recursive,
     )
   elif form == "record_io":
     files = record_io.RecordIO(path)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facejax.data import encoded, formats, images
+from facejax.data.stores import folder, folder_scan
 from facejax.runtime import text_lines
 
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
@@ -50,7 +51,10 @@ class ListedImages:
 
 
 def open_set(
-  path: str | os.PathLike[str], *, max_bad_share: float = 0.01
+  path: str | os.PathLike[str],
+  *,
+  max_bad_share: float = 0.01,
+  recursive: bool = False,
 ) -> encoded.EncodedImages:
   """Opens what a command was given.
 
@@ -58,8 +62,13 @@ def open_set(
   - a list (.txt, .csv, .tsv, .lst): `PATH` or `PATH<tab>NAME` a line, in .csv
     with a comma between; lines that begin with # do not count, paths go from
     the folder of the list;
-  - a folder of images, or of folders with images, one a person;
+  - a folder of images, of folders with images, one a person, or of both;
   - what `facejax.train` reads: .rec, array records, a data set of TFDS.
+
+  Args:
+    path: where it lies.
+    max_bad_share: the largest share of damaged files in a folder.
+    recursive: whether images deeper in a person's folder are taken as well.
 
   Raises:
     FileNotFoundError: there is nothing.
@@ -69,18 +78,15 @@ def open_set(
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no folder or file {path!r}")
   if os.path.isdir(path):
-    loose = _loose(path)
-    return (
-      ListedImages(loose)
-      if loose
-      else formats.open_images(path, max_bad_share=max_bad_share)
-    )
+    if formats.guess(path) == "folder":
+      return _open_folder(path, max_bad_share, recursive)
+    return formats.open_images(path, max_bad_share=max_bad_share)
   if path.endswith(_SETS):
     return formats.open_images(path, max_bad_share=max_bad_share)
-  if images.is_image_name(path):
-    return ListedImages([path])
   if path.endswith(_LISTS):
     return _read_list(path)
+  if images.is_image_name(path) or images.check(path) is None:
+    return ListedImages([path])
   raise ValueError(
     f"{path!r} is neither an image nor a list of them"
     f" ({', '.join(_LISTS)}), a .rec file or a folder"
@@ -93,13 +99,30 @@ def image_path(files: encoded.EncodedImages, index: int) -> str:
   return str(find(index)) if callable(find) else files.name(index)
 
 
-def _loose(path: str) -> list[str]:
-  """The images that lie directly in a folder, unless it is some other set."""
-  if formats.guess(path) != "folder":
-    return []
-  with os.scandir(path) as entries:
-    found = [e.path for e in entries if images.is_image_name(e.name)]
-  return sorted(found)
+def _open_folder(
+  path: str, max_bad_share: float, recursive: bool
+) -> encoded.EncodedImages:
+  """A folder of people, of images that nobody is named for, or of both."""
+  here = folder_scan.scan(path)
+  if not here.images:
+    return folder.ImageFolder(
+      path, max_bad_share=max_bad_share, recursive=recursive
+    )
+  loose = [os.path.join(path, name) for name in here.images]
+  if not here.folders:
+    left_out = folder_scan.LeftOut()
+    left_out.add("files that are no images", here.damaged)
+    left_out.add("other files", here.others)
+    left_out.report(path)
+    return ListedImages(loose)
+  people = folder.ImageFolder(
+    path, max_bad_share=max_bad_share, recursive=recursive, mixed=True
+  )
+  names = [people.class_names[label] for label in people.labels.tolist()]
+  return ListedImages(
+    [*loose, *map(people.path, range(len(people)))],
+    [*[""] * len(loose), *names],
+  )
 
 
 def _read_list(path: str) -> ListedImages:
@@ -112,7 +135,7 @@ def _read_list(path: str) -> ListedImages:
       continue
     if len(rest) > 1 or not place:
       raise row.error("expected PATH, or PATH and NAME")
-    places.append(os.path.join(home, place))
+    places.append(os.path.join(home, os.path.expanduser(place)))
     who.append(rest[0] if rest else "")
   if not places:
     raise ValueError(f"{path!r} lists no image")

@@ -7,17 +7,37 @@ one kilobyte can claim 65000 x 65000 pixels.
 
 import io
 import os
+import re
 from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
+from facejax.data import oddities, orientation
+
 MAX_PIXELS = 4096 * 4096
-_PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_PHOTOS = (
+  ".jpg",
+  ".jpeg",
+  ".jpe",
+  ".jfif",
+  ".png",
+  ".webp",
+  ".bmp",
+  ".gif",
+  ".tif",
+  ".tiff",
+)
 _NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
 SUFFIXES = frozenset((*_PHOTOS, *_NETPBM))
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+# Kinds of `oddities`.
+ODD_JPEG = "is a JPEG that libjpeg warns of"
+ODD_DEPTH = "has 16 bits of grey, of which all from 255 on is white"
+# Of libjpeg's warnings, those that pixels are missing or were made up.
+_MISSING = re.compile("premature|huffman|instead of RST", re.IGNORECASE)
 _HEAD = 16
 
 
@@ -26,8 +46,12 @@ class BadImageError(ValueError):
 
 
 def is_image_name(name: str) -> bool:
-  """Returns whether a file of this name is taken for an image."""
-  stem, suffix = os.path.splitext(name)
+  """Returns whether a file of this name, or path, is called like an image.
+
+  >>> is_image_name("../ann/1.JPG"), is_image_name("ann/.1.jpg")
+  (True, False)
+  """
+  stem, suffix = os.path.splitext(os.path.basename(name))
   return suffix.lower() in SUFFIXES and not stem.startswith(".")
 
 
@@ -86,34 +110,49 @@ def _complaint(head: bytes) -> str | None:
   return None if image_format(head) else "is not an image"
 
 
-def decode(data: bytes, *, name: str | Callable[[], str]) -> np.ndarray:
-  """Decodes one image; grey becomes RGB, EXIF orientation is ignored.
+def decode(
+  data: bytes,
+  *,
+  name: str | Callable[[], str],
+  exif: orientation.Exif = "apply",
+) -> np.ndarray:
+  """Decodes one image, upright; grey becomes RGB.
+
+  What every viewer shows is taken, with a notice where it is odd: stray bytes
+  between the segments of a JPEG, a broken colour profile. Of 16 bits of grey,
+  whatever lies above 255 becomes white, as Pillow has it.
 
   Args:
-    data: An encoded image: JPEG, PNG, PGM/PPM, BMP, WebP, GIF or TIFF.
-    name: What error messages call it; a function is called for errors alone.
+    data: An encoded image: JPEG, PNG, PGM/PPM, BMP, WebP, GIF (of these two
+      the first picture) or TIFF.
+    name: What messages call it; a function is called for messages alone.
+    exif: "apply" turns it as its EXIF orientation says, "ignore" leaves it as
+      it is stored.
 
   Returns:
     uint8 RGB [height, width, 3].
 
   Raises:
-    BadImageError: It is empty, damaged, not an image, larger than 4096 x 4096
-      pixels, or has more than 8 bits a channel.
+    BadImageError: It is empty, damaged, cut off, not an image, larger than
+      4096 x 4096 pixels, or its pixels are neither grey nor colours.
   """
   try:
-    return _decode(data)
+    return _decode(data, exif, name)
   except BadImageError as error:
     called = name if isinstance(name, str) else name()
     raise BadImageError(f"{called!r} {error}") from error.__cause__
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(
+  data: bytes, exif: orientation.Exif, name: str | Callable[[], str]
+) -> np.ndarray:
   complaint = _complaint(data[:_HEAD])
   if complaint is not None:
     raise BadImageError(complaint)
   form = image_format(data[:_HEAD])
+  decoder = _with_libjpeg if form == "JPEG" else _with_pillow
   try:
-    return _decode_jpeg(data) if form == "JPEG" else _decode_other(data, form)
+    return decoder(data, form, exif, name)
   except BadImageError:
     raise
   # Pillow's readers raise anything, from SyntaxError to struct.error, on
@@ -124,30 +163,52 @@ def _decode(data: bytes) -> np.ndarray:
     ) from error
 
 
-def _decode_jpeg(data: bytes) -> np.ndarray:
-  height, width, *_ = simplejpeg.decode_jpeg_header(data)
+def _with_libjpeg(
+  data: bytes,
+  form: str | None,
+  exif: orientation.Exif,
+  name: str | Callable[[], str],
+) -> np.ndarray:
+  height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
   _check_size(int(width), int(height))
+  if space == "CMYK":  # of which libjpeg makes no RGB
+    return _with_pillow(data, form, exif, name)
   try:
-    return simplejpeg.decode_jpeg(data, colorspace="RGB")
-  except ValueError:
-    # simplejpeg has no conversion from CMYK; it also refuses what is damaged,
-    # which Pillow would let through.
-    image = Image.open(io.BytesIO(data), formats=["JPEG"])
-    if image.mode != "CMYK":
+    pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
+  except ValueError as error:
+    # It refuses all that libjpeg warns of. Pillow passes over warnings, also
+    # over those that a part of the picture is missing.
+    if _MISSING.search(str(error)):
       raise
-    return np.asarray(image.convert("RGB"))
+    pixels = _with_pillow(data, form, exif, name)
+    oddities.note(ODD_JPEG, name, str(error))
+    return pixels
+  if exif == "ignore":
+    return pixels
+  return orientation.upright(pixels, orientation.of_jpeg(data))
 
 
-def _decode_other(data: bytes, form: str | None) -> np.ndarray:
-  with Image.open(io.BytesIO(data), formats=[form or ""]) as image:
-    _check_size(*image.size)
-    if image.mode not in _MODES:
+def _with_pillow(
+  data: bytes,
+  form: str | None,
+  exif: orientation.Exif,
+  name: str | Callable[[], str],
+) -> np.ndarray:
+  with Image.open(io.BytesIO(data), formats=[form or ""]) as opened:
+    _check_size(*opened.size)
+    if opened.mode not in (*_MODES, *_DEEP):
       raise BadImageError(
-        f"has pixels of mode {image.mode}; convert it to 8 bits a channel"
+        f"has pixels of mode {opened.mode}; convert it to 8 bits a channel"
       )
+    opened.load()
+    image = orientation.turned(opened) if exif == "apply" else opened
     if "transparency" in image.info:
       image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image.convert("RGB"))
+    clipped = opened.mode in _DEEP and np.max(opened.getextrema()) > 255
+  if clipped:
+    oddities.note(ODD_DEPTH, name)
+  return pixels
 
 
 def _check_size(width: int, height: int) -> None:

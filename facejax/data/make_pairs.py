@@ -53,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make(args: argparse.Namespace) -> encoded_pairs.EncodedPairs:
   """Writes the pack; returns what is in it."""
+  command_line.check_order(
+    "FOLDER",
+    args.folder,
+    is_one=os.path.isdir,
+    what="a folder",
+    others={"PAIRS": args.pairs},
+  )
   packs_write.check_target(args.out)
   if args.crop != 1.0 and args.image_size is None:
     raise ValueError("--crop goes with --image-size: it changes the images")

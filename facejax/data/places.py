@@ -5,4 +5,4 @@ import os
 
 def data_folder() -> str:
   """The folder that FACEJAX_DATA names; `data` in the working folder if none."""
-  return os.environ.get("FACEJAX_DATA", "data")
+  return os.path.expanduser(os.environ.get("FACEJAX_DATA", "data"))

@@ -193,7 +193,7 @@ def build(
   target = os.path.join(os.fspath(data_dir), name, version)
   if os.path.exists(target):
     raise ValueError(
-      f"{target!r} exists already; delete it, or choose another name or version"
+      f"{target!r} exists already; choose another name or version"
     )
   files = folder.ImageFolder(source, max_bad_share=max_bad_share)
   with contextlib.ExitStack() as stack:

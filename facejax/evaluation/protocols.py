@@ -130,7 +130,10 @@ def identify(
   known = np.flatnonzero(files.labels >= 0)
   labels = files.labels[known]
   source = encoded.Decoded(
-    files, image_size=model.card.image_size, crop=model.card.crop
+    files,
+    image_size=model.card.image_size,
+    crop=model.card.crop,
+    exif=model.card.exif,
   )
   used = _features(model, options, source, known.tolist())
   vectors = used.units.astype(np.float32)
@@ -194,6 +197,7 @@ def templates(
     tables.faces,
     image_size=model.card.image_size,
     crop=model.card.crop,
+    exif=model.card.exif,
   )
   used = _features(model, options, source, range(len(source)))
   return template_results.result(
@@ -214,6 +218,7 @@ def _open_pairs(model, options: ProtocolOptions, file: str, protocol):
     image_size=model.card.image_size,
     root=options.path,
     crop=model.card.crop,
+    exif=model.card.exif,
     protocol=protocol,
     name=options.name,
   )

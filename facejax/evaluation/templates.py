@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.data import align, encoded, images
+from facejax.data import align, encoded, images, orientation
 from facejax.data.pairs import templates as lists
 from facejax.evaluation import features, pair_figures, pair_results
 from facejax.metrics import counts as counts_lib
@@ -35,6 +35,7 @@ class Crops:
     *,
     image_size: tuple[int, int],
     crop: float,
+    exif: orientation.Exif,
   ):
     """Notes what to do.
 
@@ -43,9 +44,11 @@ class Crops:
       faces: the images and their points.
       image_size: height and width that the net takes.
       crop: share of the centre that it was trained on.
+      exif: whether crops are turned as their EXIF says.
     """
     self._root, self._faces = pathlib.Path(root), faces
     self._size, self._crop = image_size, crop
+    self._exif: orientation.Exif = exif
     self.labels = np.zeros(len(faces.names), np.int32)
     self.class_names = ["all"]
     self.num_classes = 1
@@ -58,7 +61,8 @@ class Crops:
 
   def __getitem__(self, index: int) -> np.ndarray:
     name = self.name(index)
-    image = images.decode(encoded.read_file(self._root / name), name=name)
+    data = encoded.read_file(self._root / name)
+    image = images.decode(data, name=name, exif=self._exif)
     try:
       face = align.align(image, self._faces.points[index])
     except align.LandmarkError as error:

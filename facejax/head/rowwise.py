@@ -84,7 +84,7 @@ def require(tx: optax.GradientTransformation, *, dim: int) -> None:
   where = f" (in {', '.join(culprits)})" if culprits else ""
   raise ValueError(
     f"the fused head updates prototypes a block at a time, but what the"
-    f" optimizer does to one class depends on others{where}: remove that from"
+    f" optimizer does to one class depends on others{where}: take that out of"
     f" the head's optimizer or choose an implementation that is not fused"
   )
 

@@ -27,7 +27,7 @@ _HEADLINES = {
   "clustering": ("bcubed_f_cross_fitted",),
   "templates": ("rank_1",),
 }
-_CARD = ("net", "embedding_dim", "image_size", "crop", "norm", "dtype")
+_CARD = ("net", "embedding_dim", "image_size", "crop", "exif", "norm", "dtype")
 _CARD += ("averaged", "trained_on", "images", "identities", "loss", "source")
 
 

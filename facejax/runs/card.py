@@ -10,8 +10,9 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
+from facejax.data import orientation
 from facejax.runs import folder
 from facejax.runtime import json_files
 
@@ -20,6 +21,7 @@ _CHOICES = {
   "norm": ("batch", "lrn"),
   "dtype": ("float32", "bfloat16", "float64"),
   "colors": ("RGB", "BGR"),
+  "exif": get_args(orientation.Exif),
 }
 _PIXELS = 127.5
 
@@ -33,6 +35,8 @@ class Card:
     embedding_dim: size of the embeddings.
     image_size: height and width of the images that it takes.
     crop: share of each side of an image, about its centre, that is used.
+    exif: whether images are turned as their EXIF says ("apply"), or left as
+      they are stored ("ignore").
     norm: "batch", or "lrn" for nets of FaceNet with response normalisation.
     se: whether the net has squeeze-and-excitation in its blocks.
     dtype: arithmetic of the trunk: "float32", "bfloat16" or "float64".
@@ -52,6 +56,7 @@ class Card:
   embedding_dim: int
   image_size: tuple[int, int]
   crop: float = 1.0
+  exif: orientation.Exif = "apply"
   norm: str = "batch"
   se: bool = False
   dtype: str = "float32"
@@ -155,6 +160,7 @@ def from_config(
     embedding_dim=config["model.embedding_dim"],
     image_size=tuple(config["data.image_size"]),
     crop=config["data.crop"],
+    exif=config.get("data.exif", "apply"),
     norm=config.get("model.norm", "batch"),
     se=config.get("model.se", False),
     dtype=config["model.dtype"],

@@ -17,8 +17,6 @@ from facejax.runtime import json_files
 from facejax.vectors import embeddings as embeddings_lib
 
 _PLAN = "plan.json"
-# Unreadable images are judged as a share of at least this many.
-_FEWEST_IMAGES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +113,12 @@ def in_memory(
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "all.npz"
     size = min(128, 1 << (len(files) - 1).bit_length())
-    run(EmbedJob(model, files, out, batch_size=size, flip=flip), advance)
+    run(
+      EmbedJob(
+        model, files, out, batch_size=size, flip=flip, max_bad_share=1.0
+      ),
+      advance,
+    )
     found = embeddings_lib.read(out)
     return dataclasses.replace(found, vectors=np.array(found.vectors))
 
@@ -146,7 +149,7 @@ def _check_plan(path: pathlib.Path, plan: Mapping[str, Any]) -> None:
   if differing:
     raise ValueError(
       f"{os.fspath(path.parent)!r} holds parts of another job, which differs in"
-      f" {', '.join(differing)}: finish that one, or delete the folder"
+      f" {', '.join(differing)}: finish that one, or name another OUT"
     )
 
 
@@ -187,10 +190,9 @@ def _embed(
 
 
 def _check_bad(job: EmbedJob, bad: list[str]) -> None:
-  allowed = job.max_bad_share * max(len(job.files), _FEWEST_IMAGES)
-  if len(bad) > allowed:
+  if len(bad) > job.max_bad_share * len(job.files):
     raise ValueError(
       f"{len(bad)} of {len(job.files)} images could not be read, more than the"
-      f" allowed share of {job.max_bad_share:g}: {'; '.join(bad[:3])}. Repair or"
-      " remove them, or allow more (--max-bad-share of facejax.embed)"
+      f" allowed share of {job.max_bad_share:g}: {'; '.join(bad[:3])}. Repair"
+      " them, move them elsewhere, or allow more (--max-bad-share of facejax.embed)"
     )

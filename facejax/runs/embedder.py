@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from PIL import Image as pillow
 
-from facejax.data import encoded
+from facejax.data import encoded, orientation
 from facejax.data import images as image_lib
 from facejax.models import embed as embed_lib
 from facejax.models import functional
@@ -47,6 +47,7 @@ def load(
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
+  run = os.path.expanduser(run)
   card = net.read_card(run)
   mesh = mesh_lib.make_mesh(devices=devices)
   backbone = net.build(card, card.dtype)
@@ -179,7 +180,9 @@ class Embedder:
       ValueError: if it cannot be read or is no uint8 RGB or grey.
     """
     return image_lib.fit(
-      _pixels(image), image_size=self.card.image_size, crop=self.card.crop
+      _pixels(image, self.card.exif),
+      image_size=self.card.image_size,
+      crop=self.card.crop,
     )
 
   def features_batch(
@@ -213,15 +216,17 @@ def _image_of(images, model: Embedder, index: int) -> np.ndarray:
     raise ValueError(f"image {index}: {error}") from None
 
 
-def _pixels(image: Image) -> np.ndarray:
+def _pixels(image: Image, exif: orientation.Exif) -> np.ndarray:
   """uint8 RGB [height, width, 3], of any size."""
   if isinstance(image, str | os.PathLike):
-    name = text_lines.printable(os.fspath(image))
-    return image_lib.decode(encoded.read_file(image), name=name)
+    path = os.path.expanduser(os.fspath(image))
+    name = text_lines.printable(path)
+    return image_lib.decode(encoded.read_file(path), name=name, exif=exif)
   if isinstance(image, bytes):
-    return image_lib.decode(image, name="the bytes of an image")
+    return image_lib.decode(image, name="the bytes of an image", exif=exif)
   if isinstance(image, pillow.Image):
-    return np.asarray(image.convert("RGB"))
+    turned = orientation.turned(image) if exif == "apply" else image
+    return np.asarray(turned.convert("RGB"))
   pixels = np.asarray(image)
   if pixels.ndim == 2:
     pixels = np.repeat(pixels[:, :, None], 3, axis=2)

@@ -31,6 +31,7 @@ from facejax.runtime import json_files, whole_files
 CONFIG, ENVIRONMENT = "config.json", "env.json"
 CARD, HISTORY = "model.json", "metrics.jsonl"
 CHECKPOINTS, REPORT = "checkpoints", "report"
+_MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 
 # May differ on resume: where things are, how often to look, on what devices.
@@ -41,6 +42,8 @@ _FREE_DATA = (
   *("data.identities", "data.exclude", "data.on_error"),
   *("data.threads", "data.workers", "data.cache"),
 )
+# Newer fields, with what they were before there was a choice.
+_ADDED: Mapping[str, Any] = {"data.exif": "apply", "data.recursive": False}
 _PACKAGES = (
   "jax",
   "jaxlib",
@@ -119,18 +122,23 @@ def require(run: str | os.PathLike[str]) -> None:
   Raises:
     FileNotFoundError: if it has none of a run's files.
   """
-  marks = (CONFIG, CARD, HISTORY, REPORT)
-  if not any(os.path.exists(os.path.join(run, mark)) for mark in marks):
+  if not is_run(run):
     raise FileNotFoundError(
       f"{os.fspath(run)!r} is not the folder of a run: it has none of"
-      f" {', '.join(marks)}"
+      f" {', '.join(_MARKS)}"
     )
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder has any of a run's files."""
+  return any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS)
 
 
 def _differences(
   stored: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[str]:
   absent = "(not set)"
+  stored = {**_ADDED, **stored}
   return [
     f"  {name}: {stored.get(name, absent)!r} there,"
     f" {new.get(name, absent)!r} here"

@@ -220,8 +220,8 @@ def _read(path: pathlib.Path) -> Result:
     return Result(quantities=quantities, exhibits=exhibits, **content)
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(
-      f"{path} is no result of this version of facejax ({error!r}): delete it,"
-      " or run the evaluation again"
+      f"{path} is no result of this version of facejax ({error!r}): run"
+      " the evaluation again"
     ) from None
 
 

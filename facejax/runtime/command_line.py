@@ -6,15 +6,16 @@ import contextvars
 import difflib
 import functools
 import os
+import re
 import select
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from facejax.runtime import extras
+from facejax.runtime import extras, plain_output
 
 Main = Callable[..., int]
 
@@ -22,6 +23,8 @@ EXIT_MISTAKE = 2
 EXIT_STOPPED = 130  # as shells report Ctrl-C
 _EXIT_UNREAD = 141  # as shells report SIGPIPE
 _LEAST_COLUMNS = 40
+# Before a path: nothing, a flag, what kind of set it is.
+_PATH_BEGINS = re.compile(r"(--[\w.-]+=)?([a-z_]+:)?(?=~)")
 # Set to anything, it shows where a mistake was noticed.
 _TRACEBACK = "FACEJAX_TRACEBACK"
 
@@ -52,19 +55,19 @@ def command(
     @functools.wraps(main)
     def wrapped(arguments: Sequence[str] | None = None) -> int:
       _widen()
+      plain_output.use()
       if computes:
         _keep_for_next_time()
       with _terminable() if resumes else contextlib.nullcontext():
-        return _answered(main, arguments, resumes=resumes)
+        words = sys.argv[1:] if arguments is None else arguments
+        return _answered(main, [*map(expanded, words)], resumes=resumes)
 
     return wrapped
 
   return decorate
 
 
-def _answered(
-  main: Main, arguments: Sequence[str] | None, *, resumes: bool
-) -> int:
+def _answered(main: Main, arguments: Sequence[str], *, resumes: bool) -> int:
   """Runs a command; its mistakes become messages and exit codes."""
   try:
     try:
@@ -84,6 +87,21 @@ def _answered(
     text = extras.answer(error) if isinstance(error, ImportError) else error
   print(f"error: {text}", file=sys.stderr)
   return EXIT_MISTAKE
+
+
+def expanded(word: str) -> str:
+  """A word of a command line with ~ as the home folder, where a path begins.
+
+  Shells do it for ~/faces, but neither for --data.path=~/faces nor for
+  folder:~/faces.
+
+  >>> expanded("--data.path=~/faces") == f"--data.path={expanded('~/faces')}"
+  True
+  """
+  begin = _PATH_BEGINS.match(word)
+  if begin is None:
+    return word
+  return begin[0] + os.path.expanduser(word[begin.end() :])
 
 
 def _nobody_reads() -> bool:
@@ -200,6 +218,36 @@ def parser(name: str, description: str) -> Parser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+
+
+def check_order(
+  name: str,
+  path: str | os.PathLike[str],
+  *,
+  is_one: Callable[[str], bool],
+  what: str,
+  others: Mapping[str, str | os.PathLike[str]],
+) -> None:
+  """Says that two arguments look exchanged, where they do.
+
+  Args:
+    name: of an argument, as the help calls it.
+    path: what was given for it.
+    is_one: whether a path is what is wanted there.
+    what: is wanted, in words.
+    others: other arguments, by name.
+
+  Raises:
+    ValueError: if the path is none, and one of the others is.
+  """
+  if is_one(os.fspath(path)):
+    return
+  for other, there in others.items():
+    if is_one(os.fspath(there)):
+      raise ValueError(
+        f"{name} and {other} look exchanged: {os.fspath(there)!r} is {what},"
+        f" {os.fspath(path)!r} is not"
+      )
 
 
 def number(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import annotated_types
 import tyro
 
+from facejax.data import orientation
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
 from facejax.training.objectives import registry
@@ -32,6 +33,8 @@ class DataConfig:
   --data.path alone, what lies there decides."""
   path: str = ""
   """Folder of the training images."""
+  recursive: bool = False
+  """Take images at any depth within the folder of an identity, too (folder)."""
   split: str = "train"
   """Split of a data set of TFDS, such as train[:90%]."""
   join: tuple[str, ...] = ()
@@ -53,6 +56,9 @@ class DataConfig:
   """Identities of the synthetic set."""
   images_per_identity: Annotated[int, annotated_types.Ge(2)] = 20
   """Images of each identity of the synthetic set."""
+  exif: orientation.Exif = "apply"
+  """Whether images are turned upright as their EXIF says; ignore for published
+  crops that were made without."""
   policy: Literal["none", "light", "adaface", "insightface"] = "none"
   """Named set of random changes; fields of augment win where they differ from
   their defaults. No set mirrors: that is augment.flip."""

@@ -12,8 +12,6 @@ from facejax.runtime import typing
 
 logger = logging.getLogger(__name__)
 
-# Unreadable images are judged as a share of at least this many.
-_FEWEST_IMAGES = 1000
 # A loss within this share of chance level counts as stuck there.
 # 1 minus the length of the mean unit embedding, below which all are one.
 _COLLAPSED = 1e-3
@@ -141,11 +139,13 @@ class BadImages:
   """Counts unreadable images and stops when they are too many.
 
   Args:
-    max_share: largest share of the images seen.
+    max_share: largest share of the images: of the set until all have been
+      seen, then of those seen.
+    images: how many the set has.
   """
 
-  def __init__(self, *, max_share: float):
-    self._max_share = max_share
+  def __init__(self, *, max_share: float, images: int):
+    self._max_share, self._images = max_share, images
     self._seen = 0
     self.count = 0
 
@@ -157,12 +157,11 @@ class BadImages:
     """
     self._seen += replaced.size
     self.count += int(replaced.sum())
-    allowed = self._max_share * max(self._seen, _FEWEST_IMAGES)
-    if self.count > allowed:
+    if self.count > self._max_share * max(self._seen, self._images):
       raise TooManyBadImagesError(
         f"{self.count} of {self._seen} images could not be read, more than"
         f" data.max_bad_share={self._max_share:g} allows; the log names them."
-        " Repair or remove them, or raise data.max_bad_share"
+        " Repair them or move them elsewhere, or raise data.max_bad_share"
       )
 
 

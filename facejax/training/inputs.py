@@ -40,7 +40,10 @@ def training_images(config: config_lib.Config) -> sources.Source:
     )
   else:
     source = encoded.Decoded(
-      _files(data), image_size=data.image_size, crop=data.crop
+      _files(data),
+      image_size=data.image_size,
+      crop=data.crop,
+      exif=data.exif,
     )
   return sources.CachedSource(source) if data.cache else source
 
@@ -61,6 +64,7 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
       without=without,
       min_images=data.min_images,
       max_bad_share=data.max_bad_share,
+      recursive=data.recursive,
     )
     for k, (form, path) in enumerate(places)
   ]
@@ -84,6 +88,7 @@ def verification_pairs(
       root=evaluation.path or data.path,
       image_size=data.image_size,
       crop=data.crop,
+      exif=data.exif,
     )
     chosen_on = evaluation.threshold_pairs
     return read(evaluation.pairs), read(chosen_on) if chosen_on else None

@@ -107,7 +107,9 @@ class Trainer(Generic[ScoreT]):
     self.results: Sequence[ScoreT] | None = None
     self._metrics = guards.MetricBuffer()
     self._in_flight: collections.deque[Any] = collections.deque()
-    self._bad = guards.BadImages(max_share=config.data.max_bad_share)
+    self._bad = guards.BadImages(
+      max_share=config.data.max_bad_share, images=len(data.images)
+    )
     self._stuck = guards.StuckLoss(
       chance=program.chance_loss, patience=_PATIENCE
     )

@@ -10,7 +10,7 @@ import difflib
 import pathlib
 import runpy
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro import constructors
@@ -85,7 +85,8 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     ),
     registry=_showing_ranges(),
   )
-  command = _reconcile(command, recipe)
+  typed = any(word.startswith("--data.source") for word in arguments)
+  command = _reconcile(command, recipe, source_given=typed)
   config_checks.validate(command)
   return command
 
@@ -127,19 +128,19 @@ def _with_range(
 
 
 def _reconcile(
-  command: TrainCommand, recipe: config_lib.Config
+  command: TrainCommand, recipe: config_lib.Config, *, source_given: bool
 ) -> TrainCommand:
   """Lets a flag replace what it contradicts in the recipe."""
   if command.steps != recipe.steps and command.epochs == recipe.epochs:
     command = dataclasses.replace(command, epochs=None)
   elif command.epochs != recipe.epochs and command.steps == recipe.steps:
     command = dataclasses.replace(command, steps=None)
-  if command.data.path and not recipe.data.path:
-    if command.data.source == recipe.data.source:
+  if command.data.path and command.data.path != recipe.data.path:
+    if not source_given:
       source = formats.guess(command.data.path)
       data = dataclasses.replace(command.data, source=source)
       command = dataclasses.replace(command, data=data)
-    if command.workdir == recipe.workdir:
+    if command.workdir == recipe.workdir and not recipe.data.path:
       # Not the folder of the run on generated faces.
       name = f"{recipe.name}-{pathlib.Path(command.data.path).name}"
       command = dataclasses.replace(command, name=name, workdir=f"runs/{name}")
@@ -168,8 +169,24 @@ def load(name: str) -> config_lib.Config:
     )
   run_name = f"{path.stem}-{preset}" if preset else path.stem
   return dataclasses.replace(
-    config, name=run_name, workdir=config.workdir or f"runs/{run_name}"
+    _expanded(config),
+    name=run_name,
+    workdir=command_line.expanded(config.workdir) or f"runs/{run_name}",
   )
+
+
+def _expanded(part: Any) -> Any:
+  """A configuration with ~ in its texts as the home folder."""
+  changed = {}
+  for field in dataclasses.fields(part):
+    value = getattr(part, field.name)
+    if isinstance(value, str):
+      changed[field.name] = command_line.expanded(value)
+    elif isinstance(value, tuple) and value and isinstance(value[0], str):
+      changed[field.name] = tuple(map(command_line.expanded, value))
+    elif dataclasses.is_dataclass(value):
+      changed[field.name] = _expanded(value)
+  return dataclasses.replace(part, **changed)
 
 
 def installed() -> list[pathlib.Path]:

@@ -74,6 +74,11 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
     raise FileNotFoundError(f"there is no folder {os.fspath(path.parent)!r}")
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+  """Whether there is a file that is called like one of embeddings."""
+  return os.path.isfile(path) and pathlib.Path(path).suffix in SUFFIXES
+
+
 def read(path: str | os.PathLike[str]) -> Embeddings:
   """Reads a file of embeddings, ours or any .npz with `embeddings`.
 

@@ -19,6 +19,7 @@ from facejax.vectors import embeddings as embeddings_lib
 
 _ABOUT = "gallery.json"
 _INDEX = "index.faiss"
+_VECTORS = "vectors.npy"
 _ROWS = 2**16
 # What two sets of embeddings must share to be compared.
 _SAME = ("card", "step", "flip")
@@ -116,17 +117,33 @@ def build(
     ImportError: if faiss is missing.
   """
   folder = pathlib.Path(folder)
-  if folder.exists():
-    raise ValueError(f"{folder} exists: delete it, or name another")
+  check_free(folder)
   for other in sets[1:]:
     check_same_net(sets[0].about, other.about)
   with whole_files.replacing(folder) as draft:
     draft.mkdir()
     _write(draft, sets)
     if index:
-      vectors = np.load(draft / "vectors.npy", mmap_mode="r")
+      vectors = np.load(draft / _VECTORS, mmap_mode="r")
       approximate.build(draft / _INDEX, vectors, index)
   return open_gallery(folder)
+
+
+def check_free(folder: str | os.PathLike[str]) -> None:
+  """Refuses a place for a gallery where something is already.
+
+  Raises:
+    ValueError: if there is.
+  """
+  if os.path.lexists(folder):
+    raise ValueError(f"{os.fspath(folder)} exists: name another")
+
+
+def is_gallery(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder is laid out as `build` does it."""
+  return all(
+    os.path.exists(os.path.join(folder, name)) for name in (_ABOUT, _VECTORS)
+  )
 
 
 def open_gallery(
@@ -143,7 +160,7 @@ def open_gallery(
     raise FileNotFoundError(f"{folder} is no gallery: it has no {_ABOUT}")
   try:
     about = json_files.read(folder / _ABOUT)
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    vectors = np.load(folder / _VECTORS, mmap_mode="r")
     labels = np.load(folder / "labels.npy")
     paths = np.load(folder / "paths.npy", mmap_mode="r")
     if not len(vectors) == len(labels) == len(paths) == about["faces"]:
@@ -238,7 +255,7 @@ def _write(folder: pathlib.Path, sets) -> None:
   if len(dims) > 1:
     raise ValueError(f"embeddings of {sorted(dims)} numbers cannot be mixed")
   vectors = np.lib.format.open_memmap(
-    folder / "vectors.npy", "w+", np.float32, (count, dims.pop())
+    folder / _VECTORS, "w+", np.float32, (count, dims.pop())
   )
   row = 0
   for part in sets:

@@ -1,5 +1,8 @@
 """What a command may be told to embed."""
 
+import shutil
+
+import numpy as np
 import pytest
 
 from facejax.data import image_sets, images
@@ -16,6 +19,28 @@ def test_a_folder_of_images(tiny_faces):
   files = image_sets.open_set(tiny_faces / "person2")
   assert [files.name(k)[-5:] for k in range(3)] == ["6.png", "7.png", "8.png"]
   assert files.labels.tolist() == [-1, -1, -1] and files.num_classes == 0
+
+
+def test_a_folder_of_both(tiny_faces, tmp_path):
+  both = tmp_path / "both"
+  shutil.copytree(tiny_faces, both)
+  shutil.copy(tiny_faces / "person0" / "0.png", both / "who")
+  (both / "papers").mkdir()
+  files = image_sets.open_set(both)
+  assert len(files) == 13 and files.num_classes == 4
+  assert image_sets.image_path(files, 0) == str(both / "who")
+  assert files.labels.tolist() == [-1, *np.repeat(range(4), 3)]
+
+
+def test_paths_with_dots(tiny_faces, monkeypatch):
+  monkeypatch.chdir(tiny_faces / "person0")
+  for path in ("./0.png", "../person1/3.png", "0.png"):
+    assert len(image_sets.open_set(path)) == 1
+
+
+def test_an_image_of_any_name(tiny_faces, tmp_path):
+  shutil.copy(tiny_faces / "person0" / "0.png", tmp_path / "photo")
+  assert len(image_sets.open_set(tmp_path / "photo")) == 1
 
 
 def test_an_image(tiny_faces):

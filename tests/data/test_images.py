@@ -4,9 +4,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from facejax.data import images
+from facejax.data import images, oddities
 
 
 def pixels(seed=0, size=(12, 10)):
@@ -47,12 +47,120 @@ def test_grey_becomes_three_equal_channels(form):
   np.testing.assert_array_equal(image, np.full((6, 5, 3), 77))
 
 
-def test_jpeg_equals_pillow_and_ignores_orientation():
+def with_orientation(form, said, **options):
   exif = Image.Exif()
-  exif[0x0112] = 6  # a quarter turn
-  data = encode(pixels(), "JPEG", exif=exif)
+  exif[0x0112] = said
+  return encode(pixels(), form, exif=exif, **options)
+
+
+def with_stray_bytes(data, stray=b"\0" * 5):
+  tables = data.index(b"\xff\xdb")
+  return data[:tables] + stray + data[tables:]
+
+
+def with_bad_profile(data):
+  piece = b"ICC_PROFILE\0" + bytes([5, 2]) + b"x" * 10
+  return with_stray_bytes(
+    data, b"\xff\xe2" + struct.pack(">H", 2 + len(piece)) + piece
+  )
+
+
+def with_xmp_orientation(said):
+  xmp = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org'
+    b'/1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe'
+    b'.com/tiff/1.0/"><tiff:Orientation>%d</tiff:Orientation></rdf:Description>'
+    b"</rdf:RDF></x:xmpmeta>" % said
+  )
+  return encode(pixels(), "JPEG", xmp=xmp)
+
+
+def in_mode(mode, form, **options):
+  file = io.BytesIO()
+  Image.fromarray(pixels()).convert(mode).save(file, form, **options)
+  return file.getvalue()
+
+
+def animated(form):
+  file = io.BytesIO()
+  frames = [Image.fromarray(pixels(k)) for k in range(3)]
+  frames[0].save(file, form, save_all=True, append_images=frames[1:])
+  return file.getvalue()
+
+
+ODDITIES = {
+  **{
+    f"{form} orientation {said}": with_orientation(form, said)
+    for form in ("JPEG", "PNG", "WEBP", "TIFF")
+    for said in (*range(1, 9), 9)
+  },
+  **{f"XMP orientation {said}": with_xmp_orientation(said) for said in (3, 6)},
+  "CMYK": in_mode("CMYK", "JPEG"),
+  "CMYK, turned": in_mode(
+    "CMYK",
+    "JPEG",
+    exif=Image.open(io.BytesIO(with_orientation("JPEG", 6))).getexif(),
+  ),
+  "CMYK TIFF": in_mode("CMYK", "TIFF"),
+  "grey JPEG": in_mode("L", "JPEG"),
+  "LA": in_mode("LA", "PNG"),
+  "P": in_mode("P", "PNG"),
+  "P with transparency": in_mode("P", "PNG", transparency=b"\0\1\2"),
+  "RGBA": in_mode("RGBA", "PNG"),
+  "1": in_mode("1", "PNG"),
+  "I;16": encode(np.arange(120, dtype=np.uint16).reshape(12, 10) * 3, "PNG"),
+  "I": encode(np.arange(120, dtype=np.int32).reshape(12, 10), "TIFF"),
+  "progressive": encode(pixels(), "JPEG", progressive=True),
+  "subsampled": encode(pixels(size=(33, 31)), "JPEG", subsampling=2),
+  "1 x 1": encode(pixels(size=(1, 1)), "JPEG"),
+  "animated GIF": animated("GIF"),
+  "animated WebP": animated("WEBP"),
+  "stray bytes": with_stray_bytes(encode(pixels(), "JPEG")),
+  "bad profile": with_bad_profile(encode(pixels(), "JPEG")),
+  "stray bytes, turned": with_stray_bytes(with_orientation("JPEG", 8)),
+  "bytes behind the end": encode(pixels(), "JPEG") + b"rubbish",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Palette images")
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_pictures_are_those_of_pillow_upright(oddity):
+  opened = Image.open(io.BytesIO(ODDITIES[oddity]))
+  expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"), int)
+  found = images.decode(ODDITIES[oddity], name="x")
+  assert found.dtype == np.uint8 and found.flags.c_contiguous
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1)
+
+
+def test_orientation_is_ignored_where_that_is_asked_for():
+  data = with_orientation("JPEG", 6)
   expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-  np.testing.assert_array_equal(images.decode(data, name="x"), expected)
+  found = images.decode(data, name="x", exif="ignore")
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+  ("data", "kind"),
+  [
+    (ODDITIES["stray bytes"], images.ODD_JPEG),
+    (ODDITIES["bad profile"], images.ODD_JPEG),
+    (ODDITIES["I;16"], images.ODD_DEPTH),
+  ],
+)
+def test_odd_pictures_are_counted_and_the_first_are_named(data, kind, caplog):
+  before = oddities.counted(kind)
+  for _ in range(4):
+    images.decode(data, name="odd.jpg")
+  assert oddities.counted(kind) == before + 4
+  if not before:
+    assert len(caplog.messages) == 3 and "'odd.jpg'" in caplog.text
+
+
+def test_what_pillow_fills_with_grey_stays_refused():
+  data = encode(pixels(size=(64, 64)), "JPEG", quality=95)
+  for cut in (data[:-60] + data[-2:], data[:-2], data[:-40]):
+    with pytest.raises(images.BadImageError, match="damaged JPEG"):
+      images.decode(cut, name="x")
 
 
 def test_cmyk_jpeg_and_transparent_palette_become_rgb():
@@ -76,7 +184,7 @@ def test_cmyk_jpeg_and_transparent_palette_become_rgb():
     (png_bomb(5000, 5000), "claims 5000 x 5000"),
     (png_bomb(10000, 10000), "DecompressionBomb"),
     (b"P5\n60000 60000\n255\n", "DecompressionBomb"),
-    (encode(np.zeros((4, 4), np.uint16), "PNG"), "8 bits"),
+    (encode(np.zeros((4, 4), np.float32), "TIFF"), "mode F.*8 bits"),
   ],
 )
 def test_bad_images_are_refused_with_name_and_reason(data, reason):

@@ -70,6 +70,54 @@ def test_folder_ignores_hidden_text_and_nested_and_follows_links(tmp_path):
   assert source.files.ignored == 2 + 3 + 3
 
 
+def test_images_are_told_by_their_content(tmp_path, caplog):
+  root = write_faces(tmp_path, people=2, count=1)
+  face = encode(pixels(), "JPEG")
+  for name in ("no_suffix", "a.jfif", "b.jpe", "c.jpg.1", "d.dat"):
+    (root / "p0" / name).write_bytes(face)
+  (root / "p0" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+  (root / "readme.txt").write_text("hello")
+  (root / "stray.png").write_bytes(encode(pixels(), "PNG"))
+  source = open_folder(root)
+  assert [source.name(i) for i in range(len(source))] == [
+    *("p0/0.png", "p0/a.jfif", "p0/b.jpe", "p0/c.jpg.1", "p0/d.dat"),
+    *("p0/no_suffix", "p1/0.png"),
+  ]
+  (told,) = caplog.messages
+  assert "1 images beside the folders, such as 'stray.png'" in told
+  assert "2 other files, such as 'readme.txt', 'p0/Thumbs.db'" in told
+
+
+def test_images_in_deeper_folders_are_told_or_taken(tmp_path, caplog):
+  root = write_faces(tmp_path, people=2, count=2)
+  deep = root / "p0" / "2019" / "may"
+  deep.mkdir(parents=True)
+  for name in ("x", "y.jpg"):
+    (deep / name).write_bytes(encode(pixels(5), "PNG"))
+  assert len(open_folder(root)) == 4
+  assert "2 images in deeper folders" in caplog.text
+  assert "--recursive" in caplog.text and "p0/2019/may/x" in caplog.text
+  caplog.clear()
+  source = open_folder(root, recursive=True)
+  assert [source.name(i) for i in range(4)] == [
+    *("p0/0.png", "p0/1.png", "p0/2019/may/x", "p0/2019/may/y.jpg"),
+  ]
+  np.testing.assert_array_equal(source[2], pixels(5))
+  assert not caplog.messages
+
+
+def test_a_loop_of_links_has_an_end(tmp_path):
+  root = write_faces(tmp_path, people=2, count=1)
+  (root / "p0" / "again").symlink_to(root)
+  assert len(open_folder(root, recursive=True)) == 2
+
+
+def test_identities_whose_images_all_lie_deeper_are_explained(tmp_path):
+  write_faces(tmp_path / "train")
+  with pytest.raises(ValueError, match="--recursive.* 6 images deeper"):
+    open_folder(tmp_path)
+
+
 def test_damaged_files_are_left_out_named_and_counted(tmp_path, caplog):
   root = write_faces(tmp_path, people=2)
   for k in range(12):

@@ -1,5 +1,7 @@
 """A trained net as a function."""
 
+import copy
+import dataclasses
 import shutil
 
 import jax
@@ -44,6 +46,21 @@ def test_every_kind_of_image_is_the_same_image(tiny_model, tiny_faces):
   coloured = np.repeat(grey[:, :, None], 3, axis=2)
   found = tiny_model.embed([grey, coloured, Image.fromarray(grey)])
   np.testing.assert_allclose(found, found[:1].repeat(3, 0), atol=1e-6)
+
+
+def test_a_photo_is_the_same_however_the_camera_was_held(tiny_model, tmp_path):
+  upright = Image.fromarray(arrays(1)[0])
+  exif = Image.Exif()
+  exif[0x0112] = 6  # to be turned by a quarter, which the next line undoes
+  lying = upright.transpose(Image.Transpose.ROTATE_90)
+  lying.save(tmp_path / "lying.png", exif=exif)
+  kinds = [upright, tmp_path / "lying.png", Image.open(tmp_path / "lying.png")]
+  found = tiny_model.embed(kinds, batch_size=4)
+  np.testing.assert_allclose(found, found[:1].repeat(3, 0), atol=1e-6)
+  ignoring = copy.copy(tiny_model)
+  ignoring.card = dataclasses.replace(tiny_model.card, exif="ignore")
+  other = ignoring.embed(kinds[1:], batch_size=4)
+  assert np.abs(other - found[1:]).max() > 1e-3
 
 
 def test_no_images_have_no_embeddings(tiny_model):

@@ -28,6 +28,15 @@ def test_same_configuration_may_go_on(tmp_path):
   assert env["packages"]["jax"] and env["devices"]
 
 
+def test_fields_that_are_new_do_not_stop_an_older_run(tmp_path):
+  new = config.stored(config.Config(steps=5))
+  added = ("data.exif", "data.recursive")
+  folder.write(tmp_path, {k: v for k, v in new.items() if k not in added})
+  folder.check(tmp_path, new)
+  with pytest.raises(ValueError, match="data.exif: 'apply' there, 'ignore'"):
+    folder.check(tmp_path, {**new, "data.exif": "ignore"})
+
+
 def test_another_configuration_is_refused_field_by_field(tmp_path):
   folder.write(tmp_path, config.stored(config.Config(steps=5)))
   other = config.Config(steps=6, loss=registry.CosFace(margin=0.4))

@@ -1,8 +1,11 @@
 """Messages, exit codes and flags that all commands share."""
 
+import functools
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +15,7 @@ from facejax.runtime import (
   compile_cache,
   extras,
   host_memory,
+  plain_output,
 )
 
 
@@ -51,6 +55,60 @@ def command(error=None, **options):
 def test_mistakes_end_in_one_message(error, code, message, capsys):
   assert command(error)([]) == code
   assert capsys.readouterr().err == message
+
+
+def test_homes_are_found_in_paths(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/ada")
+  for word, expected in (
+    ("~/faces", "/home/ada/faces"),
+    ("~", "/home/ada"),
+    ("--data.path=~/faces", "--data.path=/home/ada/faces"),
+    ("record_io:~/sets", "record_io:/home/ada/sets"),
+    ("--data.join=folder:~/x", "--data.join=folder:/home/ada/x"),
+    ("a~b", "a~b"),
+    ("--name=a~", "--name=a~"),
+  ):
+    assert command_line.expanded(word) == expected
+
+
+def test_commands_see_expanded_paths(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/ada")
+  seen = []
+  command_line.command()(lambda words: seen.extend(words) or 0)(["~/x"])
+  assert seen == ["/home/ada/x"]
+
+
+def test_arguments_that_look_exchanged_are_told(tmp_path):
+  (tmp_path / "run").mkdir()
+  order = functools.partial(
+    command_line.check_order, is_one=os.path.isdir, what="a folder"
+  )
+  order("RUN", tmp_path / "run", others={"OUT": tmp_path})
+  order("RUN", tmp_path / "no", others={"OUT": tmp_path / "neither"})
+  with pytest.raises(ValueError, match="RUN and OUT look exchanged.*a folder"):
+    order("RUN", tmp_path / "x", others={"A": "y", "OUT": tmp_path / "run"})
+
+
+@pytest.mark.parametrize(
+  "words",
+  [
+    *(["facejax"], ["facejax.evaluate", "--help"], ["facejax.train", "--help"]),
+  ],
+)
+def test_terminals_of_ascii_get_all_help(words):
+  environment = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+  done = subprocess.run(
+    [sys.executable, "-m", *words], env=environment, capture_output=True
+  )
+  assert done.returncode == 0, done.stderr
+  text = done.stdout.decode("ascii")
+  assert "Exit codes" in text and "\\u" not in text
+
+
+def test_names_are_not_lost_on_terminals_of_ascii():
+  text = "Åsa … ±1 ╭──╮ │"
+  plain = text.encode("ascii", plain_output.HANDLER).decode()
+  assert plain == "\\xc5sa ... +-1 +--+ |"
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,20 @@ def test_a_loss_without_a_known_start_never_counts_as_stuck():
 
 
 def test_bad_images_are_tolerated_up_to_their_share():
-  bad = guards.BadImages(max_share=0.01)
+  bad = guards.BadImages(max_share=0.01, images=1000)
   for _ in range(10):
     bad.update(np.array([True] + [False] * 99))
   assert bad.count == 10
   with pytest.raises(ValueError, match="12 of 600.*max_bad_share=0.01"):
-    strict = guards.BadImages(max_share=0.01)
+    strict = guards.BadImages(max_share=0.01, images=1000)
     for _ in range(10):
       strict.update(np.array([True] * 2 + [False] * 98))
+
+
+def test_the_share_of_a_small_set_is_its_own():
+  bad = guards.BadImages(max_share=0.01, images=6)
+  with pytest.raises(guards.TooManyBadImagesError, match="1 of 6"):
+    bad.update(np.array([True] + [False] * 5))
 
 
 def test_stop_request_hears_sigterm_and_gives_the_handler_back():

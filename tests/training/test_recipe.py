@@ -100,6 +100,30 @@ def test_a_path_means_a_folder_and_a_run_of_its_own():
   assert recipe.parse([]).data.source == "synthetic"
 
 
+def test_what_lies_at_a_path_is_looked_at_by_presets_too(tmp_path):
+  (tmp_path / "train.rec").write_bytes(b"")
+  words = ["--config", "cosface.py:ms1mv3_r50", "--data.path", str(tmp_path)]
+  assert recipe.parse(words).data.source == "record_io"
+  (tmp_path / "train.rec").unlink()
+  assert recipe.parse(words).data.source == "folder"
+  told = recipe.parse([*words, "--data.source", "record_io"])
+  assert told.data.source == "record_io"
+
+
+def test_homes_in_recipes_are_found(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/ada")
+  (tmp_path / "mine.py").write_text(
+    "from facejax import config\n"
+    "def get_config():\n"
+    "  data = config.DataConfig(path='~/faces', join=('folder:~/more',))\n"
+    "  return config.Config(steps=1, workdir='~/run', data=data)\n"
+  )
+  loaded = recipe.load(str(tmp_path / "mine.py"))
+  assert loaded.workdir == "/home/ada/run"
+  assert loaded.data.path == "/home/ada/faces"
+  assert loaded.data.join == ("folder:/home/ada/more",)
+
+
 def test_working_folder_comes_first(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   own = "from facejax import config\ndef get_config():\n  return config.Config"

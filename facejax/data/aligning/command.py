@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -41,6 +42,13 @@ _NAMED = 10
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  command_line.check_order(
+    "SRC",
+    args.source,
+    is_one=os.path.exists,
+    what="there",
+    others={"DST": args.target},
+  )
   settings = folder.Settings(
     source=args.source,
     target=args.target,

@@ -117,8 +117,19 @@ def walk(root: str | os.PathLike[str]) -> Iterator[ListedFace]:
     )
   for folder, folders, files in os.walk(root):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
-    for file in sorted(filter(images.is_image_name, files)):
-      yield ListedFace(os.path.relpath(os.path.join(folder, file), root))
+    for file in sorted(files):
+      path = os.path.join(folder, file)
+      if images.is_image_name(file) or _begins_like_an_image(path):
+        yield ListedFace(os.path.relpath(path, root))
+
+
+def _begins_like_an_image(path: str) -> bool:
+  """Whether a file is one, whatever it is called; hidden files are none."""
+  return (
+    not os.path.basename(path).startswith(".")
+    and os.path.isfile(path)  # to open a pipe would block for ever
+    and images.check(path) is None
+  )
 
 
 def once(faces: Iterable[ListedFace]) -> Iterator[ListedFace]:

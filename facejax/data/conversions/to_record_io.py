@@ -145,7 +145,7 @@ def _join(
     if size < (begin if part.exists() else end):
       raise ValueError(
         f"{os.fspath(rec)!r} has {size:,} bytes and lacks images of"
-        f" {shard.file}: delete its folder and begin again"
+        f" {shard.file}: name another folder, and begin again there"
       )
     if part.exists():
       whole_files.append(part, rec, begin)

@@ -128,8 +128,8 @@ def _agree(partial: pathlib.Path, plan: set_header.ConversionPlan) -> None:
     )
     raise FileExistsError(
       f"{_shown(partial)} is the unfinished work of another conversion:"
-      f" {details}. Give the same source and options to go on, delete it, or"
-      " name another folder"
+      f" {details}. Give the same source and options to go on, or name another"
+      " folder"
     )
 
 

@@ -81,16 +81,18 @@ class _Finder:
     )
 
   def _files(self, place: str) -> dict[str, str]:
-    """Returns the images in a folder, by their names and by their stems."""
+    """Returns the files in a folder, by their names and by their stems."""
     if place not in self._folders:
-      names = _image_names(os.path.join(self._root, place))
+      names = _file_names(os.path.join(self._root, place))
       by_stem = {os.path.splitext(name)[0]: name for name in names}
       self._folders[place] = by_stem | {name: name for name in names}
     return self._folders[place]
 
 
-def _image_names(folder: str) -> Sequence[str]:
+def _file_names(folder: str) -> Sequence[str]:
+  """Those that are called like images last: of equal stems the last counts."""
   try:
-    return sorted(filter(images.is_image_name, os.listdir(folder)))
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    return sorted(names, key=lambda name: (images.is_image_name(name), name))
   except (FileNotFoundError, NotADirectoryError):
     return ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facejax.data import encoded, sources
+from facejax.data import encoded, orientation, sources
 from facejax.data.pairs import listed, packs, protocols
 from facejax.runtime import text_lines
 
@@ -41,6 +41,7 @@ def open_pairs(
   image_size: tuple[int, int],
   root: str | os.PathLike[str] = "",
   crop: float = 1.0,
+  exif: orientation.Exif = "apply",
   protocol: protocols.Protocol | None = None,
   name: str | None = None,
 ) -> PairSet:
@@ -53,6 +54,7 @@ def open_pairs(
     image_size: Height and width that the images are brought to.
     root: The folder of the images of a list; a pack has its own.
     crop: Share of the centre of each image that is kept, in (0, 1].
+    exif: Whether images are turned as their EXIF says.
     protocol: Whose list it is; None guesses.
     name: What reports call the set; default the file's name without suffix.
 
@@ -73,7 +75,9 @@ def open_pairs(
     )
   else:
     pairs = listed.listed_pairs(path, root, protocol)
-  source = encoded.Decoded(pairs.files, image_size=image_size, crop=crop)
+  source = encoded.Decoded(
+    pairs.files, image_size=image_size, crop=crop, exif=exif
+  )
   for index in range(len(source)):
     source[index]
   stem = os.path.splitext(os.path.basename(os.fspath(path)))[0]

@@ -1,13 +1,13 @@
 """Images in files: a list of them, or a folder of `identity/image.jpg`."""
 
-import collections
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from facejax.data import encoded, images, subsets
+from facejax.data import encoded, subsets
+from facejax.data.stores import folder_scan
 from facejax.runtime import text_lines
 
 logger = logging.getLogger(__name__)
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 _NAMED_IN_LOG = 10
 _NAMED_IN_ERROR = 3
 _LAYOUT = "expected one folder per identity: ROOT/IDENTITY/IMAGE.jpg"
+_RECURSIVE = "--data.recursive of facejax.train, --recursive of facejax.embed,"
 
 
 class ImageFiles:
@@ -78,14 +79,16 @@ class ImageFiles:
 class ImageFolder(ImageFiles):
   """A folder with one folder of images per identity.
 
-  Classes are the folders in order of their names. Hidden files, files whose
-  suffix is not an image's and folders inside an identity's folder are ignored;
-  links are followed. The first bytes of every file are looked at, and what is
-  no image is left out.
+  Classes are the folders in order of their names. What is an image is told by
+  its first bytes, whatever it is called; a file that is called like an image
+  and is none counts as damaged. Hidden entries do not count at all; links to
+  files and to identities' folders are followed. Whatever else is left out is
+  told in one warning.
 
   Attributes:
     skipped: How many damaged files were left out.
-    ignored: How many entries were ignored because of their name or kind.
+    ignored: How many other entries were: other files, folders inside of an
+      identity's folder, images beside the folders.
   """
 
   def __init__(
@@ -94,6 +97,8 @@ class ImageFolder(ImageFiles):
     *,
     identities: Sequence[str] | None = None,
     max_bad_share: float = 0.01,
+    recursive: bool = False,
+    mixed: bool = False,
   ):
     """Scans the folder.
 
@@ -102,14 +107,21 @@ class ImageFolder(ImageFiles):
       identities: Only these, which spares the scan of the others; default
         all.
       max_bad_share: The largest share of damaged files that is accepted.
+      recursive: Whether images in folders inside of an identity's folder, at
+        any depth, are its images as well.
+      mixed: Whether images may lie beside the folders, which somebody else
+        then takes, and folders may be without an image. Else the first are
+        left out, the second an error.
 
     Raises:
       FileNotFoundError: There is no such folder.
       ValueError: The layout is not as expected, an identity has no usable
         image or does not exist, or too many files are damaged.
     """
-    self.skipped = self.ignored = self._seen = 0
+    self.skipped = self._seen = 0
     self._bad: list[str] = []
+    self._left_out = folder_scan.LeftOut()
+    self._recursive, self._mixed = recursive, mixed
     root = os.fspath(path)
     folders = self._identity_folders(root)
     if identities is not None:
@@ -117,6 +129,7 @@ class ImageFolder(ImageFiles):
       chosen = subsets.listed(identities, by_name, where=root)
       folders = [by_name[name] for name in chosen]
     super().__init__(root, self._groups(root, folders))
+    self.ignored = self._left_out.report(root)
     self._check_bad_share(max_bad_share)
 
   def _identity_folders(self, root: str) -> list[str]:
@@ -124,56 +137,54 @@ class ImageFolder(ImageFiles):
       raise FileNotFoundError(f"there is no image folder {root!r}")
     if not os.path.isdir(root):
       raise ValueError(f"{root!r} is a file; {_LAYOUT}")
-    folders, files = [], []
-    with os.scandir(root) as entries:
-      for entry in entries:
-        if not entry.name.startswith(".") and entry.is_dir():
-          folders.append(entry.name)
-        else:
-          files.append(entry.name)
-    loose = [file for file in files if images.is_image_name(file)]
-    if not folders:
-      found = f"{len(loose)} images lie directly in it" if loose else "has none"
-      raise ValueError(f"no identities in {root!r}: {found}; {_LAYOUT}")
-    if loose:
-      logger.warning(
-        "%d images lie directly in %r and are ignored; %s",
-        *(len(loose), root, _LAYOUT),
+    here = folder_scan.scan(root)
+    if not here.folders:
+      found = (
+        f"{len(here.images)} images lie directly in it"
+        if here.images
+        else "has none"
       )
-    self.ignored += len(files)
-    return sorted(folders)
+      raise ValueError(f"no identities in {root!r}: {found}; {_LAYOUT}")
+    if not self._mixed:
+      self._left_out.add("images beside the folders", here.images)
+    self._left_out.add("other files", here.others)
+    self._left_out.hidden += len(here.hidden)
+    return here.folders
 
   def _groups(
     self, root: str, folders: Iterable[str]
   ) -> Iterator[tuple[str, list[str]]]:
     for folder in folders:
-      yield folder, self._usable_files(os.path.join(root, folder))
+      files = self._usable_files(root, folder)
+      if files:
+        yield folder, files
 
-  def _usable_files(self, folder: str) -> list[str]:
-    """Returns the sorted names of the images in one identity's folder."""
-    usable: list[str] = []
-    damaged: list[str] = []
-    kinds = collections.Counter[str]()
-    with os.scandir(folder) as entries:
-      for entry in entries:
-        if not images.is_image_name(entry.name) or entry.is_dir():
-          kinds["folders" if entry.is_dir() else "other files"] += 1
-          continue
-        complaint = _check(entry)
-        if complaint is None:
-          usable.append(entry.name)
-        else:
-          damaged.append(f"{entry.path!r} {complaint}")
-    if not usable:
-      raise ValueError(_no_image(folder, kinds, damaged))
-    self.ignored += kinds.total()
-    self._seen += len(usable) + len(damaged)
-    self._report(sorted(damaged))
-    return sorted(usable)
+  def _usable_files(self, root: str, folder: str) -> list[str]:
+    """Returns the sorted names of the images of one identity."""
+    found = folder_scan.scan(
+      os.path.join(root, folder), recursive=self._recursive
+    )
+    deeper = ()
+    if found.folders:
+      deeper = folder_scan.scan(os.path.join(root, folder), recursive=True)
+      deeper = [name for name in deeper.images if os.sep in name]
+    if not found.images and not self._mixed:
+      raise ValueError(_no_image(os.path.join(root, folder), found, deeper))
+    self._left_out.hidden += len(found.hidden)
+    self._seen += len(found.images) + len(found.damaged)
+    self._report(found.damaged)
+    for kind, names in (
+      ("folders without an image", () if found.images else [""]),
+      ("other files", found.others),
+      (f"images in deeper folders ({_RECURSIVE} take them)", deeper),
+      ("folders inside of identities", () if deeper else found.folders),
+    ):
+      self._left_out.add(kind, [os.path.join(folder, name) for name in names])
+    return found.images
 
   def _report(self, damaged: Sequence[str]) -> None:
     self.skipped += len(damaged)
-    for complaint in damaged[: _NAMED_IN_LOG - len(self._bad)]:
+    for complaint in damaged[: max(0, _NAMED_IN_LOG - len(self._bad))]:
       self._bad.append(complaint)
       logger.warning("left out: %s", complaint)
 
@@ -186,26 +197,31 @@ class ImageFolder(ImageFiles):
       raise ValueError(
         f"{self.skipped} of {self._seen} image files in {self.root!r} are damaged"
         f" ({self.skipped / self._seen:.2%}, allowed {max_bad_share:.2%}):"
-        f" {'; '.join(self._bad[:_NAMED_IN_ERROR])}; repair or delete them, or"
-        " raise max_bad_share"
+        f" {'; '.join(self._bad[:_NAMED_IN_ERROR])}; repair them or move them"
+        " elsewhere, or raise max_bad_share"
       )
 
 
-def _check(entry: os.DirEntry[str]) -> str | None:
-  # Only links need a second look: to open a pipe would block for ever.
-  if not entry.is_file():
-    return "is a broken link" if entry.is_symlink() else "is not a file"
-  return images.check(entry.path)
-
-
 def _no_image(
-  folder: str, kinds: collections.Counter[str], damaged: Sequence[str]
+  folder: str, found: folder_scan.Found, deeper: Sequence[str]
 ) -> str:
-  held = [f"{count} {kind}" for kind, count in kinds.items()]
-  if damaged:
-    held.append(f"{len(damaged)} damaged images, such as {min(damaged)}")
+  held = [
+    f"{len(names)} {kind}"
+    for kind, names in (
+      ("folders", found.folders),
+      ("other files", found.others),
+    )
+    if names
+  ]
+  if found.damaged:
+    held.append(
+      f"{len(found.damaged)} damaged images, such as {found.damaged[0]}"
+    )
+  advice = "name the folder that holds the identities"
+  if deeper:
+    advice += f"; {_RECURSIVE} take the {len(deeper):,} images deeper in it"
   return (
     f"identity folder {folder!r} has no usable image: it holds"
-    f" {' and '.join(held) or 'nothing'}; {_LAYOUT}; remove the folder, or name"
-    " the folder that holds the identities"
+    f" {' and '.join(held) or 'nothing'}; {_LAYOUT}; move it elsewhere, or"
+    f" {advice}"
   )

@@ -65,7 +65,9 @@ class RecordIO:
     """
     path = os.fspath(path)
     self._given = path, max_bad_share
-    self.path = os.path.join(path, _NAME) if os.path.isdir(path) else path
+    self.path = path
+    if os.path.isdir(path):
+      self.path = file_in(path) or os.path.join(path, _NAME)
     if not os.path.isfile(self.path):
       raise FileNotFoundError(f"there is no RecordIO file {self.path!r}")
     self._descriptor = os.open(self.path, os.O_RDONLY)
@@ -74,7 +76,7 @@ class RecordIO:
     keys, offsets = self._index(4 * len(words))
     kinds, labels = record_io_read.labels_of(words, keys, offsets)
     del words
-    classes = self._classes()
+    classes = self._classes(labels[kinds == record_io_read.IMAGE])
     kinds[(kinds == record_io_read.IMAGE) & ~_valid(labels, classes)] = (
       record_io_read.BAD
     )
@@ -82,6 +84,7 @@ class RecordIO:
     keep = kinds == record_io_read.IMAGE
     if not keep.any():
       raise ValueError(f"{self.path!r} holds no image")
+    self._first_key = int(keys[kinds != record_io_read.META].min())
     self._offsets = offsets[keep]
     self._keys = _compact(keys[keep])
     self._values, self.labels = _renumber(labels[keep].astype(np.int32))
@@ -123,22 +126,22 @@ class RecordIO:
         f" file at {size:,}"
       )
 
-  def _classes(self) -> int:
-    """Returns how many labels there may be, as `property` has it."""
+  def _classes(self, labels: np.ndarray) -> int:
+    """Returns how many labels there may be, as `property` has it.
+
+    Labels of more people than it knows of are believed before it.
+    """
     path = os.path.join(os.path.dirname(self.path), "property")
     if not os.path.isfile(path):
       return layout.MAX_LABEL + 1
-    with open(path, "rb") as file:
-      text = file.read(100).strip()
-    fields = [field.strip() for field in text.split(b",")]
-    if len(fields) != 3 or not all(
-      field.isdigit() and 0 < int(field) < 2**31 for field in fields
-    ):
-      raise ValueError(
-        f"{path!r}: expected 'classes,height,width' such as '93431,112,112',"
-        f" got {text!r}"
+    classes = _property(path)
+    people = len(np.unique(labels[_valid(labels, layout.MAX_LABEL + 1)]))
+    if people != classes:
+      logger.warning(
+        "%r says %d people, the labels of %r say %d: the labels count",
+        *(path, classes, self.path, people),
       )
-    return int(fields[0])
+    return layout.MAX_LABEL + 1 if people > classes else classes
 
   def _report(
     self,
@@ -183,7 +186,9 @@ class RecordIO:
 
   @functools.cached_property
   def _list(self) -> record_io_list.ListFile | None:
-    return record_io_list.beside(self.path, np.asarray(self._keys))
+    return record_io_list.beside(
+      self.path, np.asarray(self._keys), first=self._first_key
+    )
 
   @property
   def class_names(self) -> Sequence[str]:
@@ -222,6 +227,41 @@ class RecordIO:
   def _check_index(self, index: int) -> None:
     if not 0 <= index < len(self):
       raise IndexError(f"image {index} of {len(self)}")
+
+
+def file_in(folder: str | os.PathLike[str]) -> str | None:
+  """Returns the `.rec` file of a folder: train.rec, or the only one.
+
+  Raises:
+    ValueError: There are several, and none is called train.rec.
+  """
+  if not os.path.isdir(folder):
+    return None
+  names = sorted(n for n in os.listdir(folder) if n.endswith(".rec"))
+  if _NAME in names:
+    names = [_NAME]
+  if len(names) > 1:
+    raise ValueError(
+      f"{os.fspath(folder)!r} holds {len(names)} .rec files"
+      f" ({', '.join(names[:5])}): name one of them"
+    )
+  return os.path.join(folder, names[0]) if names else None
+
+
+def _property(path: str) -> int:
+  """Returns how many classes the first line of a `property` tells of."""
+  with open(path, "rb") as file:
+    text = file.read(100).strip()
+  # InsightFace's own tool writes a second line.
+  fields = [field.strip() for field in text.split(b"\n")[0].split(b",")]
+  if len(fields) != 3 or not all(
+    field.isdigit() and 0 < int(field) < 2**31 for field in fields
+  ):
+    raise ValueError(
+      f"{path!r}: expected 'classes,height,width' such as '93431,112,112',"
+      f" got {text!r}"
+    )
+  return int(fields[0])
 
 
 def _valid(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -39,7 +39,9 @@ def read(path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
       pieces.append(numbers)
       lines += count
   if not lines:
-    raise ValueError(f"{path!r} is empty; delete it to have the .rec scanned")
+    raise ValueError(
+      f"{path!r} is empty: copy it again, or give it another name to have the .rec scanned"
+    )
   keys = np.concatenate([numbers[0::2] for numbers in pieces])
   offsets = np.concatenate([numbers[1::2] for numbers in pieces])
   del pieces

@@ -17,24 +17,30 @@ _MAX_DIGITS = 18
 
 
 class ListFile:
-  """Lines `key<tab>label<tab>identity/file` by their key.
+  """Lines by the key of their record, in either of two layouts.
 
+  Of im2rec: `key<tab>label<tab>identity/file`. Of InsightFace's face2rec2:
+  `flag<tab>identity/file<tab>label`, without keys, in the order of the records.
   Sixteen bytes a line are kept; the text stays on the disk.
   """
 
-  def __init__(self, path: str):
+  def __init__(self, path: str, *, first: int = 0):
     """Notes where each line begins, about 100 ns a line.
 
     Args:
       path: The file.
+      first: The key of the first image, for a list without keys.
 
     Raises:
-      ValueError: A line does not begin with a key, or a key occurs twice.
+      ValueError: A line does not begin with a number, or a key occurs twice.
     """
     self.path = path
     self._descriptor = os.open(path, os.O_RDONLY)
     weakref.finalize(self, os.close, self._descriptor)
     keys, begins = self._lines()
+    self._keyed = not self._is_of_face2rec2()
+    if not self._keyed:
+      keys = first + np.arange(len(begins))
     order = np.argsort(keys, kind="stable")
     self._keys, self._begins = keys[order], begins[order]
     twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
@@ -56,6 +62,15 @@ class ListFile:
       begins.append(at + begin)
       at += end
     return np.concatenate(keys), np.concatenate(begins)
+
+  def _is_of_face2rec2(self) -> bool:
+    """Whether the first line has its label last, behind the path."""
+    fields = (
+      os.pread(self._descriptor, _MAX_LINE, 0).split(b"\n")[0].split(b"\t")
+    )
+    return (
+      len(fields) >= 3 and not _is_number(fields[1]) and _is_number(fields[2])
+    )
 
   def _keys_in(self, text: bytes, at: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns where the lines of a text begin, and their first numbers."""
@@ -98,20 +113,26 @@ class ListFile:
     text = os.pread(self._descriptor, _MAX_LINE, begin).split(b"\n")[0]
     fields = os.fsdecode(text.rstrip(b"\r")).split("\t")
     shown = f"{self.path!r}, line of key {key}"
-    if len(text) == _MAX_LINE or len(fields) < 3 or fields[0] != str(key):
+    wrong_key = self._keyed and fields[0] != str(key)
+    if len(text) == _MAX_LINE or len(fields) < 3 or wrong_key:
+      expected = "KEY<tab>LABEL" if self._keyed else "FLAG"
       raise ValueError(
-        f"{shown}: expected 'KEY<tab>LABEL<tab>IDENTITY/FILE', got"
+        f"{shown}: expected '{expected}<tab>IDENTITY/FILE"
+        f"{'' if self._keyed else '<tab>LABEL'}', got"
         f" {text_lines.printable(fields[0][:60])!r} and {len(fields) - 1} more"
       )
-    names = fields[-1].replace("\\", "/").split("/")
+    label_at, path_at = (1, -1) if self._keyed else (2, 1)
+    names = fields[path_at].replace("\\", "/").split("/")
     if any(name in ("", ".", "..") or "\0" in name for name in names[-2:]):
       raise ValueError(
-        f"{shown}: {text_lines.printable(fields[-1])!r} is no name"
+        f"{shown}: {text_lines.printable(fields[path_at])!r} is no name"
       )
     try:
-      label = float(fields[1])
+      label = float(fields[label_at])
     except ValueError:
-      raise ValueError(f"{shown}: {fields[1][:60]!r} is no label") from None
+      raise ValueError(
+        f"{shown}: {fields[label_at][:60]!r} is no label"
+      ) from None
     identity = text_lines.printable(names[-2]) if len(names) > 1 else ""
     return label, identity, text_lines.printable(names[-1])
 
@@ -135,22 +156,31 @@ class ListFile:
     return names if all(names) and len(set(names)) == len(names) else None
 
 
-def beside(path: str, keys: np.ndarray) -> ListFile | None:
+def _is_number(field: bytes) -> bool:
+  try:
+    float(field)
+  except ValueError:
+    return False
+  return True
+
+
+def beside(path: str, keys: np.ndarray, *, first: int) -> ListFile | None:
   """Opens the `.lst` file beside a `.rec` file.
 
   Args:
     path: The `.rec` file.
     keys: int64 [n], the keys that the list must have.
+    first: The key of the first image of the file.
 
   Returns:
     The list; None when there is none, or, with a warning, when it has another
-    layout (InsightFace's own lists have one without keys).
+    layout, or belongs to other records.
   """
   path = os.path.splitext(path)[0] + ".lst"
   if not os.path.isfile(path):
     return None
   try:
-    found = ListFile(path)
+    found = ListFile(path, first=first)
     missing = keys[~found.has(keys)]
     if len(missing):
       raise ValueError(f"{path!r} lacks key {missing[0]}")

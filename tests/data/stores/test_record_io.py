@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facejax.data import images
+from facejax.data import formats, images
 from facejax.data.stores import record_io, record_io_read
 from facejax.data.stores import record_io_write as write
 
@@ -201,6 +201,45 @@ def test_list_file_gives_names(tmp_path):
   assert list(files.class_names) == ["An\\xff", "Bo"]
   names = [files.name(index) for index in range(3)]
   assert names == ["An\\xff/a1.jpg", "An\\xff/a2.jpg", "Bo/b.png"]
+
+
+def test_list_files_of_face2rec2_name_the_people(tmp_path, caplog):
+  folder = insightface([0, 0, 1]).save(tmp_path)
+  (folder / "train.lst").write_text(
+    "1\t/faces/Ann/a.jpg\t0\n1\tfaces/Ann/b c.jpg\t0\n1\tBo/a.jpg\t1\n"
+  )
+  files = record_io.RecordIO(folder)
+  assert list(files.class_names) == ["Ann", "Bo"]
+  names = [files.name(index) for index in range(3)]
+  assert names == ["Ann/a.jpg", "Ann/b c.jpg", "Bo/a.jpg"]
+  assert not caplog.messages
+  (folder / "train.lst").write_text("1\tA/a\t0\n1\tA/b\t0\n1\tB/c\t7\n")
+  with pytest.raises(ValueError, match="belongs to other records"):
+    _ = record_io.RecordIO(folder).class_names
+
+
+def test_property_may_have_a_second_line(tmp_path, caplog):
+  folder = insightface([0, 0, 1]).save(tmp_path)
+  (folder / "property").write_text("2,112,112\n2,112,112\n")
+  assert record_io.RecordIO(folder).num_classes == 2
+  assert not caplog.messages
+
+
+def test_a_property_of_another_set_is_a_warning(tmp_path, caplog):
+  folder = insightface([0, 1, 2]).save(tmp_path, classes=2)
+  assert record_io.RecordIO(folder).num_classes == 3
+  assert "says 2 people" in caplog.text and "say 3" in caplog.text
+
+
+def test_a_record_file_of_any_name_is_found_in_its_folder(tmp_path):
+  folder = insightface([0, 1]).save(tmp_path)
+  for suffix in ("rec", "idx"):
+    (folder / f"train.{suffix}").rename(folder / f"mydata.{suffix}")
+  assert formats.guess(folder) == "record_io"
+  assert len(formats.open_images(folder)) == 2
+  (folder / "other.rec").write_bytes(b"")
+  with pytest.raises(ValueError, match=r"2 .rec files \(mydata.rec, other.rec"):
+    formats.guess(folder)
 
 
 @pytest.mark.parametrize(
