@@ -9,7 +9,7 @@ from PIL import Image
 
 from facejax.data import sources
 from facejax.runs import folder, results
-from facejax.runtime import text_lines
+from facejax.runtime import tensorboard, text_lines
 
 _MOST = 2000
 _SIDE = 48
@@ -49,12 +49,9 @@ def write(
       [_cell(person), _cell(text_lines.printable(source.name(index)))]
     )
   pictures = np.stack([_square(source[int(i)]) for i in indices[rows]])
-  # Where PyTorch is installed, this imports it.
-  import tensorboardX
-
   # The writer leaves the end of its sprite as it finds it in memory.
   ignored = np.errstate(over="ignore", invalid="ignore")
-  with ignored, tensorboardX.SummaryWriter(str(target)) as writer:
+  with ignored, tensorboard.writer(target) as writer:
     writer.add_embedding(
       np.asarray(vectors[rows], np.float32),
       metadata=table,

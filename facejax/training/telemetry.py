@@ -18,7 +18,7 @@ import rich.logging
 import rich.progress
 
 from facejax.runs import folder, history
-from facejax.runtime import progress
+from facejax.runtime import progress, tensorboard
 from facejax.training import stopwatch
 
 logger = logging.getLogger(__name__)
@@ -100,10 +100,7 @@ class Telemetry:
     pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
     self._history = history.Writer(workdir, after=start_step)
     self._open.callback(self._history.close)
-    # Where PyTorch is installed, this imports it: runs alone wait for that.
-    import tensorboardX
-
-    self._tensorboard = tensorboardX.SummaryWriter(
+    self._tensorboard = tensorboard.writer(
       os.path.join(workdir, folder.TENSORBOARD),
       purge_step=start_step + 1 if start_step else None,
     )

@@ -13,8 +13,6 @@ from helpers import golden_cases, paths
 from facejax.head import objective, reference
 from facejax.losses import binary, margins, multiplicative
 
-pytestmark = pytest.mark.as_users_compile
-
 GOLDEN = json.loads((paths.GOLDEN / "golden_losses.json").read_text())
 FIXTURES = ("hard", "typical", "norms", "subcenter")
 CASES = [case for case in GOLDEN["cases"] if case["fixture"] in FIXTURES]

@@ -13,8 +13,6 @@ from helpers import paths
 from facejax.losses import anchors, center, pairwise, triplet
 from facejax.metrics import distances
 
-pytestmark = pytest.mark.as_users_compile
-
 GOLDEN = json.loads((paths.GOLDEN / "golden_losses.json").read_text())
 SCALARS = GOLDEN["scalars"]
 METRIC = [c for c in GOLDEN["cases"] if c["fixture"] == "metric"]
