@@ -11,7 +11,7 @@ import rich.text
 
 from facejax.data import images
 from facejax.data.pairs import pairs as pair_sets
-from facejax.metrics import validation, verification
+from facejax.metrics import checks, validation, verification
 from facejax.runs import embedding_loop
 from facejax.runtime import unit_vectors
 
@@ -88,6 +88,18 @@ def evaluate_pairs(
     )
     found = np.concatenate([embeddings for _, embeddings in batches])
   return scored(pairs, found, threshold=threshold)
+
+
+def check(pairs: pair_sets.PairSet) -> None:
+  """Refuses what `scored` would refuse whatever the embeddings.
+
+  Raises:
+    ValueError: if there are no pairs, or all are of one kind or in one fold.
+  """
+  used_images(pairs)
+  with _naming(pairs):
+    _, same = checks.pairs(np.zeros(len(pairs)), pairs.same)
+    checks.folds(pairs.fold, same)
 
 
 def used_images(pairs: pair_sets.PairSet) -> np.ndarray:

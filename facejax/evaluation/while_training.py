@@ -1,8 +1,10 @@
 """Verification of a net while it is trained, and what a run leaves of it."""
 
+import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -15,8 +17,96 @@ from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 
 
+logger = logging.getLogger(__name__)
+
+
 class Interrupted(Exception):
   """Something else became urgent while images were embedded."""
+
+
+class State(Protocol):
+  """What is verified of the state of a run."""
+
+  @property
+  def step(self) -> Any: ...
+
+  @property
+  def params(self) -> Any: ...
+
+  @property
+  def stats(self) -> Any: ...
+
+  @property
+  def average(self) -> Any: ...
+
+
+@dataclasses.dataclass
+class Verifier:
+  """Scores the states of a run; that this fails never ends the run.
+
+  Attributes:
+    embed: see `verify`; the next five likewise.
+    pairs: …
+    threshold_pairs: …
+    mesh: …
+    batch_size: …
+    urgent: …
+    failed: the steps whose verification failed, as the log says.
+  """
+
+  embed: Callable[..., Any]
+  pairs: pair_sets.PairSet | None
+  threshold_pairs: pair_sets.PairSet | None
+  mesh: jax.sharding.Mesh
+  batch_size: int
+  urgent: Callable[[], bool]
+  failed: list[int] = dataclasses.field(default_factory=list)
+
+  def __call__(self, state: State) -> list[verification.Verification] | None:
+    """Scores a state: [] if that failed, None if something was urgent."""
+    try:
+      return verify(
+        self.embed,
+        net_lib.Trunk(state.params, state.stats, state.average),
+        self.pairs,
+        self.threshold_pairs,
+        mesh=self.mesh,
+        batch_size=self.batch_size,
+        urgent=self.urgent,
+      )
+    except Interrupted:
+      return None
+    except Exception as error:
+      step = int(state.step)
+      self.failed.append(step)
+      logger.error(
+        "the verification of step %d failed: %s",
+        *(step, error),
+        # Of the images, or a mistake in here?
+        exc_info=not isinstance(error, ValueError | OSError),
+      )
+      return []
+
+
+def check(
+  pairs: pair_sets.PairSet | None,
+  threshold_pairs: pair_sets.PairSet | None = None,
+) -> None:
+  """Refuses pairs that could not be scored, before anything is trained.
+
+  Raises:
+    ValueError: if there are none, all are of one kind or in one fold, or both
+      sets would be written to one file.
+  """
+  both = [one for one in (pairs, threshold_pairs) if one is not None]
+  for one in both:
+    verification.check(one)
+  names = [one.name for one in both]
+  if len({results.file_name(name) for name in names}) < len(names):
+    raise ValueError(
+      f"both sets of pairs would be reported as {names[0]!r}: rename the file of"
+      " one"
+    )
 
 
 def verify(

@@ -163,8 +163,9 @@ def combine(
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
-    # s n_y c_y against the largest s n_j c_j: without margin.
-    correct=dot >= nearest,
+    # s n_y c_y against the largest s n_j c_j: without margin. A tie is wrong:
+    # where all embeddings are 0, all are as near.
+    correct=dot > nearest,
     dropped=jnp.zeros_like(values),
   )
 

@@ -18,7 +18,7 @@ class HeadOutput(NamedTuple):
   Attributes:
     loss: [batch] float32, natural units.
     target_cosine: [batch], cos theta_y, without margin; carries no gradient.
-    correct: [batch] bool, whether no other class that took part is nearer.
+    correct: [batch] bool, whether all other classes that took part are farther.
     dropped: [batch], the probability of the classes that got no gradient from
       this example although the loss counts them; 0 for an exact gradient.
   """

@@ -70,6 +70,6 @@ def loss(
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
-    correct=target >= jnp.where(is_target, -jnp.inf, dots).max(axis=1),
+    correct=target > jnp.where(is_target, -jnp.inf, dots).max(axis=1),
     dropped=jnp.zeros_like(values),
   )

@@ -13,6 +13,10 @@ from facejax.runtime import typing
 _MOMENTUM = 0.9
 
 
+class TooFewError(ValueError):
+  """There is one value a channel: it is its own mean, and nothing is left."""
+
+
 class BatchNorm(nnx.Module):
   """y = (x - mean) / sqrt(var + epsilon) * scale + bias, over all but channels.
 
@@ -21,7 +25,8 @@ class BatchNorm(nnx.Module):
   statistics to the type of the trunk where it evaluates.
 
   Under `jit` over a sharded batch the statistics are those of the global
-  batch, whatever the number of devices.
+  batch, whatever the number of devices. Training on one value a channel raises
+  `TooFewError`, as in torch.
 
   Args:
     channels: size of the last axis.
@@ -59,9 +64,13 @@ class BatchNorm(nnx.Module):
       mean, var = self.mean[...], self.var[...]
       y = _scaled(x - _wide(mean, x), var, scale, bias, self.epsilon)
     else:
-      y, mean, var = normalize(self.epsilon, x, scale, bias)
       count = x.size // x.shape[-1]
-      self._remember(mean, var * (count / max(count - 1, 1)))
+      if count < 2:
+        raise TooFewError(
+          "BatchNorm of one value a channel gives 0, and no gradient"
+        )
+      y, mean, var = normalize(self.epsilon, x, scale, bias)
+      self._remember(mean, var * (count / (count - 1)))
     return y.astype(self.dtype or x.dtype)
 
   def _remember(self, mean: typing.Array, var: typing.Array) -> None:

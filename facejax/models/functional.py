@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax.models import layers, registry, torch_names, trunk
+from facejax.models import batch_norm, layers, registry, torch_names, trunk
 from facejax.runtime import typing
 
 NETS = registry.NETS
@@ -73,6 +73,34 @@ def check_options(name: str, **options: Any) -> None:
     ValueError: naming those nets that have them, or if the name is unknown.
   """
   registry.with_options(name, **options)
+
+
+def check_batch(backbone: Backbone, batch_size: int) -> None:
+  """Refuses batches, over all devices, that a net learns nothing from.
+
+  Raises:
+    ValueError: naming the nets that can be trained on single images.
+  """
+  if batch_size > 1:
+    return
+  shapes = jax.eval_shape(backbone.init, jax.random.key(0))
+  shape = (batch_size, *backbone.image_size, 3)
+  images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+  try:
+    jax.eval_shape(
+      lambda *given: backbone.apply(
+        *given, train=True, dropout_key=jax.random.key(0)
+      ),
+      *(*shapes, images),
+    )
+  except batch_norm.TooFewError as error:
+    able = [n for n in NETS if registry.find(n)[1].takes_one]
+    lrn = [n for n in able if "lrn" in registry.find(n)[1].norms]
+    raise ValueError(
+      f"net {backbone.name!r}, {error}: take 2 images or more, or one of the"
+      f" nets {', '.join(n for n in able if n not in lrn)}; or, with norm lrn,"
+      f" {', '.join(lrn)}"
+    ) from None
 
 
 def build(

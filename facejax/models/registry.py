@@ -39,6 +39,8 @@ class Family:
     check_image_size: (spec, image_size), raises ValueError.
     torch_layers: (spec, *, image_size) -> the layers by their torch names.
     norms: the values of `norm` that it has; one alone is not passed on.
+    takes_one: whether it can be trained on one image at a time: with "lrn", if
+      it has that.
   """
 
   module: Callable[..., trunk.Net]
@@ -46,6 +48,7 @@ class Family:
   check_image_size: Callable[[Any, tuple[int, int]], None]
   torch_layers: Callable[..., Iterable[torch_names.Layer]] = lambda *_, **__: ()
   norms: tuple[layers.Norm, ...] = ("batch", "lrn")
+  takes_one: bool = True
 
 
 FAMILIES = {
@@ -55,6 +58,7 @@ FAMILIES = {
     iresnet.check_image_size,
     iresnet.torch_layers,
     norms=("batch",),
+    takes_one=False,
   ),
   sphereface.SphereFaceSpec: Family(
     sphereface.SphereFace,
@@ -69,6 +73,7 @@ FAMILIES = {
     mobilefacenet.check_image_size,
     mobilefacenet.torch_layers,
     norms=("batch",),
+    takes_one=False,
   ),
   vit.ViTSpec: Family(
     vit.ViT,
@@ -76,6 +81,7 @@ FAMILIES = {
     vit.check_image_size,
     vit.torch_layers,
     norms=("batch",),
+    takes_one=False,
   ),
   inception.InceptionSpec: Family(
     inception.Inception, inception.multiply_adds, inception.check_image_size

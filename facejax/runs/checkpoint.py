@@ -11,8 +11,8 @@ that empty sub-trees and optimizer containers leave no trace in the file.
 """
 
 import contextlib
-import dataclasses
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,24 +21,16 @@ from typing import Any, Self
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from facejax.runs import digest, orbax_noise, retention
+from facejax.runs import checkpoint_read, digest, orbax_noise, retention
+from facejax.runtime import json_files
 
 logger = logging.getLogger(__name__)
 
 PyTree = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """What `Checkpoints.restore` read: `metadata` is what `save` was given."""
-
-  step: int
-  state: PyTree
-  metadata: Mapping[str, Any]
-
-
-class DamagedCheckpointError(OSError):
-  """A checkpoint that cannot be read, or whose values have changed."""
+Restored = checkpoint_read.Restored
+DamagedCheckpointError = checkpoint_read.DamagedCheckpointError
+# Beside the steps, what some of them scored once they were saved.
+_SCORES = "scores.json"
 
 
 def bytes_on_disk(state: PyTree) -> int:
@@ -142,6 +134,26 @@ class Checkpoints:
         step, leaves, force=True, overwrite=True, custom_metadata=record
       )
 
+  def score(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Says what the state of `step` scored, which has been saved without it.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    metrics = {k: float(v) for k, v in metrics.items()}
+    self._retention.metric[step] = metrics.get(self._best_metric)
+    there = {str(one) for one in self._folders()}
+    try:
+      scores = {k: v for k, v in self._scores().items() if k in there}
+    except ValueError:  # damaged: it only says which steps are best
+      scores = {}
+    # JSON knows no NaN; None is never among the best either.
+    scores[str(step)] = {
+      k: v if math.isfinite(v) else None for k, v in metrics.items()
+    }
+    self.folder.mkdir(parents=True, exist_ok=True)
+    json_files.write(self.folder / _SCORES, scores)
+
   def restore(
     self,
     like: PyTree,
@@ -149,6 +161,7 @@ class Checkpoints:
     step: int | None = None,
     resizable: Callable[[str], bool] = lambda path: False,
     partial: bool = False,
+    accept: Callable[[Mapping[str, Any]], None] = lambda metadata: None,
   ) -> Restored | None:
     """Reads the newest sound checkpoint, or exactly that of `step`.
 
@@ -162,6 +175,8 @@ class Checkpoints:
         then added or cut off at its end.
       partial: do without stored leaves that `like` does not have, such as the
         optimizer's.
+      accept: is given the metadata before anything else is compared, and
+        raises ValueError to refuse it.
 
     Returns:
       What was read, or None when the folder has no checkpoint at all.
@@ -169,7 +184,8 @@ class Checkpoints:
     Raises:
       FileNotFoundError: there is no checkpoint of `step`.
       DamagedCheckpointError: that of `step`, or every one, is damaged.
-      ValueError: leaves, shapes or dtypes differ from `like`.
+      ValueError: leaves, shapes or dtypes differ from `like`, or `accept`
+        says no.
     """
     self.wait()
     found = self._folders()
@@ -181,7 +197,9 @@ class Checkpoints:
     for candidate in reversed(found) if step is None else [step]:
       try:
         path = self._at(candidate)
-        state, metadata = _read(path, like, resizable, partial)
+        state, metadata = checkpoint_read.read(
+          path, like, resizable=resizable, partial=partial, accept=accept
+        )
         return Restored(candidate, state, metadata)
       except DamagedCheckpointError as error:
         logger.warning("checkpoint of step %d is damaged: %s", candidate, error)
@@ -214,9 +232,15 @@ class Checkpoints:
 
   def _read_metric(self, step: int) -> float | None:
     try:
-      return _read_record(self._at(step))["metrics"].get(self._best_metric)
-    except DamagedCheckpointError:
+      found = self._scores().get(str(step))
+      if found is None:
+        found = checkpoint_read.read_record(self._at(step))["metrics"]
+      return found.get(self._best_metric)
+    except (DamagedCheckpointError, ValueError, AttributeError):
       return None
+
+  def _scores(self) -> dict[str, Any]:
+    return json_files.read_or_none(self.folder / _SCORES) or {}
 
   def _close_writer(self) -> None:
     writer, self._writer = self._writer, None
@@ -234,65 +258,5 @@ class Checkpoints:
         self._close_writer()
       raise OSError(
         f"could not write the checkpoint of step {self._pending} to"
-        f" {self.folder}: {_summary(error)}. Complete: {self.steps}."
+        f" {self.folder}: {checkpoint_read.summary(error)}. Complete: {self.steps}."
       ) from error
-
-
-def _read(
-  path: str, like: PyTree, resizable: Callable[[str], bool], partial: bool
-) -> tuple[PyTree, Mapping[str, Any]]:
-  record = _read_record(path)
-  wanted = digest.named_leaves(like)
-  try:
-    digest.check_layout(
-      record["leaves"], wanted, resizable=resizable, partial=partial
-    )
-  except ValueError as error:
-    raise ValueError(f"{path} holds another kind of state: {error}") from None
-  arrays = _read_arrays(path, wanted)
-  changed = digest.changed_leaves(record["leaves"], arrays)
-  if changed:
-    raise DamagedCheckpointError(
-      f"{len(changed)} of {len(arrays)} arrays differ from what was saved, or"
-      f" lost rows that were not zero: {', '.join(changed[:3])}"
-    )
-  leaves = [arrays[name] for name in wanted]
-  state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-  return state, record["metadata"]
-
-
-def _read_record(path: str) -> Mapping[str, Any]:
-  try:
-    record = ocp.metadata(path).custom_metadata
-  except Exception as error:
-    raise DamagedCheckpointError(_summary(error)) from error
-  if not isinstance(record, Mapping) or "leaves" not in record:
-    raise DamagedCheckpointError("the record of digests is not readable")
-  return record
-
-
-def _read_arrays(path: str, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
-  anywhere = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = {
-    k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or anywhere)
-    for k, x in wanted.items()
-  }
-  context = ocp.Context()
-  context.array.loading.enable_padding_and_truncation = True
-  context.pytree.loading.partial_load = True
-  with orbax_noise.stray_reads_ignored():
-    try:
-      with context:
-        return ocp.load(path, like)
-    except Exception as error:
-      reason = _summary(error)
-    orbax_noise.let_stray_reads_end()
-  raise DamagedCheckpointError(reason)
-
-
-def _summary(error: Exception) -> str:
-  cause: BaseException = error
-  while cause.__cause__ is not None:
-    cause = cause.__cause__
-  text = str(cause).strip() or type(cause).__name__
-  return text.splitlines()[0][:300]

@@ -13,10 +13,10 @@ import numpy as np
 
 from facejax.data import encoded, fingerprints, image_sets, images
 from facejax.runs import embedder as embedder_lib
-from facejax.runtime import json_files
+from facejax.runtime import folder_lock, json_files
 from facejax.vectors import embeddings as embeddings_lib
 
-_PLAN = "plan.json"
+_PLAN, _LOCK = "plan.json", "lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +76,21 @@ def run(
     What was written, without the vectors.
 
   Raises:
-    ValueError: if another job is at work there, an image cannot be read and
-      must be, or too many cannot.
-    OSError: if the parts cannot be written.
+    ValueError: if the parts there are of another job, an image cannot be read
+      and must be, or too many cannot.
+    OSError: if the parts cannot be written, or another process is at work.
   """
   embeddings_lib.check_suffix(job.out)
+  job.parts_folder.mkdir(exist_ok=True)
+  advice = folder_lock.Advice("name another file of embeddings")
+  with folder_lock.held(job.parts_folder / _LOCK, advice):
+    return _run(job, advance)
+
+
+def _run(
+  job: EmbedJob, advance: Callable[[int], None]
+) -> embeddings_lib.Embeddings:
+  """The same where no other process is at work."""
   _prepare(job)
   starts = range(0, len(job.files), job.part)
   paths = [job.parts_folder / f"{k:06d}.npz" for k in range(len(starts))]
@@ -124,7 +134,7 @@ def in_memory(
 
 
 def _prepare(job: EmbedJob) -> None:
-  """Makes the folder of the parts, or checks that it is of this job."""
+  """Says whose parts they are, or checks that they are of this job."""
   plan = {
     **job.about(),
     "images": len(job.files),
@@ -136,7 +146,6 @@ def _prepare(job: EmbedJob) -> None:
   if path.exists():
     _check_plan(path, json.loads(json.dumps(plan)))
     return
-  job.parts_folder.mkdir(exist_ok=True)
   json_files.write(path, plan)
 
 

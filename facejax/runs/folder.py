@@ -3,7 +3,9 @@
 Every file is written and read by one module of this package:
 
   config.json          the resolved configuration by dotted names: here
+  config.N.json        what it was before its length was changed: here
   env.json             versions, devices, command: here
+  run.lock             who is at work, while somebody is: here
   model.json           the card of the net: `card`
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
   metrics.jsonl        scalars over the steps: `history`
@@ -14,25 +16,28 @@ Beside them lie report/index.html, export/, tensorboard/ and train.log, which
 nothing here reads.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
 import facejax
-from facejax.runtime import json_files, whole_files
+from facejax.runtime import folder_lock, json_files, whole_files
 
 CONFIG, ENVIRONMENT = "config.json", "env.json"
 CARD, HISTORY = "model.json", "metrics.jsonl"
 CHECKPOINTS, REPORT = "checkpoints", "report"
 _MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
+LOCK = "run.lock"
 
 # May differ on resume: where things are, how often to look, on what devices.
 _FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
@@ -44,6 +49,8 @@ _FREE_DATA = (
 )
 # Newer fields, with what they were before there was a choice.
 _ADDED: Mapping[str, Any] = {"data.exif": "apply", "data.recursive": False}
+# May be changed to go on for longer.
+_LENGTH = ("steps", "epochs")
 _PACKAGES = (
   "jax",
   "jaxlib",
@@ -55,42 +62,123 @@ _PACKAGES = (
 )
 
 
-def check(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+def check(
+  folder: str | os.PathLike[str], config: Mapping[str, Any]
+) -> dict[str, Any] | None:
   """Refuses a folder that another configuration wrote.
+
+  The length of a run may be another one: it goes on to that.
 
   Args:
     folder: may be absent.
     config: by dotted names, as JSON would give it back.
 
+  Returns:
+    What the folder was told before; None if it is new.
+
   Raises:
     ValueError: listing the fields that differ, or saying that the folder is
       no run at all.
+    OSError: if it cannot be made or written.
   """
   folder = pathlib.Path(folder)
+  _check_place(folder)
   stored = read_config(folder)
   if stored is None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.is_dir() and any(_contents(folder)):
       raise ValueError(
         f"workdir {folder} exists and is not a run of facejax (it has no"
         f" {CONFIG}): choose another with --workdir"
       )
-    return
+    return None
   differing = _differences(stored, config)
-  if differing:
+  if differing.keys() - set(_LENGTH):
     raise ValueError(
       f"workdir {folder} holds a run with another configuration:\n"
-      + "\n".join(differing)
+      + "\n".join(differing.values())
       + "\nChoose another --workdir, or run it as it was"
     )
+  return stored
 
 
 def write(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
-  """Creates the folder with config.json and env.json."""
+  """Writes config.json and env.json; makes the folder if need be.
+
+  A configuration that had another length is kept as config.N.json.
+  """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   whole_files.remove_drafts(folder)
+  stored = read_config(folder)
+  if stored is not None and _differences(stored, config).keys() & set(_LENGTH):
+    json_files.write(_unused(folder), stored)
   json_files.write(folder / CONFIG, config)
   json_files.write(folder / ENVIRONMENT, _environment())
+
+
+@contextlib.contextmanager
+def locked(
+  folder: str | os.PathLike[str], *, if_gone: str = ""
+) -> Iterator[None]:
+  """Keeps other processes from the folder, which is made, while a block runs.
+
+  Nothing is left of it where the block has written nothing.
+
+  Args:
+    folder: of the run.
+    if_gone: see `folder_lock.Advice`.
+
+  Raises:
+    folder_lock.InUseError: naming who is at work there.
+    OSError: if the folder cannot be made or written.
+  """
+  folder = pathlib.Path(folder)
+  made = not folder.exists()
+  try:
+    with contextlib.ExitStack() as stack:
+      try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = folder_lock.held(folder / LOCK, _advice(if_gone))
+        stack.enter_context(lock)
+      except folder_lock.InUseError:
+        raise
+      except OSError as error:
+        raise _unwritable(folder, error.strerror or str(error)) from error
+      yield
+  finally:
+    if made:
+      with contextlib.suppress(OSError):  # it holds something
+        folder.rmdir()
+
+
+def check_unlocked(
+  folder: str | os.PathLike[str], *, if_gone: str = ""
+) -> None:
+  """Refuses a folder that another process works in; changes nothing.
+
+  Raises:
+    folder_lock.InUseError: as `locked`.
+  """
+  folder_lock.check(pathlib.Path(folder, LOCK), _advice(if_gone))
+
+
+def _check_place(folder: pathlib.Path) -> None:
+  """Refuses what cannot be made a folder, before anything is made."""
+  there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+  if not there.is_dir():
+    raise _unwritable(folder, f"{there} is no folder")
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise _unwritable(folder, f"no permission to write in {there}")
+
+
+def _unwritable(folder: pathlib.Path, why: str) -> OSError:
+  return OSError(
+    f"workdir {folder} cannot be written ({why}): choose another with --workdir"
+  )
+
+
+def _advice(if_gone: str) -> folder_lock.Advice:
+  return folder_lock.Advice("choose another --workdir", if_gone)
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -134,18 +222,36 @@ def is_run(folder: str | os.PathLike[str]) -> bool:
   return any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS)
 
 
+def _contents(folder: pathlib.Path) -> Iterator[str]:
+  """What lies in a folder beside what a start that was killed left."""
+  for name in os.listdir(folder):
+    draft = name.startswith(".") and name.endswith((".part", ".partial"))
+    if name != LOCK and not draft:
+      yield name
+
+
+def _unused(folder: pathlib.Path) -> pathlib.Path:
+  """The first config.N.json that is not there yet."""
+  stem, suffix = os.path.splitext(CONFIG)
+  paths = (folder / f"{stem}.{n}{suffix}" for n in itertools.count(1))
+  return next(path for path in paths if not path.exists())
+
+
 def _differences(
   stored: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[str]:
+) -> dict[str, str]:
+  """A line for each field that differs and may not do so freely."""
   absent = "(not set)"
   stored = {**_ADDED, **stored}
   return [
     f"  {name}: {stored.get(name, absent)!r} there,"
+  return {
+    name: f"  {name}: {stored.get(name, absent)!r} there,"
     f" {new.get(name, absent)!r} here"
     for name in sorted({*stored, *new})
     if stored.get(name, absent) != new.get(name, absent)
     and not name.startswith(_FREE + _FREE_DATA)
-  ]
+  }
 
 
 def _environment() -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Writer:
   """
 
   def __init__(self, run: str | os.PathLike[str], *, after: int = 0):
-    path = pathlib.Path(run, folder.HISTORY)
+    self._path = path = pathlib.Path(run, folder.HISTORY)
     kept = [entry for entry in read(run) if entry["step"] <= after]
     lines = "".join(json.dumps(entry) + "\n" for entry in kept)
     whole_files.write(path, lines)
@@ -61,9 +61,11 @@ class Writer:
     """Adds a line, at once on its way to the disk."""
     finite = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
     entry = {"step": step, "kind": kind, "time": time.time(), **finite}
-    self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-    self._file.flush()
+    with whole_files.naming(self._path):
+      self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+      self._file.flush()
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with whole_files.naming(self._path):
+      self._file.close()

@@ -1,6 +1,7 @@
 """Files that are whole or not there, whenever the process or power ends."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 _CHUNK = 2**20
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Of drafts, so that two of one process never meet.
 _NUMBERS = itertools.count(1)
 
@@ -31,9 +33,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   mark = f"{os.getpid()}-{next(_NUMBERS)}"
   draft = path.with_name(f".{path.name[:40]}.{mark}.partial")
   try:
-    yield draft
-    if os.path.lexists(draft):
-      commit(draft, path)
+    with naming(path):
+      yield draft
+      if os.path.lexists(draft):
+        commit(draft, path)
   finally:
     remove(draft)
 
@@ -47,10 +50,22 @@ def write(path: str | os.PathLike[str], data: bytes | str) -> None:
   # take long have names of their own: see `replacing`.
   draft = path.with_name(f".{path.name}.part")
   try:
-    draft.write_bytes(data)
-    commit(draft, path)
+    with naming(path):
+      draft.write_bytes(data)
+      commit(draft, path)
   finally:
     draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Lets an error of the disk name the file, which that of a full one does not."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None and error.errno in _DISK:
+      error.filename = os.fspath(path)
+    raise
 
 
 def commit(draft: pathlib.Path, path: pathlib.Path) -> None:

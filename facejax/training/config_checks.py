@@ -51,6 +51,8 @@ def _validate_together(config: config_lib.Config) -> None:
     mask_ratio=config.model.mask_ratio,
     remat=config.model.remat,
   )
+  if config.batch_size == 1:
+    _validate_one_image(config)
   _validate_data(config.data)
   marks = config.optim.milestones
   inside = all(config.optim.warmup < mark < 1 for mark in marks)
@@ -66,6 +68,21 @@ def _validate_together(config: config_lib.Config) -> None:
       f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
       " the pairs to which the threshold is applied"
     )
+
+
+def _validate_one_image(config: config_lib.Config) -> None:
+  model = config.model
+  backbone = functional.build(
+    model.name,
+    embedding_dim=model.embedding_dim,
+    image_size=config.data.image_size,
+    norm=model.norm,
+    se=model.se,
+  )
+  try:
+    functional.check_batch(backbone, config.batch_size)
+  except ValueError as error:
+    raise ValueError(f"batch_size=1: {error}") from None
 
 
 def _validate_data(data: config_lib.DataConfig) -> None:

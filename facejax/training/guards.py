@@ -1,7 +1,9 @@
 """What stops a run, or warns, before it wastes hours."""
 
 import collections
+import contextlib
 import logging
+import os
 import signal
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +15,10 @@ from facejax.runtime import typing
 logger = logging.getLogger(__name__)
 
 # A loss within this share of chance level counts as stuck there.
+_NEAR_CHANCE = 0.98
 # 1 minus the length of the mean unit embedding, below which all are one.
 _COLLAPSED = 1e-3
-_NEAR_CHANCE = 0.98
+_STOPPING = b"\nstopping after this step; Ctrl-C again stops without saving\n"
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -166,17 +169,40 @@ class BadImages:
 
 
 class StopRequest:
-  """Remembers that SIGTERM asked the run to save and stop."""
+  """Remembers that SIGTERM or Ctrl-C asked the run to save and stop.
+
+  Whoever presses Ctrl-C again does not want to wait: KeyboardInterrupt.
+
+  Attributes:
+    signal: which of them asked first; None before that.
+  """
 
   def __init__(self):
-    self.requested = False
+    self.signal: int | None = None
+
+  @property
+  def requested(self) -> bool:
+    """Whether to save and stop."""
+    return self.signal is not None
 
   def __enter__(self):
-    self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+    self._previous = {
+      number: signal.signal(number, self._on_signal)
+      for number in (signal.SIGTERM, signal.SIGINT)
+    }
     return self
 
   def __exit__(self, *_):
-    signal.signal(signal.SIGTERM, self._previous)
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
 
-  def _on_signal(self, *_):
-    self.requested = True
+  def _on_signal(self, number: int, frame: object) -> None:
+    del frame
+    if number == signal.SIGINT:
+      if self.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+      # No print: the signal may have come in the middle of one.
+      with contextlib.suppress(OSError):
+        os.write(2, _STOPPING)
+    if self.signal is None:
+      self.signal = number

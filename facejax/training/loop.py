@@ -38,12 +38,13 @@ class Verified(Protocol):
 
 
 ScoreT = TypeVar("ScoreT", bound=Verified)
-# Scores of a state, the one to rank by first; None if there was no time for it.
+# Scores of a state, the one to rank by first; none if that failed, None if there
+# was no time for it.
 Verify: TypeAlias = Callable[[train_state.TrainState], Sequence[ScoreT] | None]
 
 
 class Stopped(Exception):
-  """SIGTERM asked the run to stop; everything is saved."""
+  """The run was asked to stop; everything is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +130,15 @@ class Trainer(Generic[ScoreT]):
     batches = self._batches(start_step)
     try:
       for step in range(start_step + 1, self._total_steps + 1):
-        with self._log.waiting():
-          batch = next(batches)
+        try:
+          with self._log.waiting():
+            batch = next(batches)
+        except Exception:
+          # Ctrl-C ends the processes that read, too.
+          if not self._must_stop():
+            raise
+          self._save(step - 1, state)
+          raise Stopped from None
         self._bad.update(batch["replaced"])
         placed = mesh_lib.put_batch(
           {"images": batch["image"], "labels": batch["label"]},
@@ -172,44 +180,41 @@ class Trainer(Generic[ScoreT]):
     )
 
   def _after(self, step: int, state: train_state.TrainState) -> None:
-    """Logs, verifies and saves what is due after a step."""
+    """Logs, saves and verifies what is due after a step.
+
+    Saves first: whatever becomes of a verification, the step is not lost.
+    """
     config, last = self._config, step == self._total_steps
     if step % config.log_every == 0 or last:
       self._write_metrics(step)
-    results: Sequence[ScoreT] = []
-    if last or (config.eval.every and step % config.eval.every == 0):
-      results = self._verified(step, state)
-    due = last or step % config.checkpoint.every == 0 or bool(results)
+    every = config.eval.every
+    verified = last or (every > 0 and step % every == 0)
+    due = last or step % config.checkpoint.every == 0
     stop = self._must_stop()
-    if stop or due:
-      self._save(step, state, results)
+    if stop or due or (verified and self._data.pairs is not None):
+      self._save(step, state)
     if stop:
       raise Stopped
+    if verified:
+      self._verify_saved(step, state)
 
-  def _verified(
-    self, step: int, state: train_state.TrainState
-  ) -> Sequence[ScoreT]:
+  def _verify_saved(self, step: int, state: train_state.TrainState) -> None:
     with self._log.paused():
       found = self._verify(state)
     if found is None:  # a stop was asked for meanwhile
-      return []
+      raise Stopped
     scalars = dict(item for result in found for item in result.items())
     if scalars:
       self._log.evaluation(step, scalars)
+      self._checkpoints.score(step, found[0].metrics)
     if step == self._total_steps:
       self.results = found
-    return found
 
-  def _save(self, step, state, results) -> None:
+  def _save(self, step: int, state: train_state.TrainState) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.
     self._write_metrics(step)
     with self._log.paused():
-      self._checkpoints.save(
-        step,
-        state,
-        metrics=results[0].metrics if results else None,
-        metadata=self._data.fingerprint(),
-      )
+      self._checkpoints.save(step, state, metadata=self._data.fingerprint())
 
   def _write_metrics(self, step: int) -> None:
     try:

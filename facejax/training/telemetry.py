@@ -5,7 +5,9 @@ for TensorBoard, and `train.log` what the console showed, with the time of day.
 """
 
 import contextlib
+import io
 import logging
+import logging.handlers
 import math
 import os
 import pathlib
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from typing import Self
 
 import rich
+import rich.console
 import rich.logging
 import rich.progress
 
@@ -27,10 +30,15 @@ logger = logging.getLogger(__name__)
 _HEADLINES = ("/accuracy", "/accuracy_std", "/accuracy_at_given_threshold")
 _SHORT_NAMES = {"learning_rate": "lr", "accuracy": "acc"}
 _ON_BAR = ("loss", "learning_rate")
+# Marks a record that the console shows in another form.
+_SHOWN = "shown"
+_LOG_COLUMNS = 100
+# Only this process's own flush writes: where that fails, it is noticed.
+_NEVER = 10**9
 
 
 def setup_logging(
-  workdir: str | os.PathLike[str],
+  workdir: str | os.PathLike[str] | None = None,
   *,
   terminal: bool | None = None,
   primary: bool = True,
@@ -38,7 +46,8 @@ def setup_logging(
   """Sends the log of facejax to the console and to `workdir/train.log`.
 
   Args:
-    workdir: created when absent.
+    workdir: created when absent. Without it nothing is written yet: what is
+      logged is kept for `log_to`.
     terminal: whether the console can show a progress bar; None finds out.
     primary: whether this is the process that speaks; others only warn, and
       write no file.
@@ -55,14 +64,53 @@ def setup_logging(
   root.propagate = False
   root.addHandler(_console_handler(_is_terminal(terminal)))
   if primary:
-    path = pathlib.Path(workdir, folder.LOG)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path, encoding="utf-8")
-    to_file.setFormatter(
-      logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    # Kept whatever the level and the number, until there is a target.
+    root.addHandler(
+      logging.handlers.MemoryHandler(sys.maxsize, logging.CRITICAL + 1)
     )
-    root.addHandler(to_file)
+  if primary and workdir is not None:
+    log_to(workdir)
   return root
+
+
+def log_to(workdir: str | os.PathLike[str]) -> None:
+  """Writes `workdir/train.log` from here on, and first what was kept for it.
+
+  Args:
+    workdir: created when absent.
+  """
+  root = logging.getLogger("facejax")
+  path = pathlib.Path(workdir, folder.LOG)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  to_file = _LogFile(path, encoding="utf-8")
+  to_file.setFormatter(
+    logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+  )
+  for handler in root.handlers[:]:
+    if isinstance(handler, logging.handlers.MemoryHandler):
+      handler.setTarget(to_file)
+      root.removeHandler(handler)
+      handler.close()
+  root.addHandler(to_file)
+
+
+def show(table: rich.console.RenderableType) -> None:
+  """Prints a table, and writes it into the log as plain text."""
+  rich.print(table)
+  paper = rich.console.Console(file=io.StringIO(), width=_LOG_COLUMNS)
+  paper.print(table)
+  text = paper.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+  lines = "\n".join(line.rstrip() for line in text.splitlines())
+  logger.info("\n%s", lines, extra={_SHOWN: True})
+
+
+class _LogFile(logging.FileHandler):
+  """A log that a full disk does not stop, nor fill the console for."""
+
+  def handleError(self, record: logging.LogRecord) -> None:
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+      super().handleError(record)
 
 
 class Telemetry:
@@ -103,6 +151,7 @@ class Telemetry:
     self._tensorboard = tensorboard.writer(
       os.path.join(workdir, folder.TENSORBOARD),
       purge_step=start_step + 1 if start_step else None,
+      flush_secs=_NEVER,
     )
     self._open.callback(self._tensorboard.close)
     if _is_terminal(terminal):
@@ -144,7 +193,7 @@ class Telemetry:
     speed["eta_s"] = self._stopwatch.seconds_left(step, self._total_steps)
     self._record(step, "train", {**scalars, **speed})
     line = f"step {step}/{self._total_steps}  {_text(scalars, speed)}"
-    logger.info(line, extra={"on_bar": self._progress is not None})
+    logger.info(line, extra={_SHOWN: self._progress is not None})
     if self._progress is not None:
       shown = {k: scalars[k] for k in _ON_BAR if k in scalars}
       self._progress.update(
@@ -205,10 +254,10 @@ def _console_handler(terminal: bool) -> logging.Handler:
     handler = rich.logging.RichHandler(
       console=rich.get_console(), show_path=False, markup=False
     )
-    handler.addFilter(lambda record: not getattr(record, "on_bar", False))
   else:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_PlainFormatter())
+  handler.addFilter(lambda record: not getattr(record, _SHOWN, False))
   return handler
 
 

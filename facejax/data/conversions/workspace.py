@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from facejax.data.stores import set_header
-from facejax.runtime import text_lines, whole_files
+from facejax.runtime import folder_lock, text_lines, whole_files
 
 SCRATCH = ".conversion"
 
@@ -68,11 +68,11 @@ def opened(
       f"{_shown(partial)} is in the way and is no unfinished conversion: move it"
     )
   scratch.mkdir(parents=True, exist_ok=True)
-  with open(scratch / _LOCK, "ab") as lock:
-    _lock(lock, partial, patience=0.0)
+  advice = folder_lock.Advice("name another folder", folder=_name(partial))
+  with folder_lock.held(scratch / _LOCK, advice):
     # Workers of a killed conversion end a moment after it.
     with open(scratch / _WORKERS_LOCK, "ab") as workers:
-      _lock(workers, partial, patience=_PATIENCE)
+      _lock(workers, partial)
     _agree(partial, plan)
     yield partial
 
@@ -98,8 +98,8 @@ def tidy(destination: pathlib.Path) -> None:
   shutil.rmtree(destination / SCRATCH, ignore_errors=True)
 
 
-def _lock(file, partial: pathlib.Path, *, patience: float) -> None:
-  until = time.monotonic() + patience
+def _lock(file, partial: pathlib.Path) -> None:
+  until = time.monotonic() + _PATIENCE
   while True:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,7 +107,7 @@ def _lock(file, partial: pathlib.Path, *, patience: float) -> None:
     except BlockingIOError:
       if time.monotonic() >= until:
         raise FileExistsError(
-          f"{_shown(partial)} is being written by another process"
+          f"{_shown(partial)} is in use by another process"
         ) from None
       time.sleep(0.05)
 
@@ -134,4 +134,8 @@ def _agree(partial: pathlib.Path, plan: set_header.ConversionPlan) -> None:
 
 
 def _shown(path: pathlib.Path) -> str:
-  return repr(text_lines.printable(os.fspath(path)))
+  return repr(_name(path))
+
+
+def _name(path: pathlib.Path) -> str:
+  return text_lines.printable(os.fspath(path))

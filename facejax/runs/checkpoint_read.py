@@ -1,0 +1,106 @@
+"""Reading one checkpoint: its record first, then its arrays, then their digests.
+
+`facejax.runs.checkpoint` says which one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from facejax.runs import digest, orbax_noise
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What `Checkpoints.restore` read: `metadata` is what `save` was given."""
+
+  step: int
+  state: PyTree
+  metadata: Mapping[str, Any]
+
+
+class DamagedCheckpointError(OSError):
+  """A checkpoint that cannot be read, or whose values have changed."""
+
+
+def read(
+  path: str,
+  like: PyTree,
+  *,
+  resizable: Callable[[str], bool],
+  partial: bool,
+  accept: Callable[[Mapping[str, Any]], None],
+) -> tuple[PyTree, Mapping[str, Any]]:
+  """The state at a path and its metadata; see `Checkpoints.restore`.
+
+  Raises:
+    DamagedCheckpointError: it cannot be read, or has changed.
+    ValueError: it is another kind of state, or `accept` refuses it.
+  """
+  record = read_record(path)
+  accept(record["metadata"])
+  wanted = digest.named_leaves(like)
+  try:
+    digest.check_layout(
+      record["leaves"], wanted, resizable=resizable, partial=partial
+    )
+  except ValueError as error:
+    raise ValueError(f"{path} holds another kind of state: {error}") from None
+  arrays = _read_arrays(path, wanted)
+  changed = digest.changed_leaves(record["leaves"], arrays)
+  if changed:
+    raise DamagedCheckpointError(
+      f"{len(changed)} of {len(arrays)} arrays differ from what was saved, or"
+      f" lost rows that were not zero: {', '.join(changed[:3])}"
+    )
+  leaves = [arrays[name] for name in wanted]
+  state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+  return state, record["metadata"]
+
+
+def read_record(path: str) -> Mapping[str, Any]:
+  """What was stored beside the arrays: leaves, metrics, metadata.
+
+  Raises:
+    DamagedCheckpointError: it cannot be read.
+  """
+  try:
+    record = ocp.metadata(path).custom_metadata
+  except Exception as error:
+    raise DamagedCheckpointError(summary(error)) from error
+  if not isinstance(record, Mapping) or "leaves" not in record:
+    raise DamagedCheckpointError("the record of digests is not readable")
+  return record
+
+
+def _read_arrays(path: str, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+  anywhere = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = {
+    k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or anywhere)
+    for k, x in wanted.items()
+  }
+  context = ocp.Context()
+  context.array.loading.enable_padding_and_truncation = True
+  context.pytree.loading.partial_load = True
+  with orbax_noise.stray_reads_ignored():
+    try:
+      with context:
+        return ocp.load(path, like)
+    except Exception as error:
+      reason = summary(error)
+    orbax_noise.let_stray_reads_end()
+  raise DamagedCheckpointError(reason)
+
+
+def summary(error: Exception) -> str:
+  """The first line of what is at the bottom of an error."""
+  cause: BaseException = error
+  while cause.__cause__ is not None:
+    cause = cause.__cause__
+  text = str(cause).strip() or type(cause).__name__
+  return text.splitlines()[0][:300]
