@@ -243,8 +243,6 @@ def _differences(
   """A line for each field that differs and may not do so freely."""
   absent = "(not set)"
   stored = {**_ADDED, **stored}
-  return [
-    f"  {name}: {stored.get(name, absent)!r} there,"
   return {
     name: f"  {name}: {stored.get(name, absent)!r} there,"
     f" {new.get(name, absent)!r} here"
