@@ -157,7 +157,7 @@ def _of_features(
   shown = thumbnails.people_map(used.units, labels, pairs.source.class_names)
   if shown is not None:
     out["map"] = shown
-  lengths = np.linalg.norm(used.summed, axis=1)
+  lengths = np.linalg.norm(used.summed.astype(np.float64), axis=1)
   same = found.same[mine]
   far = 1e-3 if int((~same).sum()) >= 1000 else 1e-2
   worth = quality.of_pairs(lengths[sides[0][mine]], lengths[sides[1][mine]])

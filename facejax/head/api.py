@@ -18,7 +18,7 @@ from facejax.head import (
 from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
 from facejax.head import storage as storage_lib
-from facejax.losses import margins
+from facejax.losses import choices, margins
 from facejax.runtime import typing
 
 Implementation = options_lib.Implementation
@@ -94,16 +94,19 @@ class Head(options_lib.Options):
     Args:
       prototypes: [rows >= num_classes, (k,) dim] float32.
       embeddings: [batch, dim].
-      labels: int [batch], in [0, num_classes).
+      labels: int [batch]; outside [0, num_classes) they name no class, see
+        `Objective`.
       parameters: numbers of each example that the objective depends on.
 
     Returns:
       Loss, target cosine and hit for each example.
 
     Raises:
-      ValueError: if there are fewer rows than classes, or they are bfloat16.
+      ValueError: if there are fewer rows than classes, they are bfloat16, or
+        labels are no whole numbers.
     """
     self._check_rows(prototypes)
+    labels = choices.labels(labels)
     # Bits of bfloat16: integers, which have no gradient.
     if prototypes.dtype == jnp.uint16:
       raise ValueError(
@@ -139,7 +142,8 @@ class Head(options_lib.Options):
     Args:
       state: of `init`, or of the step before.
       embeddings: [batch, dim].
-      labels: int [batch], in [0, num_classes).
+      labels: int [batch]; outside [0, num_classes) they name no class, see
+        `Objective`.
       parameters: numbers of each example that the objective depends on.
       key: of this step; for partial_fc and for bfloat16 storage.
 
@@ -149,10 +153,12 @@ class Head(options_lib.Options):
 
     Raises:
       ValueError: if the head has no optimizer or one that mixes classes where
-        it may not, there are fewer rows than classes, or a key is missing.
+        it may not, there are fewer rows than classes, a key is missing, or
+        labels are no whole numbers.
     """
     tx = self._optimizer()
     self._check_rows(state.prototypes)
+    labels = choices.labels(labels)
     # All of the gradient dL/dW, then the optimizer: any optimizer will do.
     if self.updates_whole:
 
@@ -183,7 +189,9 @@ class Head(options_lib.Options):
     For losses whose margins depend on it. Arguments as for `loss`, prototypes
     as they are kept. Carries no gradient.
     """
-    return sharded.target_cosine(self, prototypes, embeddings, labels)
+    return sharded.target_cosine(
+      self, prototypes, embeddings, choices.labels(labels)
+    )
 
   def _optimizer(self) -> optax.GradientTransformation:
     if self.tx is None:

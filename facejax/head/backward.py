@@ -133,15 +133,16 @@ def block_gradient(
   # q_j = sum_i G_ji s_i u_i / ||w_j||
   d_flat = logits.matmul(plan, g, batch.queries)
   if plan.objective.unit_prototypes:
-    # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2: a change of length alone does
-    # nothing to a normalised w_j.
-    radial = -(d_flat * flat).sum(axis=1) * inverse * inverse
+    # dw_j = q_j - (q_j . w_j / ||w_j||) w_j / ||w_j||: a change of length alone
+    # does nothing to a normalised w_j. (1 / ||w_j||^2 could leave float32.)
+    radial = -(d_flat * flat).sum(axis=1) * inverse
   else:
     # The norm n_y enters the margin: dw_j += k_i w_j / ||w_j|| for y_i = j.
     own = logits.spread(is_target, best, w)
-    radial = jnp.where(own, cotangents.norm[None, :], 0).sum(axis=1) * inverse
+    radial = jnp.where(own, cotangents.norm[None, :], 0).sum(axis=1)
+  units = flat * inverse[:, None]
   return Gradient(
-    prototypes=(d_flat + radial[:, None] * flat).reshape(w.shape),
+    prototypes=(d_flat + radial[:, None] * units).reshape(w.shape),
     # d(s_i u_i) = sum_j G_ji w_j / ||w_j||, over this block.
     # In this order of factors: with batch < dim the other takes up to a quarter
     # longer on a CPU, and with batch > dim it saves little.

@@ -15,11 +15,11 @@ P = jax.P
 def take(
   centers: typing.Array, labels: typing.Array, *, mesh: jax.sharding.Mesh
 ) -> typing.Array:
-  """The centre of each example's class, [batch, dim].
+  """The centre of each example's class, [batch, dim]; 0 where it has none.
 
   Args:
     centers: [rows, dim], sharded P("model").
-    labels: int [batch].
+    labels: int [batch]; outside [0, rows) they name no class.
     mesh: a mesh with axis "model".
   """
 

@@ -60,7 +60,8 @@ def target(
   if plan.objective.unit_prototypes:
     dots = dots * logits.inverse_norms(w)
   else:
-    norms = jnp.sqrt((w * w).sum(axis=2))
+    # ||w_y|| = w_y . w_y / ||w_y||: its square could leave float32.
+    norms = (w * (w * logits.inverse_norms(w)[..., None])).sum(axis=2)
   # The nearest sub-centre stands for its class.
   best = dots.argmax(axis=1, keepdims=True)
   mine = (labels >= 0) & (labels < rows)

@@ -138,12 +138,22 @@ def spread(
 def inverse_norms(w: typing.Array) -> typing.Array:
   """1 / ||w|| over the last axis; 0 for a zero vector, so its gradient is too.
 
+  For vectors of any finite length.
+
   >>> inverse_norms(jnp.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
   [0.5, 0.0]
   """
   square = (w * w).sum(axis=-1)
+  # Where that is infinite, w is scaled down first; in the same pass over w.
+  down = 2.0 ** -(5 * jnp.finfo(w.dtype).maxexp // 8)
+  small = ((w * down) * (w * down)).sum(axis=-1)
   # The inner maximum keeps the branch that is not taken finite.
-  return jnp.where(square > _TINY, jax.lax.rsqrt(jnp.maximum(square, _TINY)), 0)
+  inverse = jax.lax.rsqrt(jnp.maximum(square, _TINY))
+  long = square == jnp.inf
+  inverse = jnp.where(
+    long, jax.lax.rsqrt(jnp.where(long, small, 1)) * down, inverse
+  )
+  return jnp.where(square > _TINY, inverse, 0)
 
 
 def matmul(

@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from facejax.losses import choices
 from facejax.runtime import typing, unit_vectors
 
 _TINY = 1e-12
+Strangers: TypeAlias = Literal["count", "ignore"]
 
 
 class HeadOutput(NamedTuple):
@@ -57,6 +59,16 @@ class Objective:
     \quad\text{or}\quad
     L = a \log(1 + e^{-z_y}) + b \sum_{j \ne y} \log(1 + e^{z_j})
 
+  A label outside [0, num_classes) names no class: the example is a stranger,
+  without a target. It is to be far from all classes,
+
+  .. math::
+    L = \log\Bigl(1 + \sum_j e^{z_j}\Bigr)
+    \quad\text{or}\quad
+    L = b \sum_j \log(1 + e^{z_j})
+
+  or, if `strangers` says so, counts for nothing.
+
   Attributes:
     margin: phi(target_cosine, **parameters), [batch] to [batch]; any function
       of `losses.margins`, with its parameters bound or given for each example.
@@ -70,6 +82,8 @@ class Objective:
     one_vs_all: (a, b) of the second form; None for the first, softmax.
     penalty: of c_y, [batch] to [batch]; added to the loss, or None.
     weight: factor of the loss, without the penalty.
+    strangers: "count" gives examples without a class the loss above, "ignore"
+      the loss 0.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
@@ -86,10 +100,12 @@ class Objective:
   one_vs_all: tuple[float, float] | None = None
   penalty: Callable[[typing.Array], typing.Array] | None = None
   weight: float = 1.0
+  strangers: Strangers = "count"
 
   def __post_init__(self):
     if self.scale is not None and not self.scale > 0:
       raise ValueError(f"scale={self.scale}: must be above 0, or None")
+    choices.check("strangers", self.strangers, Strangers)
     if self.negative is not None and not self.unit_prototypes:
       raise ValueError("negative needs cosines: leave unit_prototypes=True")
     if self.bias and (self.scale is not None or self.unit_prototypes):
@@ -146,6 +162,7 @@ class Objective:
     lengths: typing.Array,
     norms: typing.Array,
     parameters: dict[str, typing.Array],
+    known: typing.Array | None = None,
   ) -> typing.Array:
     """The loss of each example.
 
@@ -156,12 +173,26 @@ class Objective:
       lengths: [batch], s.
       norms: [batch], n_y.
       parameters: further arguments of the margin.
+      known: bool [batch], whether the example has a class; None for all.
     """
     # z_y = s n_y phi(c_y)
     cosine = self.cosine(dot, lengths, norms)
     target = lengths * norms * self.margin(cosine, **parameters)
     value = self.weight * self._value(others, target)
-    return value if self.penalty is None else value + self.penalty(cosine)
+    if self.penalty is not None:
+      value = value + self.penalty(cosine)
+    if known is None:
+      return value
+    return jnp.where(known, value, self._of_strangers(others))
+
+  def _of_strangers(self, others: typing.Array) -> typing.Array:
+    """L of examples without a class; [batch]."""
+    if self.strangers == "ignore":
+      return jnp.zeros_like(others)
+    if self.one_vs_all is not None:
+      return self.weight * self.one_vs_all[1] * others
+    # As of a target whose logit is 0.
+    return self.weight * self._value(others, jnp.zeros_like(others))
 
   def _value(self, others: typing.Array, target: typing.Array) -> typing.Array:
     """L of both forms, from what the others amount to and z_y; [batch]."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import objective as objective_lib
+from facejax.losses import choices
 from facejax.runtime import typing, unit_vectors
 
 # Cosines decide the loss: a float32 matmul must not fall back to bfloat16 or
@@ -27,10 +28,16 @@ def loss(
     prototypes: [num_classes, dim], or [num_classes, k, dim] for k sub-centres
       a class, of which the nearest stands for it.
     embeddings: [batch, dim].
-    labels: int [batch], in [0, num_classes).
+    labels: int [batch]; outside [0, num_classes) they name no class, see
+      `Objective`.
     objective: see there.
     parameters: see there.
   """
+  labels = choices.labels(labels)
+  # An example without a class has no target: its row is some other's, and what
+  # is read there is struck out.
+  known = (labels >= 0) & (labels < prototypes.shape[0])
+  labels = jnp.where(known, labels, 0)
   # s_i u_i and s_i; n_j and w_j / ||w_j||, or w_j itself.
   queries, lengths = objective.queries(embeddings)
   norms = jnp.ones(prototypes.shape[:-1], queries.dtype)
@@ -51,6 +58,7 @@ def loss(
     norm = norms[labels, which]
   # s n_y c_y and c_y, without margin.
   target = jnp.take_along_axis(dots, labels[:, None], axis=1)[:, 0]
+  target, norm = jnp.where(known, target, 0), jnp.where(known, norm, 0)
   cosine = objective.cosine(target, lengths, norm)
   # z_ij = s n_j t(c_ij, c_y), as if every class were another one ...
   logits = objective.others(
@@ -61,15 +69,18 @@ def loss(
   )
   # ... and without the true class: a sum over j != y.
   is_target = labels[:, None] == jnp.arange(dots.shape[1])[None, :]
+  is_target &= known[:, None]
   if objective.one_vs_all is not None:
     others = jnp.where(is_target, 0, jax.nn.softplus(logits)).sum(axis=1)
   else:
     others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=1)
   # L_i, from z_y = s n_y phi(c_y) and what all others amount to.
-  values = objective.loss(others, target, lengths, norm, parameters.margin)
+  values = objective.loss(
+    others, target, lengths, norm, parameters.margin, known
+  )
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
-    correct=target > jnp.where(is_target, -jnp.inf, dots).max(axis=1),
+    correct=known & (target > jnp.where(is_target, -jnp.inf, dots).max(axis=1)),
     dropped=jnp.zeros_like(values),
   )

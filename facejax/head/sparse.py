@@ -74,7 +74,12 @@ def _log_total(
   others = collectives.all_others(plan, sums)
   dot, norm = target
   loss = plan.objective.loss(
-    others, dot, examples.lengths, norm, examples.parameters.margin
+    others,
+    dot,
+    examples.lengths,
+    norm,
+    examples.parameters.margin,
+    collectives.known(plan, examples.labels),
   )
   # log(e^a + e^z_y) = a - log(1 - e^-L), where L = log(1 + e^(a - z_y)): from
   # the loss, so that the margin and its per-example parameters are in it.

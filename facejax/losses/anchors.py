@@ -126,15 +126,19 @@ def pairs(labels: typing.ArrayLike) -> tuple[typing.Array, typing.Array]:
   """Which examples are positives and which negatives of each anchor.
 
   Args:
-    labels: int [batch].
+    labels: int [batch]; below 0 where nobody knows who it is, see
+      `choices.people`.
 
   Returns:
     Two bool [batch, batch], of the same identity and of another; an example
     is neither to itself.
 
+  Raises:
+    ValueError: if labels are no whole numbers.
+
   >>> [mask.sum().item() for mask in pairs(jnp.array([5, 5, 7]))]
   [2, 4]
   """
-  labels = jnp.asarray(labels)
+  labels = choices.people(labels)
   same = labels[:, None] == labels[None, :]
   return same & ~jnp.eye(len(labels), dtype=bool), ~same

@@ -86,7 +86,7 @@ def update_centers(
   Args:
     centers: [num_classes, dim].
     embeddings: [batch, dim].
-    labels: int [batch], in [0, num_classes).
+    labels: int [batch]; outside [0, num_classes) they move nothing.
     rate: alpha, in [0, 1].
     rule: see above.
 
@@ -94,7 +94,7 @@ def update_centers(
     The new centres, [num_classes, dim], in the dtype of the old.
 
   Raises:
-    ValueError: if there is no such rule.
+    ValueError: if there is no such rule, or labels are no whole numbers.
 
   References:
     Wen et al., A Discriminative Feature Learning Approach for Deep Face
@@ -105,7 +105,10 @@ def update_centers(
   [0.0, 1.5]
   """
   choices.check("rule", rule, Rule)
-  centers, x, labels = map(jnp.asarray, (centers, embeddings, labels))
+  centers, x = jnp.asarray(centers), jnp.asarray(embeddings)
+  labels = choices.labels(labels)
+  # Past the end, where nothing is written: -1 would be the last class.
+  labels = jnp.where(labels < 0, len(centers), labels)
   centers, x = jax.lax.stop_gradient((centers, x))
   dtype = jnp.promote_types(centers.dtype, jnp.float32)
   step = rate * (centers[labels].astype(dtype) - x.astype(dtype))
@@ -113,4 +116,4 @@ def update_centers(
     count = jax.ops.segment_sum(jnp.ones_like(labels), labels, len(centers))
     step /= 1 + count[labels][:, None]
   # Duplicates add up; only the rows of the batch are read and written.
-  return centers.at[labels].add(-step.astype(centers.dtype))
+  return centers.at[labels].add(-step.astype(centers.dtype), mode="drop")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.losses import triplet
+from facejax.losses import choices, triplet
 from facejax.runtime import typing
 
 
@@ -62,7 +62,11 @@ def identities(labels: typing.ArrayLike) -> Identities:
   """Sorts a batch by identity.
 
   Args:
-    labels: int [batch].
+    labels: int [batch]; below 0 where nobody knows who it is, see
+      `choices.people`.
+
+  Raises:
+    ValueError: if labels are no whole numbers.
 
   >>> found = identities(jnp.array([7, 5, 7]))
   >>> found.order.tolist(), found.first.tolist(), found.size.tolist()
@@ -70,7 +74,7 @@ def identities(labels: typing.ArrayLike) -> Identities:
   >>> found.without_positive().item()
   0.5
   """
-  labels = jnp.asarray(labels)
+  labels = choices.people(labels)
   order = jnp.argsort(labels, stable=True).astype(jnp.int32)
   ordered = labels[order]
   first = jnp.searchsorted(ordered, labels, side="left")

@@ -10,12 +10,16 @@ import numpy as np
 from facejax.runtime import typing
 
 _EPSILON = 1e-12
+# 2^-30: well above that.
+_SHORTEST = 30
 
 
 def l2_normalize(x: typing.ArrayLike) -> typing.Array:
   """Scales vectors to unit length: x / ||x||, or 0 if ||x|| <= 1e-12.
 
-  The gradient of such a zero vector is zero too, not NaN and not huge.
+  The gradient of such a zero vector is zero too, not NaN and not huge. Vectors
+  may be as long as their type allows: where squares, or the cubes that the
+  gradient holds, would leave it, they are scaled by a power of two before.
 
   Args:
     x: vectors [..., dim].
@@ -27,11 +31,34 @@ def l2_normalize(x: typing.ArrayLike) -> typing.Array:
   [0.6, 0.8]
   """
   x = jnp.asarray(x)
+  x = x * _moderating(x)
   square = jnp.sum(x * x, axis=-1, keepdims=True)
   tiny = square <= _EPSILON**2
   # Both branches of `where` must be finite, or their gradient is NaN.
   inverse = jax.lax.rsqrt(jnp.where(tiny, 1, square))
   return x * jnp.where(tiny, 0, inverse)
+
+
+def _moderating(x: typing.Array) -> typing.Array:
+  """A power of two for each vector [..., 1] that makes it moderately long.
+
+  It is 1 up to entries of 2^30 in float32 (2^329 in float64), so that what is
+  usual is not changed, not even by rounding. It carries no gradient: x / ||x||
+  does not depend on it.
+  """
+  # Cubes of lengths up to 2^far, times what stands beside them, are finite.
+  far = jnp.finfo(x.dtype).maxexp // 3 - 12
+  if far < 0:  # float16, which has no room to scale in
+    return jnp.ones_like(x[..., :1])
+  farther = 2 * far + _SHORTEST
+  largest = jnp.abs(jax.lax.stop_gradient(x)).max(axis=-1, keepdims=True)
+  # What begins at 2^far, or 2^farther, comes to begin at 2^-_SHORTEST.
+  down, further_down = (
+    jnp.asarray(2.0 ** -(start + _SHORTEST), x.dtype)
+    for start in (far, farther)
+  )
+  scale = jnp.where(largest > 2.0**far, down, jnp.ones_like(largest))
+  return jnp.where(largest > 2.0**farther, further_down, scale)
 
 
 def largest_entries(

@@ -225,6 +225,9 @@ def _prepare(
     assert state.loss.centers is not None
     own = head_centers.take(state.loss.centers, labels, mesh=head.mesh)
     far = center.center_loss(embeddings, own)
+    # Who has no class has no centre.
+    has_class = (labels >= 0) & (labels < head.num_classes)
+    far = jnp.where(has_class, far, 0)
     penalty = penalty + center_loss.weight * far
     metrics = {**prepared.metrics, "center_loss": far.mean()}
     prepared = prepared._replace(metrics=jax.lax.stop_gradient(metrics))
