@@ -179,7 +179,8 @@ def megaface(
   bar = strangers.tail[allowed] if allowed < strangers.pairs else -np.inf
   passed = int(np.count_nonzero(strangers.tail > bar))
   return MegaFace(
-    rank_one=_rate(scores > strangers.best[index]),
+    # A tie, and what only rounding tells from one, counts against the mate.
+    rank_one=_rate(scores - checks.rounding(scores) > strangers.best[index]),
     tar=_rate(scores > bar),
     far=intervals.Rate(passed, strangers.pairs),
     threshold=float(np.nextafter(np.float64(bar), np.inf))

@@ -5,7 +5,8 @@ Probes whose person is in the gallery are mated. Of the mated probes
 
     rank = 1 + |{other people: score >= score of the mate}|
 
-so a tie counts against the mate. `facejax.metrics.identification` turns what is
+so a tie counts against the mate, and so do scores that rounding alone may tell
+apart: products of equal vectors differ in the last places. `facejax.metrics.identification` turns what is
 found into figures of merit.
 """
 
@@ -133,7 +134,9 @@ def _search(
   mate = np.searchsorted(people, probe_ids).clip(max=len(people) - 1)
   mated = people[mate] == probe_ids
   own = scores[np.arange(len(scores)), mate]
-  reached = np.count_nonzero(scores >= own[:, None], axis=1)  # the mate, too
+  # The mate, too, and who differs from it by rounding.
+  least = (own - checks.rounding(own))[:, None]
+  reached = np.count_nonzero(scores >= least, axis=1)
   return Search(
     ranks=np.where(mated, reached, 0),
     mates=np.where(mated, own, np.nan),

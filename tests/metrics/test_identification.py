@@ -117,6 +117,23 @@ def test_a_tie_counts_against_the_mate():
   assert (result.tpir.value, result.fpir.value) == (0, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tie_is_not_lost_to_rounding(dtype):
+  r = np.random.default_rng(0)
+  for _ in range(30):
+    n = int(r.integers(4, 40))
+    people = r.normal(size=(n, 512)).astype(dtype)
+    people[1] = people[n - 1] = people[0]
+    probes = people[:1] + 0.5 * r.normal(size=(int(r.integers(1, 40)), 512))
+    ids = np.zeros(len(probes), int)
+    found = gallery.search(probes.astype(dtype), ids, people, np.arange(n))
+    assert (found.ranks >= 3).all()
+    twice = np.concatenate([people[:1], people[:1]])
+    strangers = distractors.compare(twice, people[1:], keep=1)
+    result = distractors.megaface(twice, [0, 0], strangers, far=0.0)
+    assert result.rank_one.value == 0
+
+
 def slow_megaface(probes, ids, others, far):
   def units(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
