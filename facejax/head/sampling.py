@@ -12,7 +12,10 @@ import jax.numpy as jnp
 
 from facejax.runtime import typing
 
-# Largest stratum; a rate is rounded to the nearest of its fractions.
+# Class ids are int32, and so are sums of two of them.
+_MOST_ROWS = 2**30
+# A rate is rounded to the nearest fraction with no larger denominator; below
+# the smallest of these, to one class out of so many.
 _LARGEST_STRATUM = 1000
 
 
@@ -22,15 +25,14 @@ def stratum(rate: float) -> tuple[int, int]:
   Raises:
     ValueError: if the rate is outside (0, 1].
 
-  >>> stratum(0.1), stratum(0.3), stratum(1.0)
-  ((1, 10), (3, 10), (1, 1))
+  >>> stratum(0.3), stratum(1.0), stratum(1e-5)
+  ((3, 10), (1, 1), (1, 100000))
   """
   if not 0 < rate <= 1:
     raise ValueError(f"rate={rate}: the share of classes must be in (0, 1]")
-  lowest = fractions.Fraction(1, _LARGEST_STRATUM)
-  share = max(
-    fractions.Fraction(rate).limit_denominator(_LARGEST_STRATUM), lowest
-  )
+  if rate * _LARGEST_STRATUM < 1:
+    return 1, min(round(1 / rate), _MOST_ROWS)
+  share = fractions.Fraction(rate).limit_denominator(_LARGEST_STRATUM)
   return share.numerator, share.denominator
 
 
