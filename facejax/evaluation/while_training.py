@@ -16,7 +16,6 @@ from facejax.runs import metrics_file, results
 from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -49,6 +49,9 @@ class TrainCommand(config_lib.Config):
   """Build and compile everything, print the table, stop."""
   print_config: bool = False
   """Print the resolved configuration as JSON, stop."""
+  take_over: bool = False
+  """Go on in a work folder that another machine, which is no more, left
+  locked."""
 
   def to_config(self) -> config_lib.Config:
     """The configuration alone."""
