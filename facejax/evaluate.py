@@ -105,6 +105,8 @@ def _complete(args: argparse.Namespace) -> None:
       raise ValueError(f"--protocol {args.protocol} needs --{name}")
   if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
     raise ValueError(f"--protocol {args.protocol} has no folds")
+  if args.threshold is not None and args.threshold_pairs:
+    raise ValueError("--threshold and --threshold-pairs: give one of them")
   args.name = args.name or _name(args)
 
 

@@ -1,31 +1,37 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
 import contextlib
-import functools
 import json
 import logging
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import rich
 
 import facejax
+from facejax.data import images as images_lib
 from facejax.evaluation import pair_results, verification, while_training
 from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint
 from facejax.runs import folder as run_folder
-from facejax.runs import net as net_lib
 from facejax.runtime import command_line, progress
-from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import flags, guards, inputs, recipe, summary, telemetry
+from facejax.training import (
+  flags,
+  guards,
+  inputs,
+  recipe,
+  resume,
+  summary,
+  telemetry,
+)
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 
@@ -49,16 +55,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
   if config.model.dtype == "float64":
     jax.config.update("jax_enable_x64", True)
+  # Nothing is written before all is known to be right.
+  telemetry.setup_logging()
+  if not command.dry_run:
+    run_folder.check_unlocked(config.workdir, if_gone=_if_gone(command))
   run = _build(config)
-  rich.print(summary.table(config, run.program, run.data.images, run.steps))
+  telemetry.show(summary.table(config, run.program, run.data.images, run.steps))
   classes = run.data.images.num_classes + config.head.extra_classes
   dim = config.model.embedding_dim
   for text in config.loss.advice(num_classes=classes, dim=dim):
-    rich.print(f"[yellow]warning:[/yellow] {text}")
+    logger.warning("%s", text)
   if command.dry_run:
-    rich.print(summary.compiled_table(_compile(config, run.program)))
+    rich.print(
+      summary.compiled_table(program_lib.compiled(config, run.program))
+    )
     return 0
-  return _train(config, run)
+  with run_folder.locked(config.workdir, if_gone=_if_gone(command)):
+    return _train(config, run)
+
+
+def _if_gone(command: recipe.TrainCommand) -> str:
+  """What a lock of another machine asks for; nothing if that was given."""
+  again = "the same command with --take-over goes on"
+  return "" if command.take_over else again
 
 
 class _Run(NamedTuple):
@@ -70,13 +89,14 @@ class _Run(NamedTuple):
 def _build(config: config_lib.Config) -> _Run:
   """Everything that a run needs; reads and compiles nothing large yet."""
   run_folder.check(config.workdir, config_lib.stored(config))
-  _check_init_from(config)
+  resume.check_init_from(config)
   images = inputs.training_images(config)
   data = trainer.Data(
     images,
     *inputs.verification_pairs(config),
     inputs.sampler(config, images),
   )
+  while_training.check(data.pairs, data.threshold_pairs)
   steps = inputs.total_steps(config, len(images))
   program = program_lib.build(
     config,
@@ -86,26 +106,10 @@ def _build(config: config_lib.Config) -> _Run:
   return _Run(program, data, steps)
 
 
-def _check_init_from(config: config_lib.Config) -> None:
-  """Refuses a folder without a net, unless this run has begun already."""
-  begun = run_folder.has_begun(config.workdir)
-  if not config.init_from or begun:
-    return
-  try:
-    net_lib.require(config.init_from)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(
-      f"init_from: {error}. Train it first, or name another with --init-from"
-    ) from None
-
-
 def _train(config: config_lib.Config, run: _Run) -> int:
   """Trains in the work folder and writes the report; the exit code."""
   started = time.monotonic()
   folder = pathlib.Path(config.workdir)
-  run_folder.write(folder, config_lib.stored(config))
-  _write_card(folder, config, run.data)
-  telemetry.setup_logging(folder)
   with (
     guards.StopRequest() as stop,
     checkpoint.Checkpoints(
@@ -114,15 +118,44 @@ def _train(config: config_lib.Config, run: _Run) -> int:
       keep_best=config.checkpoint.keep_best,
     ) as checkpoints,
   ):
-    state = _restore_or_create(config, run, checkpoints)
-    results = _to_the_end(
-      config, run, state, checkpoints=checkpoints, stop=stop
+    state = _begin(config, run, checkpoints)
+    verifier = _verifier(config, run, stop)
+    code, results = _to_the_end(
+      config,
+      run,
+      state,
+      checkpoints=checkpoints,
+      stop=stop,
+      verifier=verifier,
     )
-  if isinstance(results, int):
-    return results
+  if results is None:
+    return code
+  seconds = time.monotonic() - started
   with _keeps_tracebacks():
-    _report(folder, config, run, results, seconds=time.monotonic() - started)
-  return 0
+    _report(folder, config, run, results, verifier.failed, seconds=seconds)
+  return EXIT_FAILED if verifier.failed else 0
+
+
+def _begin(
+  config: config_lib.Config, run: _Run, checkpoints: checkpoint.Checkpoints
+) -> train_state.TrainState:
+  """The state to go on from; then, all being right, the folder's files."""
+  folder = pathlib.Path(config.workdir)
+  # Again, now that nobody else writes there.
+  stored = run_folder.check(folder, config_lib.stored(config))
+  state = resume.restore_or_create(
+    config,
+    run.program,
+    run.data,
+    total_steps=run.steps,
+    checkpoints=checkpoints,
+  )
+  run_folder.write(folder, config_lib.stored(config))
+  _write_card(folder, config, run.data)
+  telemetry.log_to(folder)
+  step, count = int(state.step), len(run.data.images)
+  resume.tell_length(config, stored, step=step, num_images=count)
+  return state
 
 
 def _to_the_end(
@@ -132,10 +165,10 @@ def _to_the_end(
   *,
   checkpoints: checkpoint.Checkpoints,
   stop: guards.StopRequest,
-) -> Sequence[verification.Verification] | int:
-  """Trains and verifies; the exit code of a run that did not get to its end."""
-  step_fn = _compile(config, run.program)
-  verify = functools.partial(_verify, config, run, stop)
+  verifier: while_training.Verifier,
+) -> tuple[int, Sequence[verification.Verification] | None]:
+  """Trains and verifies; no results of a run that did not get to its end."""
+  step_fn = program_lib.compiled(config, run.program)
   with telemetry.Telemetry(
     config.workdir,
     total_steps=run.steps,
@@ -149,53 +182,50 @@ def _to_the_end(
       total_steps=run.steps,
       checkpoints=checkpoints,
       log=log,
-      verify=verify,
+      verify=verifier,
       must_stop=lambda: stop.requested,
     )
     try:
       with _keeps_tracebacks():
         state = loop.train(state, step_fn)
         # A run that was already at its end is only verified.
-        results = verify(state) if loop.results is None else loop.results
+        results = verifier(state) if loop.results is None else loop.results
       if results is None:
         raise trainer.Stopped
     except trainer.Stopped:
       logger.info("stopped and saved; the same command again goes on")
-      return EXIT_STOPPED
+      by_hand = stop.signal == signal.SIGINT
+      return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
     except guards.NonFiniteLossError:
-      return EXIT_FAILED
-  return results
+      return EXIT_FAILED, None
+  return 0, results
 
 
-def _verify(
-  config: config_lib.Config,
-  run: _Run,
-  stop: guards.StopRequest,
-  state: train_state.TrainState,
-) -> list[verification.Verification] | None:
-  """Scores the net on the run's pairs; None if it had to stop meanwhile."""
-  try:
-    return while_training.verify(
-      run.program.embed,
-      net_lib.Trunk(state.params, state.stats, state.average),
-      run.data.pairs,
-      run.data.threshold_pairs,
-      mesh=run.program.mesh,
-      batch_size=config.eval.batch_size,
-      urgent=lambda: stop.requested,
-    )
-  except while_training.Interrupted:
-    return None
+def _verifier(
+  config: config_lib.Config, run: _Run, stop: guards.StopRequest
+) -> while_training.Verifier:
+  """Scores the net on the run's pairs."""
+  return while_training.Verifier(
+    run.program.embed,
+    run.data.pairs,
+    run.data.threshold_pairs,
+    mesh=run.program.mesh,
+    batch_size=config.eval.batch_size,
+    urgent=lambda: stop.requested,
+  )
 
 
 @contextlib.contextmanager
 def _keeps_tracebacks() -> Iterator[None]:
-  """Past the checks, an error is no mistake in what the user gave."""
+  """Past the checks, an error is no mistake in what the user gave.
+
+  But for images that cannot be read, and what the disk refuses.
+  """
   try:
     yield
-  except guards.TooManyBadImagesError:
+  except (guards.TooManyBadImagesError, images_lib.BadImageError):
     raise
-  except (ValueError, OSError) as error:
+  except ValueError as error:
     raise RuntimeError("training failed") from error
 
 
@@ -212,55 +242,29 @@ def _write_card(
   card_lib.write(folder, card)
 
 
-def _compile(config: config_lib.Config, program: program_lib.Program):
-  """The training step, compiled ahead for the run's shapes."""
-  where = mesh_lib.sharding(program.mesh, mesh_lib.BATCH)
-  shape = (config.batch_size, *config.data.image_size, 3)
-  images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=where)
-  labels = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=where)
-  started = time.monotonic()
-  compiled = program.step.lower(program.like, images, labels).compile()
-  spent = progress.duration(time.monotonic() - started)
-  logger.info("compiled in %s", spent)
-  return compiled
-
-
-def _restore_or_create(
+def _report(
+  folder: pathlib.Path,
   config: config_lib.Config,
   run: _Run,
-  checkpoints: checkpoint.Checkpoints,
-) -> train_state.TrainState:
-  """The newest sound checkpoint, or the state at step 0.
-
-  Raises:
-    ValueError: if the checkpoint was trained on other images.
-    OSError: if there are checkpoints and none can be read.
-  """
-  restored = checkpoints.restore(
-    run.program.like, resizable=train_state.has_class_axis
-  )
-  if restored is None:
-    program = run.program
-    state = train_state.create(program.init, program.like, seed=config.seed)
-    if not config.init_from:
-      return state
-    like = net_lib.Trunk(program.like.params, program.like.stats)
-    step, trunk = net_lib.read_trunk(config.init_from, like)
-    logger.info("took the net of %s, step %d", config.init_from, step)
-    return train_state.with_net(state, trunk.params, trunk.stats)
-  for name, here in run.data.fingerprint().items():
-    there = restored.metadata.get(name)
-    if there != here:
-      raise ValueError(
-        f"the run in {config.workdir} was trained on {name}={there}, and"
-        f" data.path={config.data.path!r} has {name}={here}: give the images"
-        " that it was trained on, or another --workdir"
-      )
-  logger.info("resumed at step %d", restored.step)
-  return restored.state
+  results: Sequence[verification.Verification],
+  failed: Sequence[int],
+  *,
+  seconds: float,
+) -> None:
+  """Writes results and page, and shows the table of the results."""
+  if run.steps in failed:
+    logger.error(
+      "the run is whole and saved, but not verified; the same command again"
+      " verifies it"
+    )
+  else:
+    _write_results(folder, config, run, results, seconds=seconds)
+  page = build.write_if_possible(folder)
+  spent = progress.duration(seconds)
+  logger.info("finished in %s; report in %s", spent, page)
 
 
-def _report(
+def _write_results(
   folder: pathlib.Path,
   config: config_lib.Config,
   run: _Run,
@@ -268,7 +272,6 @@ def _report(
   *,
   seconds: float,
 ) -> None:
-  """Writes results and page, and prints the table of the results."""
   pair_sets = run.data.pairs, run.data.threshold_pairs
   while_training.write(
     folder,
@@ -285,12 +288,9 @@ def _report(
     },
   )
   if results:
-    rich.print(verification.table(results))
+    telemetry.show(verification.table(results))
   else:
     logger.info("nothing was verified: name pairs of images with --eval.pairs")
-  page = build.write_if_possible(folder)
-  spent = progress.duration(seconds)
-  logger.info("finished in %s; report in %s", spent, page)
 
 
 if __name__ == "__main__":

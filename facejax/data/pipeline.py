@@ -1,6 +1,7 @@
 """The stream of training batches, a function of the seed and the step alone."""
 
 import logging
+import signal
 from collections.abc import Callable, Generator
 from typing import Literal
 
@@ -108,9 +109,16 @@ def batches(
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(
         num_workers=workers, per_worker_buffer_size=2
-      )
+      ),
+      worker_init_fn=_let_parent_decide,
     )
   return _closing(dataset)
+
+
+def _let_parent_decide(worker: int, workers: int) -> None:
+  """Ctrl-C in a terminal goes to workers, too: their parent ends them."""
+  del worker, workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _closing(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]]:

@@ -129,11 +129,12 @@ def write(
       f"class weights have {prototypes.shape[1]} numbers, embeddings"
       f" {card.embedding_dim}"
     )
-  os.makedirs(run, exist_ok=True)
   where = pathlib.Path(run, folder.CHECKPOINTS)
-  with checkpoint.Checkpoints(where) as checkpoints:
-    checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
-  card_lib.write(run, card)
+  with folder.locked(run):
+    check_folder(run)  # again, now that nobody else writes there
+    with checkpoint.Checkpoints(where) as checkpoints:
+      checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
+    card_lib.write(run, card)
 
 
 def check_folder(run: str | os.PathLike[str]) -> None:
@@ -143,7 +144,7 @@ def check_folder(run: str | os.PathLike[str]) -> None:
     ValueError: if it does.
   """
   path = pathlib.Path(run)
-  if path.is_file() or (path.is_dir() and any(path.iterdir())):
+  if path.is_file() or (path.is_dir() and any(folder.contents(path))):
     raise ValueError(
       f"workdir {os.fspath(run)!r} is there already: choose another with"
       " --workdir"

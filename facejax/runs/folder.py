@@ -85,7 +85,7 @@ def check(
   _check_place(folder)
   stored = read_config(folder)
   if stored is None:
-    if folder.is_dir() and any(_contents(folder)):
+    if folder.is_dir() and any(contents(folder)):
       raise ValueError(
         f"workdir {folder} exists and is not a run of facejax (it has no"
         f" {CONFIG}): choose another with --workdir"
@@ -204,6 +204,14 @@ def has_begun(run: str | os.PathLike[str]) -> bool:
   return os.path.isdir(os.path.join(run, CHECKPOINTS))
 
 
+def contents(run: str | os.PathLike[str]) -> Iterator[str]:
+  """Names of what lies in a folder, but for what a killed start left."""
+  for name in os.listdir(run):
+    draft = name.startswith(".") and name.endswith((".part", ".partial"))
+    if name != LOCK and not draft:
+      yield name
+
+
 def require(run: str | os.PathLike[str]) -> None:
   """Refuses what is no folder of a run.
 
@@ -220,14 +228,6 @@ def require(run: str | os.PathLike[str]) -> None:
 def is_run(folder: str | os.PathLike[str]) -> bool:
   """Whether a folder has any of a run's files."""
   return any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS)
-
-
-def _contents(folder: pathlib.Path) -> Iterator[str]:
-  """What lies in a folder beside what a start that was killed left."""
-  for name in os.listdir(folder):
-    draft = name.startswith(".") and name.endswith((".part", ".partial"))
-    if name != LOCK and not draft:
-      yield name
 
 
 def _unused(folder: pathlib.Path) -> pathlib.Path:

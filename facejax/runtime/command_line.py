@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from facejax.runtime import extras, plain_output
+from facejax.runtime import backends, extras, plain_output
 
 Main = Callable[..., int]
 
@@ -39,9 +39,9 @@ def command(
 ) -> Callable[[Main], Main]:
   """Makes a function of arguments a command: messages and exit codes.
 
-  ValueError, OSError and an import that wants an extra of facejax are mistakes
-  of the user: one message, exit code 2, no traceback (but with the variable
-  FACEJAX_TRACEBACK). An import of anything else that fails is a bug, and keeps
+  ValueError, OSError, an import that wants an extra of facejax and devices that
+  JAX does not find are mistakes of the user: one message, exit code 2, no
+  traceback (but with the variable FACEJAX_TRACEBACK). An import of anything else that fails is a bug, and keeps
   its traceback. Ctrl-C is 130; nothing is said about an output that nobody
   reads on (`| head`).
 
@@ -85,6 +85,10 @@ def _answered(main: Main, arguments: Sequence[str], *, resumes: bool) -> int:
     if bug or os.environ.get(_TRACEBACK):
       raise
     text = extras.answer(error) if isinstance(error, ImportError) else error
+  except (RuntimeError, AssertionError):
+    text = backends.complaint()
+    if text is None or os.environ.get(_TRACEBACK):
+      raise
   print(f"error: {text}", file=sys.stderr)
   return EXIT_MISTAKE
 

@@ -16,7 +16,7 @@ import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import IO, Any
 
 # Of file systems that know no locks.
 _UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -70,11 +70,11 @@ def check(path: str | os.PathLike[str], advice: Advice) -> None:
   Raises:
     InUseError: see there.
   """
-  with contextlib.suppress(FileNotFoundError):
+  with contextlib.suppress(FileNotFoundError, NotADirectoryError):
     _taken(pathlib.Path(path), advice, "r+").close()
 
 
-def _taken(path: pathlib.Path, advice: Advice, mode: str) -> TextIO:
+def _taken(path: pathlib.Path, advice: Advice, mode: str) -> IO[str]:
   """The file, locked here, and with no other holder that is known of."""
   while True:
     file = open(path, mode, encoding="utf-8")  # noqa: SIM115, handed on
@@ -97,7 +97,7 @@ def _taken(path: pathlib.Path, advice: Advice, mode: str) -> TextIO:
       raise
 
 
-def _lock(file: TextIO) -> bool | None:
+def _lock(file: IO[str]) -> bool | None:
   """Whether it could be locked; None where the system knows no locks."""
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,14 +110,14 @@ def _lock(file: TextIO) -> bool | None:
   return True
 
 
-def _is_at(file: TextIO, path: pathlib.Path) -> bool:
+def _is_at(file: IO[str], path: pathlib.Path) -> bool:
   try:
     return os.path.samestat(os.fstat(file.fileno()), path.stat())
   except FileNotFoundError:
     return False
 
 
-def _sign(file: TextIO) -> None:
+def _sign(file: IO[str]) -> None:
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   me = {"host": socket.gethostname(), "pid": os.getpid(), "time": now}
   file.seek(0)
@@ -126,7 +126,7 @@ def _sign(file: TextIO) -> None:
   file.flush()
 
 
-def _holder(file: TextIO) -> dict[str, Any]:
+def _holder(file: IO[str]) -> dict[str, Any]:
   """Who signed last; {} where nobody did, or it is not readable."""
   file.seek(0)
   try:

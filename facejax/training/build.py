@@ -1,6 +1,8 @@
 """From a configuration to the functions of a run. Nothing here computes yet."""
 
 import dataclasses
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +14,14 @@ from facejax.head import api as head_api
 from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import typing
+from facejax.runtime import progress, typing
 from facejax.training import config as config_lib
 from facejax.training import optim, state
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import step as loss_step
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +120,21 @@ def build(
     embed=embed_lib.make_embed(backbone, mesh=mesh),
     chance_loss=loss.chance,
   )
+
+
+def compiled(
+  config: config_lib.Config, program: Program
+) -> jax.stages.Compiled:
+  """The training step, compiled ahead for the run's shapes."""
+  where = mesh_lib.sharding(program.mesh, mesh_lib.BATCH)
+  shape = (config.batch_size, *config.data.image_size, 3)
+  images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=where)
+  labels = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=where)
+  started = time.monotonic()
+  done = program.step.lower(program.like, images, labels).compile()
+  spent = progress.duration(time.monotonic() - started)
+  logger.info("compiled in %s", spent)
+  return done
 
 
 @dataclasses.dataclass(frozen=True)

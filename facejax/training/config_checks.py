@@ -5,6 +5,10 @@ the checks of fields that depend on each other.
 """
 
 import dataclasses
+import typing
+from typing import Any
+
+import typeguard
 
 from facejax.data import formats
 from facejax.models import functional
@@ -27,6 +31,34 @@ def validate(config: config_lib.Config) -> None:
       where = f" for {config.loss.name}" if field.name == "loss" else ""
       ranges.check(group, prefix=f"{field.name}.", where=where)
   _validate_together(config)
+
+
+def check_types(values: Any, *, prefix: str = "") -> None:
+  """Holds all fields against their types: a recipe may have put anything there.
+
+  Args:
+    values: a configuration, or a group of one.
+    prefix: before the names in messages, such as "optim.".
+
+  Raises:
+    ValueError: naming the field, its value and its type.
+  """
+  hints = typing.get_type_hints(type(values))
+  # A recipe may have a loss of its own.
+  hints["loss"] = definition.OverClasses | definition.WithinBatch
+  for field in dataclasses.fields(values):
+    value, hint = getattr(values, field.name), hints[field.name]
+    try:
+      plain = tuple(value) if isinstance(value, list) else value
+      typeguard.check_type(plain, hint)
+    except typeguard.TypeCheckError:
+      text = hint.__name__ if isinstance(hint, type) else str(hint)
+      raise ValueError(
+        f"{prefix}{field.name}={value!r} is none of what it may be:"
+        f" {text.replace('typing.', '')}"
+      ) from None
+    if dataclasses.is_dataclass(value):
+      check_types(value, prefix=f"{prefix}{field.name}.")
 
 
 def _validate_together(config: config_lib.Config) -> None:

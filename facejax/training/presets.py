@@ -12,7 +12,7 @@ from collections.abc import Callable
 from facejax.data import places
 from facejax.data.augment import augment
 from facejax.models import config as model_config
-from facejax.training import config
+from facejax.training import config, names
 
 # Few people and a small net: published scales and margins are too hard a start.
 SMALL = ("default", "lfw")
@@ -30,6 +30,7 @@ def scale(preset: str) -> config.Config:
   if preset not in PRESETS:
     raise ValueError(
       f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}"
+      f"{names.preset(preset, PRESETS)}"
     )
   return PRESETS[preset]()
 

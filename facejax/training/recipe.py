@@ -5,20 +5,21 @@ code: run only recipes that you trust.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import difflib
 import pathlib
 import runpy
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import tyro
 from tyro import constructors
 
 from facejax.data import formats
-from facejax.runtime import command_line, ranges
+from facejax.runtime import command_line, extras, ranges
 from facejax.training import config as config_lib
-from facejax.training import config_checks
+from facejax.training import config_checks, names, presets
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -35,8 +36,9 @@ Examples:
 
 The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
-Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run the
-same command again), 1 anything else."""
+Exit codes: 0 done, 2 bad input or a full disk, 75 stopped by SIGTERM and 130 by
+Ctrl-C, both after saving (run the same command again), 1 anything else, such as
+a verification that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,9 @@ class TrainCommand(config_lib.Config):
   """Build and compile everything, print the table, stop."""
   print_config: bool = False
   """Print the resolved configuration as JSON, stop."""
+  take_over: bool = False
+  """Go on in a work folder that another machine, which is no more, left
+  locked."""
 
   def to_config(self) -> config_lib.Config:
     """The configuration alone."""
@@ -71,13 +76,14 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
       "--loss.name is no flag: each loss is a recipe with flags of its own;"
       f" use --config with one of {', '.join(p.name for p in installed())}"
     )
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument("--config", default=TrainCommand.config)
-  name = first.parse_known_args(arguments)[0].config
+  given = _given(arguments)
+  name = given.config
   recipe = load(name)
+  default = TrainCommand(**vars(recipe), config=name)
+  names.check(arguments, [*names.flags(default)])
   command = tyro.cli(
     TrainCommand,
-    default=TrainCommand(**vars(recipe), config=name),
+    default=default,
     args=list(arguments),
     prog=command_line.spoken("python -m facejax.train"),
     description=command_line.spoken(
@@ -85,10 +91,29 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     ),
     registry=_showing_ranges(),
   )
-  typed = any(word.startswith("--data.source") for word in arguments)
-  command = _reconcile(command, recipe, source_given=typed)
+  command = _reconcile(command, recipe, given)
   config_checks.validate(command)
   return command
+
+
+def _given(arguments: Sequence[str]) -> argparse.Namespace:
+  """What was asked for by flags that others depend on.
+
+  Raises:
+    ValueError: if a length is given twice.
+  """
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument("--config", default=TrainCommand.config)
+  for name in ("--steps", "--epochs"):
+    first.add_argument(name, type=lambda text: None if text == "None" else text)
+  first.add_argument("--data.source", dest="source")
+  given = first.parse_known_args(arguments)[0]
+  if given.steps is not None and given.epochs is not None:
+    raise ValueError(
+      f"--steps {given.steps} and --epochs {given.epochs} are two lengths of one"
+      " run: give exactly one of them"
+    )
+  return given
 
 
 def _showing_ranges() -> constructors.ConstructorRegistry:
@@ -128,15 +153,15 @@ def _with_range(
 
 
 def _reconcile(
-  command: TrainCommand, recipe: config_lib.Config, *, source_given: bool
+  command: TrainCommand, recipe: config_lib.Config, given: argparse.Namespace
 ) -> TrainCommand:
   """Lets a flag replace what it contradicts in the recipe."""
-  if command.steps != recipe.steps and command.epochs == recipe.epochs:
+  if given.steps is not None:
     command = dataclasses.replace(command, epochs=None)
-  elif command.epochs != recipe.epochs and command.steps == recipe.steps:
+  elif given.epochs is not None:
     command = dataclasses.replace(command, steps=None)
   if command.data.path and command.data.path != recipe.data.path:
-    if not source_given:
+    if given.source is None:
       source = formats.guess(command.data.path)
       data = dataclasses.replace(command.data, source=source)
       command = dataclasses.replace(command, data=data)
@@ -156,17 +181,23 @@ def load(name: str) -> config_lib.Config:
   """
   stem, _, preset = name.partition(":")
   path = _find(stem)
-  get_config = runpy.run_path(str(path)).get("get_config")
+  with _explained(path):
+    get_config = runpy.run_path(str(path)).get("get_config")
   if not callable(get_config):
     raise ValueError(
       f"{path} is not a recipe: it must define get_config(preset)"
     )
-  config = get_config(preset) if preset else get_config()
+  with _explained(path):
+    config = get_config(preset) if preset else get_config()
   if not isinstance(config, config_lib.Config):
     raise ValueError(
       f"{path}: get_config() returned {type(config).__name__}, not a"
       " facejax.training.config.Config"
     )
+  try:
+    config_checks.check_types(config)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
   run_name = f"{path.stem}-{preset}" if preset else path.stem
   return dataclasses.replace(
     _expanded(config),
@@ -189,6 +220,35 @@ def _expanded(part: Any) -> Any:
   return dataclasses.replace(part, **changed)
 
 
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+  """Says where in a recipe a mistake is; a ValueError says what it is.
+
+  A recipe is the user's code: whatever is wrong in it is no bug of ours.
+  """
+  try:
+    yield
+  except (ValueError, OSError):
+    raise
+  except Exception as error:
+    text = str(error) or "no message"
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == str(path)
+    ]
+    where = f"{path}, line {lines[-1]}" if lines else f"{path}"
+    if isinstance(error, SyntaxError):
+      text = error.msg
+      if error.lineno:
+        where = f"{error.filename or path}, line {error.lineno}"
+    elif isinstance(error, ImportError):
+      text = extras.answer(error) or text
+    elif isinstance(error, TypeError):
+      text += names.field(error, [*names.flags(config_lib.Config())])
+    raise ValueError(f"{where}: {type(error).__name__}: {text}") from error
+
+
 def installed() -> list[pathlib.Path]:
   """The recipes that come with the package, by name."""
   package = pathlib.Path(__file__).parents[1]
@@ -201,18 +261,19 @@ def installed() -> list[pathlib.Path]:
 def _find(stem: str) -> pathlib.Path:
   file_name = stem if stem.endswith(".py") else f"{stem}.py"
   here = pathlib.Path(file_name)
+  if here.is_dir():
+    raise IsADirectoryError(f"{here} is a folder; a recipe is a file")
   if here.is_file():
     return here
   known = {path.name: path for path in installed()}
   if file_name in known:
     return known[file_name]
   local = {p.name for p in pathlib.Path().glob("*.py") if _is_recipe(p)}
-  names = sorted({*known, *local})
-  near = difflib.get_close_matches(file_name, names, n=1)
-  hint = f"; did you mean {near[0]}?" if near else ""
+  there = sorted({*known, *local})
+  hint = names.recipe(file_name, there, presets.PRESETS)
   raise FileNotFoundError(
     f"no recipe {file_name!r} in the working folder or among the installed"
-    f" ones: {', '.join(names)}{hint}"
+    f" ones: {', '.join(there)}{hint and f'; {hint}'}"
   )
 
 

@@ -34,7 +34,7 @@ _ON_BAR = ("loss", "learning_rate")
 _SHOWN = "shown"
 _LOG_COLUMNS = 100
 # Only this process's own flush writes: where that fails, it is noticed.
-_NEVER = 10**9
+_NEVER = 10**6
 
 
 def setup_logging(

@@ -1,0 +1,132 @@
+"""Where a run goes on: its newest checkpoint, another run's net, or step 0."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from facejax.runs import checkpoint
+from facejax.runs import folder as run_folder
+from facejax.runs import net as net_lib
+from facejax.training import build as program_lib
+from facejax.training import config as config_lib
+from facejax.training import inputs, loop
+from facejax.training import state as train_state
+
+logger = logging.getLogger(__name__)
+
+
+def check_init_from(config: config_lib.Config) -> None:
+  """Refuses a folder without a net, unless this run has begun already.
+
+  Raises:
+    FileNotFoundError: naming the folder.
+  """
+  begun = run_folder.has_begun(config.workdir)
+  if not config.init_from or begun:
+    return
+  try:
+    net_lib.require(config.init_from)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f"init_from: {error}. Train it first, or name another with --init-from"
+    ) from None
+
+
+def restore_or_create(
+  config: config_lib.Config,
+  program: program_lib.Program,
+  data: loop.Data,
+  *,
+  total_steps: int,
+  checkpoints: checkpoint.Checkpoints,
+) -> train_state.TrainState:
+  """The newest sound checkpoint, or the state at step 0; writes nothing.
+
+  Raises:
+    ValueError: if the checkpoint was trained on other images, or for more
+      steps than there are to be.
+    OSError: if there are checkpoints and none can be read.
+  """
+  here = data.fingerprint()
+
+  def accept(stored: Mapping[str, Any]) -> None:
+    # Before the arrays are cut to the size of other classes.
+    for name, value in here.items():
+      if stored.get(name) != value:
+        raise ValueError(
+          f"the run in {config.workdir} was trained on"
+          f" {name}={stored.get(name)}, and data.path={config.data.path!r} has"
+          f" {name}={value}: give the images that it was trained on, or another"
+          " --workdir"
+        )
+
+  restored = checkpoints.restore(
+    program.like, resizable=train_state.has_class_axis, accept=accept
+  )
+  if restored is None:
+    return _create(config, program)
+  if restored.step > total_steps:
+    raise ValueError(
+      f"the run in {config.workdir} has taken {restored.step:,} steps already,"
+      f" and steps={config.steps}, epochs={config.epochs} make {total_steps:,}:"
+      " give more of them, or another --workdir"
+    )
+  logger.info("resumed at step %d", restored.step)
+  return restored.state
+
+
+def _create(
+  config: config_lib.Config, program: program_lib.Program
+) -> train_state.TrainState:
+  state = train_state.create(program.init, program.like, seed=config.seed)
+  if not config.init_from:
+    return state
+  like = net_lib.Trunk(program.like.params, program.like.stats)
+  step, trunk = net_lib.read_trunk(config.init_from, like)
+  logger.info("took the net of %s, step %d", config.init_from, step)
+  return train_state.with_net(state, trunk.params, trunk.stats)
+
+
+def tell_length(
+  config: config_lib.Config,
+  stored: Mapping[str, Any] | None,
+  *,
+  step: int,
+  num_images: int,
+) -> None:
+  """Says if a run is now to be of another length than it was begun for.
+
+  Its schedule is a function of step and length: where it is not constant, it
+  goes on as that of a run which had this length from the start.
+
+  Args:
+    config: as it is now.
+    stored: what the folder was told before; None for a new run.
+    step: where it goes on.
+    num_images: of the training set.
+  """
+  if stored is None:
+    return
+  before = dataclasses.replace(
+    config, steps=stored.get("steps"), epochs=stored.get("epochs")
+  )
+  if before.steps is None and before.epochs is None:
+    return
+  old, new = (inputs.total_steps(c, num_images) for c in (before, config))
+  if old == new:
+    return
+  logger.info("the run was begun for %s steps, and goes on to %s", old, new)
+  # At the next step, of which the old schedule may know nothing any more.
+  was, now = (
+    np.asarray(program_lib.schedule(config.optim, total_steps=total)(step))
+    for total in (old, new)
+  )
+  if was != now:
+    logger.warning(
+      "the %s schedule of the learning rate is planned anew for %s steps: at"
+      " step %d it is %.4g, where it was %.4g",
+      *(config.optim.schedule, new, step, now, was),
+    )
