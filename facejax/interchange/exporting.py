@@ -60,7 +60,7 @@ def _about(net, form, draft, checked) -> dict[str, Any]:
     "bytes": draft.stat().st_size,
     "sha256": whole_files.sha256(draft),
     "input": written.takes.format(
-      height=height, width=width, colors=card.colors
+      height=height, width=width, colors=card.colors, pixels=card.pixels
     ),
     "output": written.gives.format(dim=card.embedding_dim),
     "checked": checked,

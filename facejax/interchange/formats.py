@@ -27,7 +27,7 @@ class Format:
 
   Attributes:
     suffix: of its files.
-    takes: what goes in, with places for height and width.
+    takes: what goes in, with places for height, width, colors and pixels.
     gives: what comes out, with a place for dim.
     write: (net, path), writes the file.
     embed: (net, path, uint8 RGB images [n, height, width, 3]) -> embeddings
@@ -130,8 +130,7 @@ FORMATS = {
   ),
   "safetensors": Format(
     ".safetensors",
-    "weights alone; of a net for images of {height} x {width}, {colors},"
-    " (x - 127.5) / 127.5",
+    "weights alone; of a net for images of {height} x {width}, {colors}, {pixels}",
     "embeddings of {dim} numbers",
     _write_safetensors,
     _embed_safetensors,
@@ -139,7 +138,7 @@ FORMATS = {
   "torch": Format(
     ".pth",
     "weights alone; of a net for float32 [batch, 3, {height}, {width}],"
-    " {colors}, (x - 127.5) / 127.5",
+    " {colors}, {pixels}",
     "float32 [batch, {dim}], of any length",
     _write_torch,
     _embed_torch,

@@ -7,6 +7,9 @@ from typing import Any
 from facejax.models import (
   facenet,
   inception,
+  inception_resnet,
+  inception_resnet_rows,
+  ir,
   iresnet,
   layers,
   mobilefacenet,
@@ -19,10 +22,12 @@ from facejax.models import (
 
 SPECS: dict[str, Any] = {
   **iresnet.NETS,
+  **ir.NETS,
   **sphereface.NETS,
   **mobilefacenet.NETS,
   **vit.NETS,
   **facenet.NETS,
+  **inception_resnet_rows.NETS,
 }
 
 NETS = tuple(SPECS)
@@ -56,6 +61,13 @@ FAMILIES = {
     iresnet.torch_layers,
     norms=("batch",),
   ),
+  ir.IRSpec: Family(
+    iresnet.IResNet,
+    iresnet.multiply_adds,
+    iresnet.check_image_size,
+    ir.torch_layers,
+    norms=("batch",),
+  ),
   sphereface.SphereFaceSpec: Family(
     sphereface.SphereFace,
     sphereface.multiply_adds,
@@ -79,6 +91,13 @@ FAMILIES = {
   ),
   inception.InceptionSpec: Family(
     inception.Inception, inception.multiply_adds, inception.check_image_size
+  ),
+  inception_resnet_rows.InceptionResNetSpec: Family(
+    inception_resnet.InceptionResNet,
+    inception_resnet_rows.multiply_adds,
+    inception_resnet_rows.check_image_size,
+    inception_resnet.torch_layers,
+    norms=("batch",),
   ),
   zeiler_fergus.ZeilerFergusSpec: Family(
     zeiler_fergus.ZeilerFergus,

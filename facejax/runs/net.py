@@ -183,4 +183,6 @@ def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
     norm=card.norm,  # pyright: ignore[reportArgumentType], checked by Card
     se=card.se,
     dtype=jnp.dtype(dtype),
+    pixel_mean=card.pixel_mean,
+    pixel_scale=card.pixel_scale,
   )
