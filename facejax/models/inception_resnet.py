@@ -35,13 +35,13 @@ class ReluConv(nnx.Module):
   def __init__(
     self, before: int, row: rows.ConvRow, *, rngs: nnx.Rngs, dtype: Any
   ):
-    pads = [(side // 2 if row.pad else 0,) * 2 for side in row.kernel]
+    height, width = (side // 2 if row.pad else 0 for side in row.kernel)
     self.conv = nnx.Conv(
       before,
       row.channels,
       row.kernel,
       strides=row.stride,
-      padding=pads,
+      padding=((height, height), (width, width)),
       use_bias=False,
       kernel_init=_START,
       rngs=rngs,

@@ -44,6 +44,9 @@ class Family:
     check_image_size: (spec, image_size), raises ValueError.
     torch_layers: (spec, *, image_size) -> the layers by their torch names.
     norms: the values of `norm` that it has; one alone is not passed on.
+    epsilon: what its BatchNorm adds to variances; None without BatchNorm, or
+      with several.
+    image_size: (height, width) of released weights.
   """
 
   module: Callable[..., trunk.Net]
@@ -51,6 +54,8 @@ class Family:
   check_image_size: Callable[[Any, tuple[int, int]], None]
   torch_layers: Callable[..., Iterable[torch_names.Layer]] = lambda *_, **__: ()
   norms: tuple[layers.Norm, ...] = ("batch", "lrn")
+  epsilon: float | None = None
+  image_size: tuple[int, int] = (112, 112)
 
 
 FAMILIES = {
@@ -60,6 +65,7 @@ FAMILIES = {
     iresnet.check_image_size,
     iresnet.torch_layers,
     norms=("batch",),
+    epsilon=1e-5,
   ),
   ir.IRSpec: Family(
     iresnet.IResNet,
@@ -67,6 +73,7 @@ FAMILIES = {
     iresnet.check_image_size,
     ir.torch_layers,
     norms=("batch",),
+    epsilon=1e-5,
   ),
   sphereface.SphereFaceSpec: Family(
     sphereface.SphereFace,
@@ -81,6 +88,7 @@ FAMILIES = {
     mobilefacenet.check_image_size,
     mobilefacenet.torch_layers,
     norms=("batch",),
+    epsilon=1e-5,
   ),
   vit.ViTSpec: Family(
     vit.ViT,
@@ -98,6 +106,8 @@ FAMILIES = {
     inception_resnet_rows.check_image_size,
     inception_resnet.torch_layers,
     norms=("batch",),
+    epsilon=inception_resnet.EPSILON,
+    image_size=(160, 160),
   ),
   zeiler_fergus.ZeilerFergusSpec: Family(
     zeiler_fergus.ZeilerFergus,
