@@ -13,12 +13,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from facejax.runtime import file_kinds
+
 MAX_PIXELS = 4096 * 4096
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
 SUFFIXES = frozenset((*_PHOTOS, *_NETPBM))
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_HEAD = 16
 
 
 class BadImageError(ValueError):
@@ -72,7 +73,7 @@ def check(path: str) -> str | None:
   try:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-      head = os.read(descriptor, _HEAD)
+      head = os.read(descriptor, file_kinds.HEAD)
     finally:
       os.close(descriptor)
   except OSError as error:
@@ -83,7 +84,10 @@ def check(path: str) -> str | None:
 def _complaint(head: bytes) -> str | None:
   if not head:
     return "is empty"
-  return None if image_format(head) else "is not an image"
+  if image_format(head):
+    return None
+  told = file_kinds.complaint(file_kinds.of_bytes(head), "an image")
+  return told or "is not an image"
 
 
 def decode(data: bytes, *, name: str | Callable[[], str]) -> np.ndarray:
@@ -108,10 +112,10 @@ def decode(data: bytes, *, name: str | Callable[[], str]) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray:
-  complaint = _complaint(data[:_HEAD])
+  complaint = _complaint(data[: file_kinds.HEAD])
   if complaint is not None:
     raise BadImageError(complaint)
-  form = image_format(data[:_HEAD])
+  form = image_format(data[: file_kinds.HEAD])
   try:
     return _decode_jpeg(data) if form == "JPEG" else _decode_other(data, form)
   except BadImageError:

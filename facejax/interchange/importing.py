@@ -159,5 +159,5 @@ def check_folder(run: str | os.PathLike[str]) -> None:
   if path.is_file() or (path.is_dir() and any(path.iterdir())):
     raise ValueError(
       f"workdir {os.fspath(run)!r} is there already: choose another with"
-      " --workdir, or delete it"
+      " --workdir"
     )

@@ -51,7 +51,7 @@ class TensorMachine(pickle_machine.Machine):
   def actions(self) -> dict[bytes, Callable[[Any], Any]]:
     return _ACTIONS
 
-  def find(self, module: Any, name: Any) -> pickle_values.Name:
+  def find(self, module: Any, name: Any) -> Any:
     known = isinstance(module, str) and isinstance(name, str)
     if known and (module, name) in _CALLS:
       return pickle_values.Name(_CALLS[module, name])
