@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -140,7 +141,8 @@ class ResidualBlock(nnx.Module):
     if self.project:
       x = self.shortcut_bn(self.shortcut_conv(x))
     elif self.stride != 1:
-      x = x[:, :: self.stride, :: self.stride]
+      for axis in (1, 2):  # indices would make a gather of it
+        x = jax.lax.slice_in_dim(x, 0, x.shape[axis], self.stride, axis)
     return trunk.drop_path(y, rate=self.drop_rate, key=key) + x
 
 

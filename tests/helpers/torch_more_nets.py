@@ -62,7 +62,7 @@ class IR(nn.Module):
     height, width = image_size
     self.output_layer = nn.Sequential(
       nn.BatchNorm2d(channels),
-      nn.Dropout(0.4),
+      nn.Dropout(0.0),  # as published it drops 0.4
       nn.Flatten(),
       nn.Linear(channels * (height // 16) * (width // 16), dim),
       nn.BatchNorm1d(dim, affine=evolve),
