@@ -7,6 +7,7 @@ that pickles one after the other with the numbers at the end.
 import contextlib
 import functools
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -97,6 +98,8 @@ def _storage(archive: zipfile.ZipFile, folder: str, key: str) -> bytes:
 
 
 def _read_older(data: bytes) -> Any:
+  if data[:1] != pickle.PROTO:
+    raise _WrongFile(f"is no file of torch.save: it begins with {data[:8]!r}")
   places: dict[str, int] = {}
   sizes: dict[str, int] = {}
 
