@@ -97,14 +97,7 @@ def _check_init_from(config: config_lib.Config) -> None:
     raise FileNotFoundError(
       f"init_from: {error}. Train it first, or name another with --init-from"
     ) from None
-  card = card_lib.read(config.init_from)
-  usual = "(x - 127.5) / 127.5"
-  if card.colors != "RGB" or card.pixels != usual:
-    logger.warning(
-      "init_from: the net in %s takes %s images, pixels as %s; it goes on here"
-      " with RGB and %s, which it has to get used to",
-      *(config.init_from, card.colors, card.pixels, usual),
-    )
+  net_lib.warn_of_pixels(config.init_from)
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
