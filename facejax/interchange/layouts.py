@@ -77,14 +77,12 @@ _FOREIGN = {
   "cls_token": "a ViT with a class token, such as timm's",
   "body.0.res_layer.8.": "the bottleneck nets of AdaFace (IR-152, IR-200)",
   "conv_6_sep.conv.": "the MobileFaceNet of InsightFace_Pytorch",
-  "conv_6sep.": "the MobileFaceNet of face-alignment code",
   "bn_o1.": "the ResNet of face.evoLVe",
   "ghost1.primary_conv.": "GhostNet",
   "layer1.0.conv3.": "the bottleneck ResNet of torchvision",
   "Mixed_5b.": "an Inception net of torchvision or timm",
   "stages.0.blocks.": "timm's ConvNeXt or EdgeNeXt",
   "conv_stem.": "timm's EfficientNet",
-  "arc1.convs.": "a net converted by onnx2torch",
 }
 
 

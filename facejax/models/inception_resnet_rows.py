@@ -173,7 +173,7 @@ def multiply_adds(
 
   for conv in STEM.values():
     if conv is None:
-      size = _halve.size(size)
+      size = _halve.size(size)  # the pool has the same windows
       continue
     added, size = cost(channels, conv, size)
     total, channels = total + added, conv.channels

@@ -1,8 +1,7 @@
 """Twins of the nets in plain PyTorch, under the names of the field's code.
 
 Written from the architectures, with the names of arcface_torch (iResNet,
-MobileFaceNet, ViT) and of SphereFace's released files, so that what passes
-between these and the nets of facejax passes between those and facejax too.
+MobileFaceNet, ViT) and of SphereFace's released files.
 """
 
 import math
@@ -223,7 +222,7 @@ class PatchEmbed(nn.Module):
 
 class ViT(nn.Module):
   def __init__(
-    self, width, depth, heads=8, *, dim, image_size, patch=9, ratio=4
+    self, width, depth, heads=8, patch=9, ratio=4, *, dim, image_size
   ):
     super().__init__()
     tokens = (image_size[0] // patch) * (image_size[1] // patch)
