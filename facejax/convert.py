@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import jax
@@ -13,7 +13,13 @@ import numpy as np
 
 import facejax
 from facejax.data import orientation
-from facejax.interchange import agreement, importing, state_dicts
+from facejax.interchange import (
+  agreement,
+  importing,
+  layouts,
+  recognition,
+  state_dicts,
+)
 from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import net as net_lib
@@ -24,14 +30,22 @@ _DESCRIPTION = """Makes the folder of a run from weights of elsewhere.
 It can then be embedded with, evaluated, exported, and fine-tuned
 (facejax.train --init-from RUN), as if it had been trained here.
 
-WEIGHTS is a .pt or .pth file of PyTorch with the names of arcface_torch
-(iResNet, MobileFaceNet, ViT) or of SphereFace's released files, or such names
-in .safetensors; or a .safetensors file of facejax.export, which needs no --net.
-PyTorch is not needed, and nothing in the file is run. A tensor too many or too
-few is refused, with its name.
+WEIGHTS is a .pt or .pth file of PyTorch, or .safetensors, with the names of
+arcface_torch (iResNet, MobileFaceNet, ViT), MagFace, ElasticFace, AdaFace and
+CVLface (IR-18 to IR-101, IR-SE, ViT), InsightFace_Pytorch and face.evoLVe (IR,
+IR-SE), facenet-pytorch or SphereFace's released files; or a .safetensors file
+of facejax.export, which needs no --net. PyTorch is not needed, and nothing in
+the file is run. A tensor too many or too few is refused, with its name; what is
+chosen or left out is said on stderr.
 
 Examples:
   python -m facejax.convert backbone.pth --net iresnet50 --workdir runs/r50
+  python -m facejax.convert adaface_ir50_ms1mv2.ckpt --net ir50 \\
+      --workdir runs/adaface
+      AdaFace's: on BGR, which is its default
+  python -m facejax.convert 20180402-114759-vggface2.pt \\
+      --net inception_resnet_v1 --workdir runs/vggface2
+      facenet-pytorch's: 160 x 160, (x - 127.5) / 128
   python -m facejax.convert checkpoint_gpu_0.pt --net iresnet100 \\
       --workdir runs/r100 --prototypes checkpoint_gpu_*.pt
       a run of arcface_torch on several GPUs, with its class weights
@@ -76,31 +90,58 @@ def _read(
   args: argparse.Namespace,
 ) -> tuple[card_lib.Card, importing.ImportedWeights]:
   """Card and weights of a state dict."""
-  if args.net is None:
-    raise ValueError(
-      f"--net: say which net {args.weights!r} is for: {importing.nets()}"
-    )
-  size = tuple(args.image_size)
-  functional.check_image_size(args.net, size)
-  arrays = state_dicts.read_net(args.weights, prefix=args.prefix)
-  card = card_lib.Card(
-    net=args.net,
-    embedding_dim=importing.infer_dim(args.net, size, arrays),
+  if args.net and args.image_size:
+    functional.check_image_size(args.net, tuple(args.image_size))
+  found = state_dicts.read(args.weights, prefix=args.prefix)
+  arrays = layouts.renamed(found.arrays)
+  net = recognition.choose(args.net, arrays, path=args.weights)
+  height, width = args.image_size or recognition.image_size(net.net)
+  functional.check_image_size(net.net, (height, width))
+  layout = layouts.find(arrays, found.prefix)
+  notes = list(found.notes)
+  if net.net != args.net:
+    notes.append(f"net {net.net!r}, whose names these are, not {args.net!r}")
+  notes += [layout.advice] if layout.advice else []
+  try:
+    epsilon = args.bn_epsilon or layout.epsilon
+    change = epsilon - recognition.epsilon(net.net) if epsilon else 0.0
+    arrays = layouts.folded(arrays, epsilon_change=change)
+    card = _card(args, net, (height, width), layout, arrays)
+    classes = importing.classifier(card, arrays)
+    ignore = [*args.ignore, *classes]
+    weights = importing.read_state_dict(card, arrays, ignore=ignore)
+  except ValueError as error:
+    raise ValueError(f"{args.weights!r}: {error}") from None
+  if classes:
+    notes.append(f"left out the weights of classes: {', '.join(classes)}")
+  for note in notes:
+    print(f"note: {note}", file=sys.stderr)
+  return card, weights
+
+
+def _card(
+  args: argparse.Namespace,
+  net: recognition.Recognised,
+  size: tuple[int, int],
+  layout: layouts.Layout,
+  arrays: Mapping[str, np.ndarray],
+) -> card_lib.Card:
+  return card_lib.Card(
+    net=net.net,
+    embedding_dim=importing.infer_dim(net.net, size, arrays),
     image_size=size,
     crop=args.crop,
-    se=args.se,
     exif=args.exif,
-    colors=args.colors,
+    se=args.se or net.se,
+    colors=args.colors or layout.colors,
+    pixel_mean=args.pixel_mean,
+    pixel_scale=args.pixel_scale or layout.pixel_scale,
     trained_on=args.trained_on,
     loss=args.loss,
     source=f"{os.path.basename(args.weights)}, SHA-256"
     f" {whole_files.sha256(args.weights)}",
     versions={"facejax": facejax.__version__, "jax": jax.__version__},
   )
-  try:
-    return card, importing.read_state_dict(card, arrays, ignore=args.ignore)
-  except ValueError as error:
-    raise ValueError(f"{args.weights!r}: {error}") from None
 
 
 def _check_own(args: argparse.Namespace, card: card_lib.Card) -> None:
@@ -127,7 +168,7 @@ def parser() -> command_line.Parser:
   parser = command_line.parser("convert", _DESCRIPTION)
   add = parser.add_argument
   add("weights", metavar="WEIGHTS", help=".pt, .pth or .safetensors")
-  nets = importing.nets()
+  nets = recognition.nets()
   add("--net", choices=nets, metavar="NET", help=f"one of {', '.join(nets)}")
   add(
     "--workdir",
@@ -141,8 +182,8 @@ def parser() -> command_line.Parser:
     metavar=("HEIGHT", "WIDTH"),
     nargs=2,
     type=command_line.number(int, 1, 4096),
-    default=(112, 112),
-    help="of the images that the net takes (112 112)",
+    help="of the images that the net takes (112 112, but 160 160 for"
+    " inception_resnet_v1)",
   )
   add(
     "--crop",
@@ -153,8 +194,26 @@ def parser() -> command_line.Parser:
   add(
     "--colors",
     choices=("RGB", "BGR"),
-    default="RGB",
-    help="order of the channels that the net was trained with (RGB)",
+    help="order of the channels that the net was trained with (RGB, but BGR"
+    " for AdaFace's names)",
+  )
+  add(
+    "--pixel-mean",
+    type=command_line.number(float, 0, 255),
+    default=functional.PIXEL_MEAN,
+    help="pixels enter as (x - mean) / scale (127.5)",
+  )
+  add(
+    "--pixel-scale",
+    type=command_line.number(float, 1e-3, 255),
+    help="see there (127.5, but 128 for facenet-pytorch's names)",
+  )
+  add(
+    "--bn-epsilon",
+    metavar="EPSILON",
+    type=command_line.number(float, 1e-12, 1),
+    help="of its BatchNorm, where it is another than in the published code; it"
+    " is folded into the variances (2e-5 for MagFace's nets)",
   )
   add(
     "--exif",

@@ -15,7 +15,8 @@ _DESCRIPTION = """Writes a trained net in a format of others.
   onnx         for onnxruntime and for any client of ArcFace's nets: "data"
                [batch, 3, height, width], RGB, (x - 127.5) / 127.5
   stablehlo    for JAX alone, on CPUs, GPUs and TPUs: uint8 RGB [batch, height,
-               width, 3] to embeddings of length 1
+               width, 3] to embeddings of length 1; JAX of half a year later
+               need not read it, so keep onnx or safetensors
   safetensors  the weights under our own names, with the card beside them;
                facejax.convert reads it back
   torch        a state dict for PyTorch under the names of the field's code
@@ -27,6 +28,8 @@ the net, what goes in and out, the run's metrics, and how well they agreed.
 Examples:
   python -m facejax.export runs/cosface-lfw --format onnx
       writes runs/cosface-lfw/export/model.onnx
+  python -m facejax.export runs/cosface-lfw --format onnx --opset 13
+      for an older runtime
   python -m facejax.export runs/cosface-lfw --format onnx torch
       two at once
   python -m facejax.export runs/cosface-lfw --format torch \\
@@ -42,13 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = parser().parse_args(arguments)
   formats = list(dict.fromkeys(args.format))
+  if args.opset is not None:
+    if "onnx" not in formats:
+      raise ValueError("--opset is of ONNX: name --format onnx with it")
+    export_formats.check_opset(args.opset)
   if args.out and len(formats) > 1:
     raise ValueError("--out takes one file: name one --format with it")
   net = net_lib.read(args.workdir)
   for form in formats:
     suffix = export_formats.FORMATS[form].suffix
     path = args.out or args.workdir / folder.EXPORT / f"model{suffix}"
-    about = exporting.export(net, form, path, run=args.workdir)
+    options = {"opset": args.opset} if form == "onnx" and args.opset else {}
+    about = exporting.export(net, form, path, run=args.workdir, **options)
     checked = about["checked"]
     print(
       f"{path}  {about['bytes'] / 2**20:.1f} MiB, cosine to the net at least"
@@ -74,6 +82,12 @@ def parser() -> command_line.Parser:
     metavar="FILE",
     type=pathlib.Path,
     help="file to write (RUN/export/model and a suffix)",
+  )
+  add(
+    "--opset",
+    metavar="N",
+    type=int,
+    help="version of ONNX's operators, 13 or newer (17)",
   )
   return parser
 

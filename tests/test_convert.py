@@ -8,7 +8,13 @@ import pytest
 from helpers import tiny_run as tiny
 
 from facejax import convert
-from facejax.interchange import agreement, formats, importing, state_dicts
+from facejax.interchange import (
+  agreement,
+  formats,
+  importing,
+  recognition,
+  state_dicts,
+)
 from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
 from facejax.runs import card, checkpoint, embedder
@@ -170,7 +176,7 @@ def test_mistakes_end_with_one_message(weights, tmp_path, capsys):
       (weights, "--net", "iresnet18", "--image-size", 33, 33),
       "multiples of 16",
     ),
-    ((weights, "--net", "sphereface4"), "no 'fc5.weight'"),
+    ((weights, "--net", "sphereface4"), "there is no 'fc5.weight'"),
   ):
     assert run(*arguments, "--workdir", folder) == 2
     error = capsys.readouterr().err
@@ -252,8 +258,8 @@ def test_class_weights_that_do_not_fit(weights, tmp_path, capsys):
 
 
 def test_nets_with_a_layout_are_listed():
-  assert "iresnet100" in importing.nets() and "nn4" not in importing.nets()
-  assert set(importing.nets()) < set(functional.NETS)
+  assert "iresnet100" in recognition.nets() and "nn4" not in recognition.nets()
+  assert set(recognition.nets()) < set(functional.NETS)
 
 
 def test_our_own_files_that_are_not_whole(net, tmp_path):

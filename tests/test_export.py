@@ -1,5 +1,6 @@
 """A net handed on: ONNX, StableHLO, safetensors, PyTorch."""
 
+import datetime
 import importlib.util
 import json
 import subprocess
@@ -58,6 +59,38 @@ def cosines(a, b):
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
   return np.sum(a * b, axis=1) / lengths
+
+
+@pytest.mark.parametrize("opset", [13, onnx_file.onnx_graph.OPSETS[-1]])
+def test_opsets_are_written_and_run(opset, tiny_run, tmp_path):
+  path = tmp_path / "net.onnx"
+  arguments = [str(tiny_run), "--format", "onnx", "--out", str(path)]
+  assert export.main([*arguments, "--opset", str(opset)]) == 0
+  (used,) = onnx.load(path).opset_import
+  assert used.version == opset
+  about = json.loads(path.with_name("net.onnx.json").read_text())
+  assert about["checked"]["least_cosine"] >= 0.99999
+
+
+@pytest.mark.parametrize("arguments", [("12",), ("99",), ("13", "torch")])
+def test_other_opsets_are_refused(arguments, tiny_run, tmp_path, capsys):
+  opset, form = (*arguments, "onnx")[:2]
+  command = [str(tiny_run), "--format", form, "--out", str(tmp_path / "x")]
+  assert export.main([*command, "--opset", opset]) == 2
+  assert "--opset" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_stablehlo_file_says_until_when_it_can_be_read(exported):
+  beside = exported["stablehlo"].with_name("net.stablehlo.json")
+  about = json.loads(beside.read_text())
+  until = datetime.date.fromisoformat(about["readable_until"])
+  days = (until - datetime.date.today()).days
+  assert 180 <= days <= 184
+  assert f"JAX {jax.__version__}" in about["readable_by"]
+  assert "onnx or safetensors" in about["readable_by"]
+  others = json.loads(exported["onnx"].with_name("net.onnx.json").read_text())
+  assert "readable_until" not in others
 
 
 def test_beside_each_file_lies_its_card(exported):
@@ -184,13 +217,19 @@ def test_pytorch_opens_the_state_dict(exported, tiny_model):
     ("sphereface4", (32, 48), {}),
     ("mobilefacenet", (32, 48), {}),
     ("vit_t", (27, 36), {}),
+    ("ir18", (32, 48), {"se": True}),
+    ("ir50_evolve", (16, 32), {}),
+    ("inception_resnet_v1", (75, 91), {}),
     ("inception_slim", (48, 32), {"norm": "lrn"}),
   ],
 )
 def test_nets_of_every_kind_become_onnx(name, size, options, tmp_path):
-  backbone = functional.build(name, embedding_dim=8, image_size=size, **options)
+  pixels = {"pixel_mean": 0.0, "pixel_scale": 255.0}
+  backbone = functional.build(
+    name, embedding_dim=8, image_size=size, **pixels, **options
+  )
   params, stats = drawn(backbone)
-  about = card.Card(name, 8, size, colors="BGR")
+  about = card.Card(name, 8, size, colors="BGR", **pixels)
   net = net_lib.TrainedNet(about, 0, backbone, params, stats)
   model = onnx_file.build(net.features, size, name=name, version="0", notes={})
   onnx_file.write(tmp_path / "net.onnx", model)
@@ -255,13 +294,21 @@ RULES = {
 }
 
 
+# Of ONNX's operators: before and after sums and maxima were written otherwise,
+# and the newest.
+OPSETS = (13, 17, onnx_file.onnx_graph.OPSETS[-1])
+
+
+@pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", RULES)
-def test_rules_compute_what_jax_computes(name, tmp_path):
+def test_rules_compute_what_jax_computes(name, opset, tmp_path):
   with jax.numpy_rank_promotion("allow"):
     function = lambda x: RULES[name](x).reshape(  # noqa: E731
       x.shape[0], -1
     )
-    model = onnx_file.build(function, (4, 5), name=name, version="0", notes={})
+    model = onnx_file.build(
+      function, (4, 5), name=name, version="0", notes={}, opset=opset
+    )
     onnx_file.write(tmp_path / "net.onnx", model)
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
     pixels = (images.astype(np.float32) - 127.5) / 127.5

@@ -17,7 +17,7 @@ import facejax
 from facejax import train
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import verification
-from facejax.runs import history
+from facejax.runs import card, history
 from facejax.training import inputs, recipe
 
 # One program for all runs that do not differ in what is compiled.
@@ -159,6 +159,22 @@ def test_triplets_go_on_from_the_net_of_another_run(tmp_path, finished_run):
   )
   assert after.prototypes is None
   assert all(np.isfinite(list(small_training.losses(second).values())))
+
+
+def test_a_net_that_was_trained_on_other_pixels_is_told_of(tmp_path, caplog):
+  (tmp_path / "checkpoints").mkdir()
+  card.write(
+    tmp_path,
+    card.Card("ir50", 512, (112, 112), colors="BGR", pixel_mean=0.0),
+  )
+  arguments = ["--config", "cosface.py", "--init-from", tmp_path]
+  arguments += ["--data.source", "folder", "--data.path", tmp_path / "none"]
+  code, output = small_training.call(
+    [*arguments, "--workdir", tmp_path / "run"]
+  )
+  assert code == 2, output
+  said = caplog.text + output
+  assert "takes BGR images, pixels as (x - 0) / 127.5" in said
 
 
 @pytest.mark.smoke

@@ -15,6 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from facejax.data import oddities, orientation
+from facejax.runtime import file_kinds
 
 MAX_PIXELS = 4096 * 4096
 _PHOTOS = (
@@ -38,7 +39,6 @@ ODD_JPEG = "is a JPEG that libjpeg warns of"
 ODD_DEPTH = "has 16 bits of grey, of which all from 255 on is white"
 # Of libjpeg's warnings, those that pixels are missing or were made up.
 _MISSING = re.compile("premature|huffman|instead of RST", re.IGNORECASE)
-_HEAD = 16
 
 
 class BadImageError(ValueError):
@@ -96,7 +96,7 @@ def check(path: str) -> str | None:
   try:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-      head = os.read(descriptor, _HEAD)
+      head = os.read(descriptor, file_kinds.HEAD)
     finally:
       os.close(descriptor)
   except OSError as error:
@@ -107,7 +107,10 @@ def check(path: str) -> str | None:
 def _complaint(head: bytes) -> str | None:
   if not head:
     return "is empty"
-  return None if image_format(head) else "is not an image"
+  if image_format(head):
+    return None
+  told = file_kinds.complaint(file_kinds.of_bytes(head), "an image")
+  return told or "is not an image"
 
 
 def decode(
@@ -146,10 +149,10 @@ def decode(
 def _decode(
   data: bytes, exif: orientation.Exif, name: str | Callable[[], str]
 ) -> np.ndarray:
-  complaint = _complaint(data[:_HEAD])
+  complaint = _complaint(data[: file_kinds.HEAD])
   if complaint is not None:
     raise BadImageError(complaint)
-  form = image_format(data[:_HEAD])
+  form = image_format(data[: file_kinds.HEAD])
   decoder = _with_libjpeg if form == "JPEG" else _with_pillow
   try:
     return decoder(data, form, exif, name)

@@ -20,6 +20,7 @@ def export(
   path: str | os.PathLike[str],
   *,
   run: str | os.PathLike[str],
+  **options: int,
 ) -> dict[str, Any]:
   """Writes, checks and describes one file.
 
@@ -28,6 +29,7 @@ def export(
     form: one of `formats.FORMATS`.
     path: the file; replaced if it exists. Its folder is made.
     run: the folder that the net is of, for its metrics.
+    options: of the format: `opset` of ONNX.
 
   Returns:
     What was written to `path`.json.
@@ -41,7 +43,7 @@ def export(
   path.parent.mkdir(parents=True, exist_ok=True)
   written = formats.FORMATS[form]
   with whole_files.replacing(path) as draft:
-    written.write(net, draft)
+    written.write(net, draft, **options)
     checked = agreement.compare(
       net, lambda images: written.embed(net, draft, images), form
     )
@@ -60,11 +62,12 @@ def _about(net, form, draft, checked) -> dict[str, Any]:
     "bytes": draft.stat().st_size,
     "sha256": whole_files.sha256(draft),
     "input": written.takes.format(
-      height=height, width=width, colors=card.colors
+      height=height, width=width, colors=card.colors, pixels=card.pixels
     ),
     "output": written.gives.format(dim=card.embedding_dim),
     "checked": checked,
     "net": dataclasses.asdict(card),
     "step": net.step,
     "versions": {"facejax": facejax.__version__, "jax": jax.__version__},
+    **written.lasts(),
   }

@@ -27,9 +27,11 @@ class Format:
 
   Attributes:
     suffix: of its files.
-    takes: what goes in, with places for height and width.
+    takes: what goes in, with places for height, width, colors and pixels.
     gives: what comes out, with a place for dim.
-    write: (net, path), writes the file.
+    lasts: () -> how long the file can be read; more lines of its card.
+    write: (net, path, **options), writes the file; the options of ONNX are
+      `opset`, others have none.
     embed: (net, path, uint8 RGB images [n, height, width, 3]) -> embeddings
       of what is read from the file, of any length.
   """
@@ -37,12 +39,25 @@ class Format:
   suffix: str
   takes: str
   gives: str
-  write: Callable[[Net, pathlib.Path], None]
+  write: Callable[..., None]
   embed: Callable[[Net, pathlib.Path, np.ndarray], np.ndarray]
+  lasts: Callable[[], dict[str, str]] = dict
 
 
-def _write_onnx(net: Net, path: pathlib.Path) -> None:
+def check_opset(opset: int) -> None:
+  """Refuses a version of ONNX's operators that cannot be written.
+
+  Raises:
+    ValueError: with those that can.
+    ImportError: without onnx.
+  """
   from facejax.interchange import onnx_file  # an extra
+
+  onnx_file.check_opset(opset)
+
+
+def _write_onnx(net: Net, path: pathlib.Path, **options: int) -> None:
+  from facejax.interchange import onnx_file
 
   model = onnx_file.build(
     net.features,
@@ -50,6 +65,7 @@ def _write_onnx(net: Net, path: pathlib.Path) -> None:
     name=net.card.net,
     version=facejax.__version__,
     notes={safetensors_file.CARD: card_lib.to_text(net.card)},
+    **options,
   )
   onnx_file.write(path, model)
 
@@ -127,11 +143,11 @@ FORMATS = {
     "float32 [batch, {dim}], of length 1",
     _write_stablehlo,
     _embed_stablehlo,
+    lasts=stablehlo_file.lasts,
   ),
   "safetensors": Format(
     ".safetensors",
-    "weights alone; of a net for images of {height} x {width}, {colors},"
-    " (x - 127.5) / 127.5",
+    "weights alone; of a net for images of {height} x {width}, {colors}, {pixels}",
     "embeddings of {dim} numbers",
     _write_safetensors,
     _embed_safetensors,
@@ -139,7 +155,7 @@ FORMATS = {
   "torch": Format(
     ".pth",
     "weights alone; of a net for float32 [batch, 3, {height}, {width}],"
-    " {colors}, (x - 127.5) / 127.5",
+    " {colors}, {pixels}",
     "float32 [batch, {dim}], of any length",
     _write_torch,
     _embed_torch,

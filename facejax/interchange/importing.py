@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from facejax.interchange import safetensors_file
-from facejax.models import functional, registry, torch_names
+from facejax.interchange import recognition, safetensors_file
+from facejax.models import torch_names
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, folder
 from facejax.runs import net as net_lib
@@ -63,11 +63,6 @@ def read_own(
     raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
 
-def nets() -> list[str]:
-  """The nets that the field has a PyTorch layout for."""
-  return [name for name in functional.NETS if _torch_layers(name, (112, 112))]
-
-
 def infer_dim(
   net: str, image_size: tuple[int, int], arrays: Mapping[str, np.ndarray]
 ) -> int:
@@ -76,21 +71,39 @@ def infer_dim(
   Raises:
     ValueError: if that layer is missing.
   """
-  name = f"{_torch_layers(net, image_size)[-1].torch}.weight"
-  if name not in arrays or not arrays[name].ndim:
-    raise ValueError(
-      f"there is no {name!r}, the last layer of net {net!r}: this is another"
-      " net, or its names begin with something that --prefix leaves off. It"
-      f" has {', '.join(list(arrays)[:5])}, …"
-    )
-  return arrays[name].shape[0]
+  layer = recognition.torch_layers(net, image_size)[-1].torch
+  for name in (f"{layer}.weight", f"{layer}.running_mean"):
+    if name in arrays and arrays[name].ndim:
+      return arrays[name].shape[0]
+  raise ValueError(
+    f"there is no '{layer}.weight', the last layer of net {net!r}: this is"
+    " another net, or its names begin with something that --prefix leaves off."
+    f" It has {', '.join(list(arrays)[:5])}, …"
+  )
 
 
-def _torch_layers(
-  net: str, image_size: tuple[int, int]
-) -> tuple[torch_names.Layer, ...]:
-  spec, family = registry.find(net)
-  return tuple(family.torch_layers(spec, image_size=image_size))
+def classifier(
+  card: card_lib.Card, arrays: Mapping[str, np.ndarray]
+) -> list[str]:
+  """Arrays beside the net that are the weights of classes, with their bias.
+
+  These are no part of the net, and embeddings need none of them.
+  """
+  others = torch_names.unknown(net_lib.build(card), arrays)
+  matrices = {
+    name: arrays[name].shape
+    for name in others
+    if arrays[name].ndim == 2 and card.embedding_dim in arrays[name].shape
+  }
+  biases = {
+    f"{name.rpartition('.')[0]}.bias": shape for name, shape in matrices.items()
+  }
+  return [
+    name
+    for name in others
+    if name in matrices
+    or (name in biases and arrays[name].size in biases[name])
+  ]
 
 
 def read_state_dict(

@@ -31,6 +31,7 @@ def build(
   name: str,
   version: str,
   notes: Mapping[str, str],
+  opset: int = onnx_graph.OPSET,
 ) -> onnx.ModelProto:
   """The model of a net.
 
@@ -41,14 +42,16 @@ def build(
     name: of the net.
     version: of this software.
     notes: kept in the file beside the graph.
+    opset: version of ONNX's operators; runtimes read their own and all before.
 
   Raises:
-    ValueError: if the net has a primitive that no rule writes, or the file
-      would be larger than ONNX files can be.
+    ValueError: if there is no such opset, if the net has a primitive that no
+      rule writes, or the file would be larger than ONNX files can be.
   """
+  check_opset(opset)
   height, width = image_size
   steps = operations.prelu(operations.trace(function, (height, width, 3)))
-  graph = onnx_graph.Graph()
+  graph = onnx_graph.Graph(opset)
   writer = onnx_writer.GraphWriter(graph, onnx_rules.RULES)
   writer.put(steps.argument, onnx_graph.GraphTensor(INPUT, _IMAGES))
   try:
@@ -67,6 +70,7 @@ def build(
       " export this net as stablehlo or safetensors"
     )
   kind = onnx.TensorProto.FLOAT
+  opsets = [helper.make_opsetid("", opset)]
   value = helper.make_tensor_value_info
   model = helper.make_model(
     helper.make_graph(
@@ -76,14 +80,29 @@ def build(
       [value(OUTPUT, kind, [operations.BATCH, steps.result.shape[1]])],
       graph.constants,
     ),
-    opset_imports=[helper.make_opsetid("", onnx_graph.OPSET)],
-    ir_version=onnx_graph.IR_VERSION,
+    opset_imports=opsets,
+    ir_version=helper.find_min_ir_version_for(opsets),
     producer_name="facejax",
     producer_version=version,
   )
   helper.set_model_props(model, dict(notes))
   onnx.checker.check_model(model, full_check=True)
   return model
+
+
+def check_opset(opset: int) -> None:
+  """Refuses versions of ONNX's operators that are not written here.
+
+  Raises:
+    ValueError: with those that are, and with the newest that the installed
+      onnx knows.
+  """
+  newest = min(onnx_graph.OPSETS[-1], onnx.defs.onnx_opset_version())
+  if not onnx_graph.OPSETS[0] <= opset <= newest:
+    raise ValueError(
+      f"--opset {opset}: choose one of {onnx_graph.OPSETS[0]} to {newest}"
+      f" (onnx {onnx.__version__})"
+    )
 
 
 def write(path: pathlib.Path, model: onnx.ModelProto) -> None:

@@ -19,7 +19,9 @@ with extras.needed():
 
 # Read by every runtime since onnxruntime 1.12.
 OPSET = 17
-IR_VERSION = 8
+# Before 13 sums have their axes elsewhere. The newest is the last that
+# onnxruntime has run the tests' files of.
+OPSETS = range(13, 29)
 
 Order: TypeAlias = tuple[int, ...]
 
@@ -51,9 +53,13 @@ class Graph:
 
   Clients of the field look at the names of the first nodes, and take a net
   with a "Sub…" and a "Mul…" among them for one that normalises its images.
+
+  Args:
+    opset: version of the operators, of `OPSETS`.
   """
 
-  def __init__(self):
+  def __init__(self, opset: int = OPSET):
+    self.opset = opset
     self.nodes: list[onnx.NodeProto] = []
     self.constants: list[onnx.TensorProto] = []
     self._names: dict[tuple[Any, ...], str] = {}

@@ -122,7 +122,11 @@ def _reduce(
       "ReduceSum", x.name, np.array(places), order=order, keepdims=0
     )
   kind = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}[operation.name]
-  return writer.graph.add(kind, x.name, order=order, axes=places, keepdims=0)
+  if writer.graph.opset < 18:
+    return writer.graph.add(kind, x.name, order=order, axes=places, keepdims=0)
+  return writer.graph.add(
+    kind, x.name, np.array(places), order=order, keepdims=0
+  )
 
 
 def _select(

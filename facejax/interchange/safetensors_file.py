@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax.runtime import extras
+from facejax.runtime import extras, file_kinds
 
 # Under this name the card lies beside the arrays, as JSON.
 CARD = "facejax_card"
@@ -54,6 +54,7 @@ def read(
   name = os.fspath(path)
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no file {name!r}")
+  file_kinds.refuse(path, "a .safetensors file", ("safetensors",))
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -4,8 +4,16 @@ Whoever serves it needs JAX alone:
 
   program = jax.export.deserialize(pathlib.Path("model.stablehlo").read_bytes())
   embeddings = program.call(images)
+
+Such a file does not last: JAX promises to read what versions of the last six
+months wrote, and what versions up to three weeks newer did.
+
+References:
+  JAX's documentation, "Exporting and serializing staged-out computations",
+    compatibility guarantees.
 """
 
+import datetime
 import pathlib
 from collections.abc import Callable
 
@@ -16,6 +24,9 @@ import numpy as np
 from facejax.runtime import extras
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# Of a release of JAX: how much newer one must still read its files, and how
+# much older one can.
+_NEWER, _OLDER = datetime.timedelta(days=182), "three weeks"
 
 
 def write(
@@ -38,6 +49,18 @@ def write(
   images = jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.uint8)
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
   path.write_bytes(exported.serialize())
+
+
+def lasts() -> dict[str, str]:
+  """By which versions of JAX a file that is written now can be read."""
+  # That JAX was released before today: what it promises ends no later.
+  last = datetime.datetime.now(datetime.UTC).date() + _NEWER
+  return {
+    "readable_until": last.isoformat(),
+    "readable_by": f"JAX {jax.__version__}, releases up to six months newer (of"
+    f" {last.isoformat()} at the latest) and up to {_OLDER} older; others may"
+    " refuse it. To keep a net, export it as onnx or safetensors.",
+  }
 
 
 def run(path: pathlib.Path, images: np.ndarray) -> np.ndarray:

@@ -1,30 +1,61 @@
 """Finds the weights of a net, or of its classes, in what was saved."""
 
+import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from facejax.interchange import safetensors_file, torch_read, torch_tensors
+from facejax.interchange import (
+  layouts,
+  safetensors_file,
+  torch_read,
+  torch_tensors,
+)
 
-# Where training code keeps the net's state dict beside other things.
-_NETS = ("state_dict_backbone", "state_dict", "model_state_dict", "model")
+# Where training code keeps the net's state dict beside other things, or inside
+# of the one before; averaged weights first, for these are meant for use.
+_AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema")
+_USUAL = ("state_dict_backbone", "state_dict", "model_state_dict", "model")
+_NETS = (*_AVERAGES, *_USUAL, "net", "backbone")
 _CLASSES = ("state_dict_softmax_fc",)
-# What wrappers for several devices put before every name.
-_WRAPPER = "module."
+# What wrappers for several devices and compilers put before every name.
+_WRAPPERS = ("module.", "_orig_mod.")
+_LISTED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class StateDict:
+  """The arrays of a net.
+
+  Attributes:
+    arrays: by name.
+    prefix: what stood before the names.
+    notes: what was chosen or left out, a sentence each.
+  """
+
+  arrays: dict[str, np.ndarray]
+  prefix: str = ""
+  notes: tuple[str, ...] = ()
 
 
 def read_net(
   path: str | os.PathLike[str], *, prefix: str = ""
 ) -> dict[str, np.ndarray]:
-  """The state dict of a net, by name.
+  """The arrays of `read`, by name."""
+  return read(path, prefix=prefix).arrays
+
+
+def read(path: str | os.PathLike[str], *, prefix: str = "") -> StateDict:
+  """The state dict of a net.
 
   Args:
     path: .pt or .pth file of PyTorch, or .safetensors.
     prefix: takes only names that begin so, without that beginning; such as
-      "model." where a net and its head lie side by side.
+      "model." where a net and its head lie side by side. Without it the
+      beginnings that are in common use are found.
 
   Raises:
     FileNotFoundError: if there is no file.
@@ -33,11 +64,15 @@ def read_net(
   name = os.fspath(path)
   if name.endswith(".safetensors"):
     arrays, _ = safetensors_file.read(path)
-    return _named(arrays, prefix, name)
+    return _chosen(arrays, prefix, name, [])
   with torch_read.opened(path) as saved:
-    found = _state_dict(saved, name)
-    chosen = _named(found, prefix, name)
-    return {key: _array(tensor, key, name) for key, tensor in chosen.items()}
+    notes: list[str] = []
+    found = _state_dict(saved, name, notes)
+    chosen = _chosen(found, prefix, name, notes)
+    arrays = {
+      key: _array(tensor, key, name) for key, tensor in chosen.arrays.items()
+    }
+    return dataclasses.replace(chosen, arrays=arrays)
 
 
 def read_prototypes(paths: Sequence[str]) -> np.ndarray:
@@ -123,24 +158,42 @@ def _only(named: Mapping[str, Any], path: str) -> Any:
   return named[matrices[0]]
 
 
-def _state_dict(saved: Any, path: str) -> Mapping[str, Any]:
+def _state_dict(saved: Any, path: str, notes: list[str]) -> Mapping[str, Any]:
   for key in _NETS:
     if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):
+      if key not in _USUAL:
+        average = ", the averaged weights" if key in _AVERAGES else ""
+        notes.append(f"took the state dict {key!r}{average}")
       saved = saved[key]
   if not isinstance(saved, Mapping):
     raise ValueError(f"{path!r} holds no state dict")
-  if not any(
-    isinstance(value, torch_tensors.Tensor) for value in saved.values()
-  ):
-    raise ValueError(f"{path!r} has no tensors, but {_listed(saved)}")
+  if not _has_tensors(saved):
+    within = [key for key, inner in saved.items() if _has_tensors(inner)]
+    if len(within) != 1:
+      raise ValueError(f"{path!r} has no tensors, but {_listed(saved)}")
+    notes.append(f"took the state dict {str(within[0])[:60]!r}")
+    saved = saved[within[0]]
   return saved
 
 
-def _named(named: Mapping[str, Any], prefix: str, path: str) -> dict[str, Any]:
+def _has_tensors(saved: Any) -> bool:
+  return isinstance(saved, Mapping) and any(
+    isinstance(value, torch_tensors.Tensor) for value in saved.values()
+  )
+
+
+def _chosen(
+  named: Mapping[str, Any], prefix: str, path: str, notes: list[str]
+) -> StateDict:
+  """The names of a net, without what stands before them."""
   if not all(isinstance(name, str) for name in named):
     raise ValueError(f"{path!r}: not all tensors have names")
-  while named and all(name.startswith(_WRAPPER) for name in named):
-    named = {name.removeprefix(_WRAPPER): x for name, x in named.items()}
+  for wrapper in _WRAPPERS * 2:
+    if named and all(name.startswith(wrapper) for name in named):
+      if wrapper != _WRAPPERS[0]:
+        notes.append(f"left {wrapper!r} off all names, of torch.compile")
+      named = {name.removeprefix(wrapper): x for name, x in named.items()}
+  asked, prefix = prefix, prefix or layouts.beginning(named)
   chosen = {
     name.removeprefix(prefix): tensor
     for name, tensor in named.items()
@@ -150,7 +203,11 @@ def _named(named: Mapping[str, Any], prefix: str, path: str) -> dict[str, Any]:
     raise ValueError(
       f"{path!r} has no names that begin with {prefix!r}: {_listed(named)}"
     )
-  return chosen
+  if prefix and not asked:
+    others = [name for name in named if not name.startswith(prefix)]
+    beside = f"; left out {_listed(others)}" if others else ""
+    notes.append(f"took the names that begin with {prefix!r}{beside}")
+  return StateDict(chosen, prefix, tuple(notes))
 
 
 def _array(tensor: Any, name: str, path: str) -> np.ndarray:
@@ -162,6 +219,6 @@ def _array(tensor: Any, name: str, path: str) -> np.ndarray:
     raise ValueError(f"{path!r}: {name!r}: {error}") from None
 
 
-def _listed(named: Mapping[Any, Any]) -> str:
-  names = [str(name)[:60] for name in list(named)[:8]]
-  return ", ".join(names) + (", …" if len(named) > 8 else "")
+def _listed(named: Collection[Any]) -> str:
+  names = [str(name)[:60] for name in list(named)[:_LISTED]]
+  return ", ".join(names) + (", …" if len(named) > _LISTED else "")

@@ -4,6 +4,7 @@ A state dict asks for a handful of names of PyTorch. None of them is imported:
 what they would make is made here, as dictionaries and `tensors.Tensor`s.
 """
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,13 @@ _CALLS = {
   ("collections", "OrderedDict"): "dictionary",
   ("torch", "Size"): "size",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unknown:
+  """The name of something that is not made here."""
+
+  name: str
 
 
 class TensorMachine(pickle_machine.Machine):
@@ -43,19 +51,25 @@ class TensorMachine(pickle_machine.Machine):
   def actions(self) -> dict[bytes, Callable[[Any], Any]]:
     return _ACTIONS
 
-  def find(self, module: Any, name: Any) -> pickle_values.Name:
+  def find(self, module: Any, name: Any) -> Any:
     known = isinstance(module, str) and isinstance(name, str)
     if known and (module, name) in _CALLS:
       return pickle_values.Name(_CALLS[module, name])
     if known and module == "torch" and name in torch_tensors.STORAGES:
       return pickle_values.Name(name)
-    shown = f"{module[:80]}.{name[:80]}" if known else "something unnamed"
-    raise pickle_values.UnpickleError(
-      f"asks for {shown}, which no weights need; nothing was run. If you trust"
-      " the file, load it with PyTorch and save its state dict alone"
-    )
+    if not known:
+      raise pickle_values.UnpickleError("asks for something unnamed")
+    # Trainers keep the classes of their callbacks beside the weights. A name
+    # harms nobody as long as nothing calls it.
+    return _Unknown(f"{module[:80]}.{name[:80]}")
 
   def call(self, called: Any, arguments: Any) -> Any:
+    if isinstance(called, _Unknown):
+      raise pickle_values.UnpickleError(
+        f"asks for {called.name}, which no weights need; nothing was run. If"
+        " you trust the file, load it with PyTorch and save its state dict"
+        " alone"
+      )
     if not isinstance(called, pickle_values.Name) or not isinstance(
       arguments, tuple
     ):

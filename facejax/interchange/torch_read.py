@@ -7,13 +7,14 @@ that pickles one after the other with the numbers at the end.
 import contextlib
 import functools
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from facejax.interchange import torch_pickle
-from facejax.runtime import pickle_values
+from facejax.runtime import file_kinds, pickle_values
 
 _ZIP = b"PK\x03\x04"
 # What pickles of the older form begin with.
@@ -40,6 +41,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     ValueError: if it is damaged, or holds more than data.
   """
   name = os.fspath(path)
+  file_kinds.refuse(path, "a file of torch.save", ("torch", "zip", "pickle"))
   try:
     with open(path, "rb") as file:
       if file.read(len(_ZIP)) == _ZIP:
@@ -72,10 +74,8 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
   ):
     raise _WrongFile("is compressed or encrypted, as torch.save writes no file")
   pickles = [name for name in names if name.endswith("/data.pkl")]
-  if len(pickles) != 1 or f"{pickles[0][:-8]}constants.pkl" in names:
-    raise _WrongFile(
-      "holds no state dict: it may be a TorchScript module, or another archive"
-    )
+  if len(pickles) != 1:
+    raise _WrongFile("holds no state dict: it is an archive of something else")
   folder = pickles[0].removesuffix("data.pkl")
   order = f"{folder}byteorder"
   if order in names and _entry(archive, order) != b"little":
@@ -98,6 +98,8 @@ def _storage(archive: zipfile.ZipFile, folder: str, key: str) -> bytes:
 
 
 def _read_older(data: bytes) -> Any:
+  if data[:1] != pickle.PROTO:
+    raise _WrongFile(f"is no file of torch.save: it begins with {data[:8]!r}")
   places: dict[str, int] = {}
   sizes: dict[str, int] = {}
 

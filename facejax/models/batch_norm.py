@@ -33,6 +33,7 @@ class BatchNorm(nnx.Module):
     rngs: nnx random streams.
     dtype: type of the result; that of the input, float32 at least, if None.
     scale: False keeps the scale (gamma) fixed at 1.
+    bias: False keeps the bias (beta) fixed at 0.
     epsilon: added to the variance.
 
   References:
@@ -46,23 +47,25 @@ class BatchNorm(nnx.Module):
     rngs: nnx.Rngs,
     dtype: Any = None,
     scale: bool = True,
+    bias: bool = True,
     epsilon: float = 1e-5,
   ):
     self.mean = nnx.BatchStat(jnp.zeros(channels))
     self.var = nnx.BatchStat(jnp.ones(channels))
     ones, zeros = nnx.initializers.ones, nnx.initializers.zeros
     self.scale = nnx.Param(ones(rngs.params(), (channels,))) if scale else None
-    self.bias = nnx.Param(zeros(rngs.params(), (channels,)))
+    self.bias = nnx.Param(zeros(rngs.params(), (channels,))) if bias else None
     self.dtype, self.epsilon = dtype, epsilon
     self.use_running_average = False  # `train()` and `eval()` of a net set it
 
   def __call__(self, x: typing.Array) -> typing.Array:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    bias = self.bias[...]
-    scale = jnp.ones_like(bias) if self.scale is None else self.scale[...]
+    mean = self.mean[...]
+    scale = jnp.ones_like(mean) if self.scale is None else self.scale[...]
+    bias = jnp.zeros_like(mean) if self.bias is None else self.bias[...]
     if self.use_running_average:
-      mean, var = self.mean[...], self.var[...]
-      y = _scaled(x - _wide(mean, x), var, scale, bias, self.epsilon)
+      centred = x - _wide(mean, x)
+      y = _scaled(centred, self.var[...], scale, bias, self.epsilon)
     else:
       count = x.size // x.shape[-1]
       if count < 2:

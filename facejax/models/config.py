@@ -17,6 +17,13 @@ class ModelConfig:
     "iresnet50",
     "iresnet100",
     "iresnet200",
+    "ir18",
+    "ir34",
+    "ir50",
+    "ir101",
+    "ir50_evolve",
+    "ir101_evolve",
+    "ir152_evolve",
     "sphereface4",
     "sphereface10",
     "sphereface20",
@@ -31,17 +38,21 @@ class ModelConfig:
     "vit_b",
     "vit_l",
     "vit_h",
+    "vit_s_p8",
+    "vit_b_p8",
     "nn1",
     "nn2",
     "nn3",
     "nn4",
     "nn4_small2",
     "inception_slim",
+    "inception_resnet_v1",
   ] = "iresnet50"
-  """The net: iResNets; SphereFace's, by their convolutions (62 is the released
-  file named 64); MobileFaceNet as in the paper or as InsightFace has it (mbf,
-  mbf_large); InsightFace's ViTs; FaceNet's (nn1 … nn4_small2) and a small one
-  in their manner."""
+  """The net: iResNets, as InsightFace, AdaFace (ir…) or face.evoLVe have them;
+  SphereFace's, by their convolutions (62 is the released file named 64);
+  MobileFaceNet as in the paper or as InsightFace has it (mbf, mbf_large);
+  InsightFace's ViTs and CVLface's (…_p8); FaceNet's (nn1 … nn4_small2), a small
+  one in their manner, and facenet-pytorch's (inception_resnet_v1)."""
   norm: Literal["batch", "lrn"] = "batch"
   """BatchNorm, or the local response normalisation that FaceNet's nets were
   published with."""

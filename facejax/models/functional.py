@@ -17,7 +17,8 @@ from facejax.runtime import typing
 
 NETS = registry.NETS
 
-# Input normalisation of every net here: RGB, (x - 127.5) / 127.5.
+# Input normalisation of every net that is trained here: RGB,
+# (x - 127.5) / 127.5.
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 127.5
 
@@ -115,6 +116,8 @@ def build(
   mask_ratio: float = 0.0,
   remat: bool = False,
   dtype: Any = jnp.float32,
+  pixel_mean: float = PIXEL_MEAN,
+  pixel_scale: float = PIXEL_SCALE,
 ) -> Backbone:
   """Builds a backbone by its name.
 
@@ -133,6 +136,9 @@ def build(
       accelerators (all but FaceNet's nets).
     dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
       float64 (with parameters and embeddings, which are float32 otherwise).
+    pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale; nets from
+      elsewhere may have been trained with other numbers.
+    pixel_scale: see there.
 
   Raises:
     ValueError: if the name is unknown, or the net cannot take that image size
@@ -175,7 +181,9 @@ def build(
     net = nnx.merge(graph, nnx.State(params), nnx.State(stats))
     net.train() if train else net.eval()
     embeddings = net(
-      normalize(images, dtype), dropout_key=dropout_key, before_bn=before_bn
+      normalize(images, dtype, mean=pixel_mean, scale=pixel_scale),
+      dropout_key=dropout_key,
+      before_bn=before_bn,
     )
     return embeddings, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
 
@@ -216,12 +224,18 @@ def count(params: typing.Params) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def normalize(images: typing.Array, dtype: Any) -> typing.Array:
-  """Maps pixels to [-1, 1], as the field's nets want them: (x - 127.5) / 127.5.
+def normalize(
+  images: typing.Array,
+  dtype: Any,
+  *,
+  mean: float = PIXEL_MEAN,
+  scale: float = PIXEL_SCALE,
+) -> typing.Array:
+  """Maps pixels to what nets want; to [-1, 1] with the numbers of the field.
 
   >>> normalize(jnp.array([0, 51, 255], jnp.uint8), jnp.float32).round(3).tolist()
   [-1.0, -0.6000000238418579, 1.0]
   """
   # On the device: a byte a value crosses the bus, not four.
   wide = images.astype(jnp.promote_types(dtype, jnp.float32))
-  return ((wide - PIXEL_MEAN) / PIXEL_SCALE).astype(dtype)
+  return ((wide - mean) / scale).astype(dtype)

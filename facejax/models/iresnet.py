@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -39,6 +40,11 @@ class IResNetSpec:
     se: squeeze-and-excitation at the end of every block.
     drop_path: rate of stochastic depth at the last block, 0 at the first.
     remat: compute blocks again in the backward pass.
+    pick: a block that halves the map but keeps its channels takes every
+      second pixel as its shortcut, in place of a convolution and BatchNorm.
+    inner_bn: BatchNorm before the PReLU of a block.
+    embedding_scale: the BatchNorm of the embeddings has a learnt scale.
+    embedding_bias: and a learnt bias.
   """
 
   blocks: tuple[int, int, int, int]
@@ -46,6 +52,14 @@ class IResNetSpec:
   se: bool = False
   drop_path: float = 0.0
   remat: bool = False
+  pick: bool = False
+  inner_bn: bool = True
+  embedding_scale: bool = False
+  embedding_bias: bool = True
+
+  def projects(self, before: int, after: int, stride: int) -> bool:
+    """Whether a block has a convolution and BatchNorm in its shortcut."""
+    return before != after or (stride != 1 and not self.pick)
 
   def rows(self) -> Iterator[tuple[str, int, int, int]]:
     """Each block: its name in torch, channels before and after, stride."""
@@ -88,11 +102,11 @@ class ResidualBlock(nnx.Module):
 
   def __init__(
     self,
+    spec: IResNetSpec,
     in_channels: int,
     channels: int,
-    *,
     stride: int,
-    se: bool = False,
+    *,
     drop_rate: float = 0.0,
     rngs: nnx.Rngs,
     dtype: Any,
@@ -100,28 +114,35 @@ class ResidualBlock(nnx.Module):
     options = {"rngs": rngs, "dtype": dtype}
     self.bn1 = batch_norm.BatchNorm(in_channels, **options)
     self.conv1 = layers.conv(in_channels, channels, 3, **options)
-    self.bn2 = batch_norm.BatchNorm(channels, **options)
+    self.bn2 = (
+      batch_norm.BatchNorm(channels, **options) if spec.inner_bn else None
+    )
     self.prelu = layers.PReLU(channels, rngs=rngs)
     self.conv2 = layers.conv(channels, channels, 3, stride=stride, **options)
     self.bn3 = batch_norm.BatchNorm(channels, **options)
-    self.project = stride != 1 or in_channels != channels
+    self.stride = stride
+    self.project = spec.projects(in_channels, channels, stride)
     if self.project:
       self.shortcut_conv = layers.conv(
         in_channels, channels, 1, stride=stride, **options
       )
       self.shortcut_bn = batch_norm.BatchNorm(channels, **options)
-    self.se = SqueezeExcite(channels, **options) if se else None
+    self.se = SqueezeExcite(channels, **options) if spec.se else None
     self.drop_rate = drop_rate
 
   def __call__(
     self, x: typing.Array, key: typing.PRNGKey | None
   ) -> typing.Array:
     y = self.conv1(self.bn1(x))
-    y = self.bn3(self.conv2(self.prelu(self.bn2(y))))
+    y = y if self.bn2 is None else self.bn2(y)
+    y = self.bn3(self.conv2(self.prelu(y)))
     if self.se is not None:
       y = self.se(y)
     if self.project:
       x = self.shortcut_bn(self.shortcut_conv(x))
+    elif self.stride != 1:
+      for axis in (1, 2):  # indices would make a gather of it
+        x = jax.lax.slice_in_dim(x, 0, x.shape[axis], self.stride, axis)
     return trunk.drop_path(y, rate=self.drop_rate, key=key) + x
 
 
@@ -157,15 +178,8 @@ class IResNet(trunk.Net):
     self.stem_prelu = layers.PReLU(spec.widths[0], rngs=rngs)
     rates = trunk.drop_rates(spec.drop_path, sum(spec.blocks))
     self.blocks = nnx.List(
-      ResidualBlock(
-        *channels,
-        stride=stride,
-        se=spec.se,
-        drop_rate=rate,
-        rngs=rngs,
-        dtype=dtype,
-      )
-      for rate, (_, *channels, stride) in zip(rates, spec.rows(), strict=True)
+      ResidualBlock(spec, *row, drop_rate=rate, rngs=rngs, dtype=dtype)
+      for rate, (_, *row) in zip(rates, spec.rows(), strict=True)
     )
     self.remat, channels = spec.remat, spec.widths[-1]
     self.head_bn = batch_norm.BatchNorm(channels, rngs=rngs, dtype=dtype)
@@ -178,7 +192,10 @@ class IResNet(trunk.Net):
       flat, embedding_dim, kernel_init=uniform, bias_init=uniform, rngs=rngs
     )
     self.embedding_bn = batch_norm.BatchNorm(
-      embedding_dim, rngs=rngs, scale=False
+      embedding_dim,
+      rngs=rngs,
+      scale=spec.embedding_scale,
+      bias=spec.embedding_bias,
     )
 
   def features(
@@ -221,6 +238,7 @@ def multiply_adds(
     total += pixels * 9 * before * channels
     if stride == 2:
       pixels //= 4
+    if spec.projects(before, channels, stride):
       total += pixels * before * channels
     total += pixels * 9 * channels**2
     if spec.se:

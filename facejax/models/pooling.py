@@ -16,12 +16,15 @@ from facejax.runtime import typing
 _EPSILON = 1e-12
 
 
-def max_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
+def max_pool(
+  x: typing.Array, *, stride: int = 1, pad: bool = True
+) -> typing.Array:
   """The largest of each 3x3 window.
 
   Args:
     x: maps [batch, height, width, channels].
     stride: of the windows.
+    pad: False takes whole windows alone, the first at the corner.
 
   >>> max_pool(jnp.arange(9.0).reshape(1, 3, 3, 1), stride=2)[0, :, :, 0]
   Array([[4., 5.],
@@ -30,7 +33,8 @@ def max_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
   # Slices instead of `reduce_window`, whose gradient is a scatter that takes
   # eight times as long on CPUs.
   for axis in (1, 2):
-    neighbours = _neighbours(x, axis=axis, stride=stride, padding=-jnp.inf)
+    padding = -jnp.inf if pad else None
+    neighbours = _neighbours(x, axis=axis, stride=stride, padding=padding)
     x = functools.reduce(jnp.maximum, neighbours)
   return x
 
@@ -94,12 +98,15 @@ def reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
   return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def _neighbours(x, *, axis: int, stride: int, padding: float) -> list:
+def _neighbours(x, *, axis: int, stride: int, padding: float | None) -> list:
   """The left, own and right pixel of every window along one axis."""
   widths = [(0, 0)] * x.ndim
-  widths[axis] = (1, 1)
-  padded = jnp.pad(x, widths, constant_values=padding)
-  last = (x.shape[axis] - 1) // stride * stride
+  if padding is None:
+    padded = x
+  else:
+    widths[axis] = (1, 1)
+    padded = jnp.pad(x, widths, constant_values=padding)
+  last = (padded.shape[axis] - 3) // stride * stride
   return [
     jax.lax.slice_in_dim(padded, i, i + last + 1, stride, axis)
     for i in range(3)

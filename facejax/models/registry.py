@@ -7,6 +7,9 @@ from typing import Any
 from facejax.models import (
   facenet,
   inception,
+  inception_resnet,
+  inception_resnet_rows,
+  ir,
   iresnet,
   layers,
   mobilefacenet,
@@ -19,10 +22,12 @@ from facejax.models import (
 
 SPECS: dict[str, Any] = {
   **iresnet.NETS,
+  **ir.NETS,
   **sphereface.NETS,
   **mobilefacenet.NETS,
   **vit.NETS,
   **facenet.NETS,
+  **inception_resnet_rows.NETS,
 }
 
 NETS = tuple(SPECS)
@@ -41,6 +46,9 @@ class Family:
     norms: the values of `norm` that it has; one alone is not passed on.
     takes_one: whether it can be trained on one image at a time: with "lrn", if
       it has that.
+    epsilon: what its BatchNorm adds to variances; None without BatchNorm, or
+      with several.
+    image_size: (height, width) of released weights.
   """
 
   module: Callable[..., trunk.Net]
@@ -49,6 +57,8 @@ class Family:
   torch_layers: Callable[..., Iterable[torch_names.Layer]] = lambda *_, **__: ()
   norms: tuple[layers.Norm, ...] = ("batch", "lrn")
   takes_one: bool = True
+  epsilon: float | None = None
+  image_size: tuple[int, int] = (112, 112)
 
 
 FAMILIES = {
@@ -58,6 +68,16 @@ FAMILIES = {
     iresnet.check_image_size,
     iresnet.torch_layers,
     norms=("batch",),
+    takes_one=False,
+    epsilon=1e-5,
+  ),
+  ir.IRSpec: Family(
+    iresnet.IResNet,
+    iresnet.multiply_adds,
+    iresnet.check_image_size,
+    ir.torch_layers,
+    norms=("batch",),
+    epsilon=1e-5,
     takes_one=False,
   ),
   sphereface.SphereFaceSpec: Family(
@@ -74,6 +94,7 @@ FAMILIES = {
     mobilefacenet.torch_layers,
     norms=("batch",),
     takes_one=False,
+    epsilon=1e-5,
   ),
   vit.ViTSpec: Family(
     vit.ViT,
@@ -85,6 +106,16 @@ FAMILIES = {
   ),
   inception.InceptionSpec: Family(
     inception.Inception, inception.multiply_adds, inception.check_image_size
+  ),
+  inception_resnet_rows.InceptionResNetSpec: Family(
+    inception_resnet.InceptionResNet,
+    inception_resnet_rows.multiply_adds,
+    inception_resnet_rows.check_image_size,
+    inception_resnet.torch_layers,
+    norms=("batch",),
+    takes_one=False,
+    epsilon=inception_resnet.EPSILON,
+    image_size=(160, 160),
   ),
   zeiler_fergus.ZeilerFergusSpec: Family(
     zeiler_fergus.ZeilerFergus,

@@ -110,8 +110,7 @@ def from_torch(
   tensors, fixed = _tensors(net)
   params, stats = _abstract(net)
   wanted = {tensor.name for tensor in tensors} | fixed.keys()
-  given = {name for name in arrays if not name.endswith(_IGNORED)}
-  _check_names(net.name, wanted=wanted, given=given - set(ignore))
+  _check_names(net.name, wanted=wanted, given=_counted(arrays) - set(ignore))
   for name in fixed:
     if not (arrays[name] == 1).all():
       raise ValueError(
@@ -134,6 +133,16 @@ def from_torch(
     jax.tree.map_with_path(fill, params),
     jax.tree.map_with_path(fill, stats),
   )
+
+
+def names(net: Any) -> set[str]:
+  """The names of all arrays that a state dict of a net has.
+
+  Raises:
+    ValueError: if the field has no PyTorch layout for this net.
+  """
+  tensors, fixed = _tensors(net)
+  return {tensor.name for tensor in tensors} | fixed.keys()
 
 
 def to_torch(
@@ -187,12 +196,22 @@ def _tensors(net: Any) -> tuple[list[_Tensor], dict[str, int]]:
       if path in shapes:
         flat = layer.flat if ours == "kernel" else None
         tensors.append(_Tensor(name, path, shapes[path], flat))
-    mean, scale = (*layer.path, "mean"), (*layer.path, "scale")
-    if mean in shapes and scale not in shapes:
+    mean, scale, bias = ((*layer.path, x) for x in ("mean", "scale", "bias"))
+    # Without a bias either, torch has none of the two.
+    if mean in shapes and scale not in shapes and bias in shapes:
       fixed[f"{layer.torch}.weight"] = shapes[mean][0]
   listed = {tensor.path for tensor in tensors}
   assert listed == shapes.keys(), listed ^ shapes.keys()
   return tensors, fixed
+
+
+def _counted(arrays: Mapping[str, np.ndarray]) -> set[str]:
+  return {name for name in arrays if not name.endswith(_IGNORED)}
+
+
+def unknown(net: Any, arrays: Mapping[str, np.ndarray]) -> list[str]:
+  """The names that a net has no use for."""
+  return sorted(_counted(arrays) - names(net))
 
 
 def _abstract(net: Any) -> tuple[typing.Params, typing.Params]:

@@ -24,8 +24,6 @@ from flax import nnx
 from facejax.models import batch_norm, layers, masking, torch_names, trunk
 from facejax.runtime import typing
 
-_PATCH = 9
-_MLP_RATIO = 4
 _HEAD_EPSILON = 2e-5
 _NORMAL = nnx.initializers.normal(0.02)
 
@@ -38,6 +36,8 @@ class ViTSpec:
     dim: of the tokens.
     depth: number of blocks.
     heads: of the attention.
+    patch: side of a patch in pixels.
+    mlp_ratio: numbers within the mlp of a block for each of a token.
     drop_path: rate of stochastic depth at the last block, 0 at the first;
       published with 0.1, and with 0.05 on the largest set.
     mask_ratio: share of the tokens left out in training; published with 0
@@ -48,6 +48,8 @@ class ViTSpec:
   dim: int
   depth: int
   heads: int = 8
+  patch: int = 9
+  mlp_ratio: int = 4
   drop_path: float = 0.0
   mask_ratio: float = 0.0
   remat: bool = False
@@ -59,6 +61,9 @@ NETS = {
   "vit_b": ViTSpec(512, 24),
   "vit_l": ViTSpec(768, 24),
   "vit_h": ViTSpec(1024, 48),
+  # The two of CVLface.
+  "vit_s_p8": ViTSpec(512, 12, patch=8, mlp_ratio=5),
+  "vit_b_p8": ViTSpec(512, 24, heads=16, patch=8, mlp_ratio=3),
 }
 
 
@@ -104,7 +109,7 @@ class TransformerBlock(nnx.Module):
   def __init__(
     self, spec: ViTSpec, *, drop_rate: float, rngs: nnx.Rngs, dtype: Any
   ):
-    dim, hidden = spec.dim, _MLP_RATIO * spec.dim
+    dim, hidden = spec.dim, spec.mlp_ratio * spec.dim
     options: Any = {"rngs": rngs, "dtype": dtype}
     self.norm1 = nnx.LayerNorm(dim, epsilon=1e-5, **options)
     self.attention = Attention(spec, **options)
@@ -151,13 +156,14 @@ class ViT(trunk.Net):
     rngs: nnx.Rngs,
   ):
     check_image_size(spec, image_size)
-    dim, tokens = spec.dim, num_tokens(image_size)
-    start = layers.symmetric_uniform(1 / math.sqrt(3 * _PATCH**2))
+    dim, patch = spec.dim, spec.patch
+    tokens = num_tokens(image_size, patch)
+    start = layers.symmetric_uniform(1 / math.sqrt(3 * patch**2))
     self.patches = nnx.Conv(
       3,
       dim,
-      (_PATCH, _PATCH),
-      strides=_PATCH,
+      (patch, patch),
+      strides=patch,
       padding="VALID",
       kernel_init=start,
       bias_init=start,
@@ -201,25 +207,24 @@ class ViT(trunk.Net):
     return self.linear(x)
 
 
-def num_tokens(image_size: tuple[int, int]) -> int:
+def num_tokens(image_size: tuple[int, int], patch: int = 9) -> int:
   """Patches that fit in an image.
 
   >>> num_tokens((112, 112)), num_tokens((112, 96))
   (144, 120)
   """
-  return math.prod(side // _PATCH for side in image_size)
+  return math.prod(side // patch for side in image_size)
 
 
 def check_image_size(spec: ViTSpec, image_size: tuple[int, int]) -> None:
   """Refuses images that no patch fits in.
 
   Raises:
-    ValueError: if a side is below 9.
+    ValueError: if a side is below that of a patch.
   """
-  del spec  # the same for all members
-  if min(image_size) < _PATCH:
+  if min(image_size) < spec.patch:
     raise ValueError(
-      f"image_size {tuple(image_size)}: both sides must be at least {_PATCH},"
+      f"image_size {tuple(image_size)}: both sides must be at least {spec.patch},"
       " the side of a patch (112x112 as published)"
     )
 
@@ -232,9 +237,9 @@ def multiply_adds(
   >>> multiply_adds(NETS["vit_t"], embedding_dim=512, image_size=(112, 112))
   1504882688
   """
-  tokens, dim = num_tokens(image_size), spec.dim
-  block = (4 + 2 * _MLP_RATIO) * tokens * dim**2 + 2 * tokens**2 * dim
-  patches = tokens * 3 * _PATCH**2 * dim
+  tokens, dim = num_tokens(image_size, spec.patch), spec.dim
+  block = (4 + 2 * spec.mlp_ratio) * tokens * dim**2 + 2 * tokens**2 * dim
+  patches = tokens * 3 * spec.patch**2 * dim
   head = tokens * dim**2 + dim * embedding_dim
   return patches + spec.depth * block + head
 

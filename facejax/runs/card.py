@@ -7,6 +7,7 @@ same folder, `checkpoints/STEP`, with leaves `.params[…]` and `.stats[…]`.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -90,12 +91,21 @@ class Card:
       )
     if not (isinstance(self.crop, int | float) and 0 < self.crop <= 1):
       raise ValueError(f"crop={self.crop!r} must lie in (0, 1]")
-    if (self.pixel_mean, self.pixel_scale) != (_PIXELS, _PIXELS):
-      raise ValueError(
-        f"pixels as (x - {self.pixel_mean}) / {self.pixel_scale}: the nets here"
-        " take (x - 127.5) / 127.5; fold the difference into the weights of the"
-        " first convolution"
-      )
+    for name in ("pixel_mean", "pixel_scale"):
+      value = getattr(self, name)
+      if not (isinstance(value, int | float) and math.isfinite(value)):
+        raise ValueError(f"{name}={value!r} must be a finite number")
+    if self.pixel_scale <= 0:
+      raise ValueError(f"pixel_scale={self.pixel_scale!r} must be above 0")
+
+  @property
+  def pixels(self) -> str:
+    """How pixels enter, in words.
+
+    >>> Card("iresnet18", 512, (112, 112)).pixels
+    '(x - 127.5) / 127.5'
+    """
+    return f"(x - {self.pixel_mean:g}) / {self.pixel_scale:g}"
 
 
 def read(run: str | os.PathLike[str]) -> Card:

@@ -6,6 +6,7 @@ weights as a state that has nothing else. Both are read here.
 
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from facejax.models import functional
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, folder
 from facejax.runtime import jit, typing, unit_vectors
+
+logger = logging.getLogger(__name__)
 
 
 @jax.tree_util.register_dataclass
@@ -157,6 +160,18 @@ def require(run: str | os.PathLike[str]) -> None:
     )
 
 
+def warn_of_pixels(run: str | os.PathLike[str]) -> None:
+  """Says it where a net takes other pixels than training feeds it."""
+  card = card_lib.read(run)
+  usual = f"(x - {functional.PIXEL_MEAN:g}) / {functional.PIXEL_SCALE:g}"
+  if card.colors != "RGB" or card.pixels != usual:
+    logger.warning(
+      "the net in %s takes %s images, pixels as %s; training goes on with RGB"
+      " and %s, which it has to get used to",
+      *(os.fspath(run), card.colors, card.pixels, usual),
+    )
+
+
 def like(
   card: card_lib.Card,
   backbone: functional.Backbone,
@@ -183,4 +198,6 @@ def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
     norm=card.norm,  # pyright: ignore[reportArgumentType], checked by Card
     se=card.se,
     dtype=jnp.dtype(dtype),
+    pixel_mean=card.pixel_mean,
+    pixel_scale=card.pixel_scale,
   )

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from facejax.runtime import whole_files
+from facejax.runtime import file_kinds, whole_files
 
 
 def write(
@@ -29,6 +29,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError: if there is no file.
     ValueError: if it is damaged; names it.
   """
+  file_kinds.refuse(path, "a JSON text", ("json",))
   try:
     content = json.loads(pathlib.Path(path).read_text())
     if not isinstance(content, dict):

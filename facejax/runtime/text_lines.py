@@ -4,6 +4,8 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
+from facejax.runtime import file_kinds
+
 # No path is longer; what is, is no list.
 _MAX_LINE = 2**16
 
@@ -70,6 +72,7 @@ def rows(
   name = os.fspath(file)
   if not os.path.isfile(name):
     raise FileNotFoundError(f"there is no file {name!r}")
+  file_kinds.refuse(name, "a list")
   found = False
   with open(name, encoding="utf-8-sig", errors="surrogateescape") as text:
     number = 0

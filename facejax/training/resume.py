@@ -33,6 +33,7 @@ def check_init_from(config: config_lib.Config) -> None:
     raise FileNotFoundError(
       f"init_from: {error}. Train it first, or name another with --init-from"
     ) from None
+  net_lib.warn_of_pixels(config.init_from)
 
 
 def restore_or_create(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from facejax.runtime import extras, npz, text_lines, whole_files
+from facejax.runtime import extras, file_kinds, npz, text_lines, whole_files
 
 SUFFIXES = (".npz", ".parquet")
 _ABOUT = b"facejax"
@@ -189,6 +189,7 @@ def _write_npz(path, whole: Embeddings, blocks) -> None:
 
 
 def _read_npz(path: pathlib.Path) -> Embeddings:
+  file_kinds.refuse(path, "embeddings", ("npz", "zip"))
   with _explained(path):
     vectors = np.asarray(npz.mapped(path, "embeddings"), np.float32)
     with np.load(path, allow_pickle=False) as archive:
@@ -242,6 +243,7 @@ def _write_parquet(path, whole: Embeddings, blocks) -> None:
 
 def _read_parquet(path: pathlib.Path) -> Embeddings:
   _, parquet = _pyarrow()
+  file_kinds.refuse(path, "embeddings in Parquet", ("parquet",))
   with _explained(path):
     table = parquet.read_table(path)
     column = table.column("embedding").combine_chunks()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from facejax.runtime import json_files, unit_vectors, whole_files
+from facejax.runtime import file_kinds, json_files, unit_vectors, whole_files
 from facejax.vectors import approximate, nearest
 from facejax.vectors import embeddings as embeddings_lib
 
@@ -160,6 +160,8 @@ def open_gallery(
     raise FileNotFoundError(f"{folder} is no gallery: it has no {_ABOUT}")
   try:
     about = json_files.read(folder / _ABOUT)
+    for name in (_VECTORS, "labels.npy", "paths.npy"):
+      file_kinds.refuse(folder / name, "an array of NumPy", ("npy",))
     vectors = np.load(folder / _VECTORS, mmap_mode="r")
     labels = np.load(folder / "labels.npy")
     paths = np.load(folder / "paths.npy", mmap_mode="r")

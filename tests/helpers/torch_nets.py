@@ -1,8 +1,7 @@
 """Twins of the nets in plain PyTorch, under the names of the field's code.
 
 Written from the architectures, with the names of arcface_torch (iResNet,
-MobileFaceNet, ViT) and of SphereFace's released files, so that what passes
-between these and the nets of facejax passes between those and facejax too.
+MobileFaceNet, ViT) and of SphereFace's released files.
 """
 
 import math
@@ -192,19 +191,20 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-  def __init__(self, dim):
+  def __init__(self, dim, ratio):
     super().__init__()
-    self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+    wide = ratio * dim
+    self.fc1, self.fc2 = nn.Linear(dim, wide), nn.Linear(wide, dim)
 
   def forward(self, x):
     return self.fc2(F.relu6(self.fc1(x)))
 
 
 class ViTBlock(nn.Module):
-  def __init__(self, dim, heads):
+  def __init__(self, dim, heads, ratio):
     super().__init__()
     self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, heads)
-    self.norm2, self.mlp = nn.LayerNorm(dim), Mlp(dim)
+    self.norm2, self.mlp = nn.LayerNorm(dim), Mlp(dim, ratio)
 
   def forward(self, x):
     x = x + self.attn(self.norm1(x))
@@ -212,21 +212,24 @@ class ViTBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-  def __init__(self, dim):
+  def __init__(self, dim, patch):
     super().__init__()
-    self.proj = nn.Conv2d(3, dim, 9, 9)
+    self.proj = nn.Conv2d(3, dim, patch, patch)
 
   def forward(self, x):
     return self.proj(x).flatten(2).transpose(1, 2)
 
 
 class ViT(nn.Module):
-  def __init__(self, width, depth, heads=8, *, dim, image_size):
+  def __init__(
+    self, width, depth, heads=8, patch=9, ratio=4, *, dim, image_size
+  ):
     super().__init__()
-    tokens = (image_size[0] // 9) * (image_size[1] // 9)
-    self.patch_embed = PatchEmbed(width)
+    tokens = (image_size[0] // patch) * (image_size[1] // patch)
+    self.patch_embed = PatchEmbed(width, patch)
     self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
-    self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(depth))
+    stack = [ViTBlock(width, heads, ratio) for _ in range(depth)]
+    self.blocks = nn.ModuleList(stack)
     self.norm = nn.LayerNorm(width)
     self.feature = nn.Sequential(
       nn.Linear(tokens * width, width, bias=False),
@@ -273,9 +276,10 @@ def randomized(net, *, seed=0):
     elif isinstance(module, nn.PReLU):
       normal(module.weight, 0.1, 0.25)
     elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
-      if module.weight.requires_grad:
+      if module.weight is not None and module.weight.requires_grad:
         normal(module.weight, 0.1, 1.0)
-      normal(module.bias, 0.1)
+      if module.bias is not None:
+        normal(module.bias, 0.1)
       if not isinstance(module, nn.LayerNorm):
         normal(module.running_mean, 0.1)
         normal(module.running_var, 0.1, 1.0)

@@ -174,6 +174,14 @@ def test_archives_that_torch_does_not_write(tmp_path):
     read(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"\n\x0fGraphDef", b"weights 1 2 3"])
+def test_what_is_no_pickle_is_said_to_be_none(data, tmp_path):
+  path = tmp_path / "x.pth"
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="x.pth' is no file of torch.save"):
+    read(path)
+
+
 @pytest.mark.parametrize("zip_form", [True, False])
 def test_damage_is_noticed_and_nothing_else_happens(zip_form, tmp_path):
   path = tmp_path / "x.pth"

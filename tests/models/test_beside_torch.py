@@ -6,15 +6,18 @@ import pytest
 
 from facejax.models import (
   functional,
+  inception_resnet_rows,
+  ir,
   iresnet,
   mobilefacenet,
   registry,
   torch_names,
+  vit,
 )
 
 pytest.importorskip("torch", reason="needs the bench extra")
 
-from helpers import torch_nets
+from helpers import torch_more_nets, torch_nets
 
 # A map that is not square shows in what order it is flattened.
 SIZE = (32, 48)
@@ -25,6 +28,36 @@ VARIANTS = {
     iresnet.IResNetSpec((1, 1, 1, 1), (16, 32, 48, 64), se=True),
     lambda **options: torch_nets.IResNet(
       (1, 1, 1, 1), widths=(16, 32, 48, 64), se=True, **options
+    ),
+  ),
+  "ir with se": (
+    ir.IRSpec((2, 1, 1, 1), (16, 32, 48, 64), se=True),
+    lambda **options: torch_more_nets.IR(
+      (2, 1, 1, 1), widths=(16, 32, 48, 64), se=True, **options
+    ),
+  ),
+  "ir of face.evoLVe": (
+    ir.IRSpec(
+      (1, 1, 1, 1),
+      (16, 32, 48, 64),
+      inner_bn=False,
+      embedding_scale=True,
+      embedding_bias=True,
+    ),
+    lambda **options: torch_more_nets.IR(
+      (1, 1, 1, 1), widths=(16, 32, 48, 64), evolve=True, **options
+    ),
+  ),
+  "vit with patches of 8": (
+    vit.ViTSpec(32, 2, heads=4, patch=8, mlp_ratio=3),
+    lambda **options: torch_nets.ViT(
+      32, 2, heads=4, patch=8, ratio=3, **options
+    ),
+  ),
+  "inception_resnet": (
+    inception_resnet_rows.InceptionResNetSpec((1, 0, 1)),
+    lambda image_size, **options: torch_more_nets.InceptionResnetV1(
+      repeats=(1, 0, 1), **options
     ),
   ),
   "grouped second layer": (
@@ -91,9 +124,11 @@ def test_nets_are_those_of_pytorch(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_are_those_of_pytorch(name, monkeypatch):
   monkeypatch.setitem(registry.SPECS, name, VARIANTS[name][0])
-  net, variables, twin = pair(name)
+  # Nothing would be left of smaller ones.
+  size = (75, 91) if name == "inception_resnet" else SIZE
+  net, variables, twin = pair(name, size=size)
   check_round_trip(net, variables, twin)
-  check_embeddings(net, variables, twin, images())
+  check_embeddings(net, variables, twin, images(size=size))
 
 
 @pytest.mark.parametrize("name", ["mbf", "mbf_large"])

@@ -30,6 +30,14 @@ PUBLISHED = {
   ("vit_b", SQUARE, 512): (113_833_472, 11437.2),
   ("vit_l", SQUARE, 512): (255_684_352, 25337.8),
   ("vit_h", SQUARE, 512): (756_393_984, 89198.9),
+  ("vit_s_p8", SQUARE, 512): (95_952_896, 9174.8),
+  ("vit_b_p8", SQUARE, 512): (114_870_272, 13346.3),
+  ("ir18", SQUARE, 512): (24_020_352, 2597.1),
+  ("ir50", SQUARE, 512): (43_585_600, 6296.5),
+  ("ir101", SQUARE, 512): (65_150_912, 12076.8),
+  ("ir50_evolve", SQUARE, 512): (43_574_976, 6296.5),
+  # 27,910,327 with the 8,631 classes of its released weights.
+  ("inception_resnet_v1", (160, 160), 512): (23_482_624, 1417.7),
 }
 
 
@@ -106,6 +114,7 @@ def test_multiply_adds_are_those_of_the_graph(name, options):
     ("vit_t", {"size": (8, 32)}, "'vit_t'.*at least 9"),
     ("sphereface20", {"size": (15, 32)}, "'sphereface20'.*at least 16"),
     ("mbf", {"size": (32, 15)}, "'mbf'.*at least 16"),
+    ("inception_resnet_v1", {"size": (74, 80)}, "at least 75"),
   ],
 )
 def test_what_a_net_does_not_take_is_refused(name, options, message):

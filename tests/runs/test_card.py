@@ -57,7 +57,9 @@ def test_an_older_run_has_its_card_in_its_configuration(tmp_path):
     ({"embedding_dim": 0}, "embedding_dim=0"),
     ({"crop": 1.5}, "crop=1.5"),
     ({"crop": "a"}, "crop='a'"),
-    ({"pixel_scale": 128.0}, "fold the difference"),
+    ({"pixel_scale": 0.0}, "pixel_scale=0.0 must be above 0"),
+    ({"pixel_mean": float("nan")}, "pixel_mean=nan must be a finite number"),
+    ({"pixel_mean": "0"}, "pixel_mean='0' must be a finite number"),
   ],
 )
 def test_what_no_net_here_can_do_is_refused(changes, message):

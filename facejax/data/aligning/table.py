@@ -10,7 +10,7 @@ import numpy as np
 
 from facejax.data import images
 from facejax.data.aligning import landmarks as geometry
-from facejax.runtime import text_lines
+from facejax.runtime import file_kinds, text_lines
 
 _NUMBERS = 10
 _LOOK_BACK = 200_000
@@ -48,6 +48,7 @@ def read_table(file: str | os.PathLike[str]) -> Iterator[ListedFace]:
   name = text_lines.printable(os.fspath(file))
   if not os.path.isfile(file):
     raise FileNotFoundError(f"there is no table of landmarks {name!r}")
+  file_kinds.refuse(file, "a table of landmarks")
   with open(
     file, encoding="utf-8-sig", errors="surrogateescape", newline=""
   ) as lines:

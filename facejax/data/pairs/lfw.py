@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from facejax.runtime import text_lines
+from facejax.runtime import file_kinds, text_lines
 
 _DEV_FOLDS = 10
 
@@ -189,6 +189,7 @@ def _lines(file: str | os.PathLike[str]) -> list[tuple[int, str]]:
   """Returns the number and the text of each line that is not blank."""
   if not os.path.isfile(file):
     raise FileNotFoundError(f"there is no file {os.fspath(file)!r}")
+  file_kinds.refuse(file, "a list of pairs or people")
   # Names of files need not be UTF-8: undecodable bytes survive the round trip.
   with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
     numbered = [(n, line.rstrip("\n")) for n, line in enumerate(lines, 1)]

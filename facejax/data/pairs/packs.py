@@ -23,7 +23,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from facejax.data.pairs import encoded_pairs
-from facejax.runtime import pickle_machine, pickle_values, text_lines
+from facejax.runtime import (
+  file_kinds,
+  pickle_machine,
+  pickle_values,
+  text_lines,
+)
 
 MAX_BYTES = 4 * 1024**3
 SUFFIXES = (".bin", ".npz")
@@ -109,6 +114,7 @@ def read_pack(path: str | os.PathLike[str]) -> encoded_pairs.EncodedPairs:
   """
   if not os.path.isfile(path):
     raise FileNotFoundError(f"there is no pack {os.fspath(path)!r}")
+  file_kinds.refuse(path, "a pack of pairs", ("npz", "zip", "pickle"))
   size = os.path.getsize(path)
   if size > MAX_BYTES:
     raise ValueError(

@@ -11,6 +11,8 @@ from array_record.python import (
   array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+from facejax.runtime import file_kinds
+
 # Each read alone, without threads: a read ahead is thrown away.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _BUFFER = 32768
@@ -133,6 +135,7 @@ class _Shard:
     except RuntimeError as error:
       complaint = str(error)
     if found != count:
+      file_kinds.refuse(path, "a file of array_record")
       reason = f"holds {found:,} records, not {count:,}" if found else complaint
       raise ValueError(f"{path!r} is damaged: {reason}")
 

@@ -16,6 +16,7 @@ import numpy as np
 from facejax.data import images
 from facejax.data.stores import record_io_index, record_io_list, record_io_read
 from facejax.data.stores import record_io_write as layout
+from facejax.runtime import file_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class RecordIO:
     size = os.path.getsize(self.path)
     head = os.pread(self._descriptor, 4, 0)
     if size < 32 or head != layout.MAGIC_BYTES:
+      file_kinds.refuse(self.path, "a RecordIO file", ("record_io",))
       raise ValueError(
         f"{self.path!r} is no RecordIO file: it has {size:,} bytes and begins"
         f" with {head.hex()}, not {layout.MAGIC_BYTES.hex()}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from facejax.data.stores import record_io_write as layout
+from facejax.runtime import file_kinds
 
 _CHUNK = 2**24
 _LINE = re.compile(rb"[0-9]{1,18}\t[0-9]{1,18}")
@@ -27,6 +28,7 @@ def read(path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     ValueError: A line is malformed, a key occurs twice, or an offset lies
       outside the `.rec` file; names the file.
   """
+  file_kinds.refuse(path, "an index of a RecordIO file")
   pieces, lines = [], 0
   with open(path, "rb") as file:
     for text in _whole_lines(path, file):

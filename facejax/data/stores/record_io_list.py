@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facejax.runtime import text_lines
+from facejax.runtime import file_kinds, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class ListFile:
       ValueError: A line does not begin with a number, or a key occurs twice.
     """
     self.path = path
+    file_kinds.refuse(path, "a list of a RecordIO file")
     self._descriptor = os.open(path, os.O_RDONLY)
     weakref.finalize(self, os.close, self._descriptor)
     keys, begins = self._lines()

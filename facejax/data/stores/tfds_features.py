@@ -13,7 +13,7 @@ from google.protobuf import message
 
 from facejax.data import images
 from facejax.data.stores import tfds_index
-from facejax.runtime import text_lines
+from facejax.runtime import file_kinds, text_lines
 
 _FILE_KEYS = ("file", "file_name", "filename", "image/filename", "id")
 # A description names Python classes, whose modules TFDS imports.
@@ -111,6 +111,7 @@ def check_description(path: str) -> None:
     ValueError: It is damaged, missing, or names classes that are not TFDS'.
   """
   file = os.path.join(path, "features.json")
+  file_kinds.refuse(file, "a JSON text", ("json",))
   try:
     with open(file, encoding="utf-8") as text:
       named = list(_classes(json.load(text)))
