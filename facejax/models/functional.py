@@ -85,7 +85,7 @@ def check_batch(backbone: Backbone, batch_size: int) -> None:
   if batch_size > 1:
     return
   shapes = jax.eval_shape(backbone.init, jax.random.key(0))
-  shape = (batch_size, *backbone.image_size, 3)
+  shape = (int(batch_size), *backbone.image_size, 3)
   images = jax.ShapeDtypeStruct(shape, jnp.uint8)
   try:
     jax.eval_shape(
