@@ -45,6 +45,27 @@ class Source(Labelled, Protocol):
     ...
 
 
+def check_labels(source: Labelled) -> None:
+  """Refuses labels that name none of a source's identities.
+
+  Raises:
+    ValueError: One is no whole number, below 0, or num_classes or more; says
+      which.
+  """
+  labels = np.asarray(source.labels)
+  if labels.dtype.kind not in "iu":
+    raise ValueError(
+      f"the labels of the training images are {labels.dtype}, not whole numbers"
+    )
+  bad = np.flatnonzero((labels < 0) | (labels >= source.num_classes))
+  if bad.size:
+    raise ValueError(
+      f"{bad.size:,} of {len(labels):,} training images have a label outside of"
+      f" 0 to {source.num_classes - 1:,}, such as {labels[bad[0]]} of"
+      f" {source.name(int(bad[0]))!r}"
+    )
+
+
 class CachedSource:
   """Keeps the decoded images of another source in memory.
 

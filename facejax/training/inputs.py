@@ -45,6 +45,7 @@ def training_images(config: config_lib.Config) -> sources.Source:
       crop=data.crop,
       exif=data.exif,
     )
+  sources.check_labels(source)
   return sources.CachedSource(source) if data.cache else source
 
 

@@ -70,6 +70,24 @@ def test_folder_ignores_hidden_text_and_nested_and_follows_links(tmp_path):
   assert source.files.ignored == 2 + 3 + 3
 
 
+@pytest.mark.parametrize(
+  ("labels", "message"),
+  [
+    ([0, 1, -1], "1 of 3 .* 0 to 1, such as -1 of 'image 2'"),
+    ([0, 2, 3], "2 of 3 .*such as 2 of 'image 1'"),
+    ([0.0, 1.0, 1.0], "float64, not whole numbers"),
+  ],
+)
+def test_labels_that_name_nobody_are_refused(labels, message):
+  class Source:
+    num_classes = 2
+    name = "image {}".format
+
+  Source.labels = np.array(labels)
+  with pytest.raises(ValueError, match=message):
+    sources.check_labels(Source())
+
+
 def test_images_are_told_by_their_content(tmp_path, caplog):
   root = write_faces(tmp_path, people=2, count=1)
   face = encode(pixels(), "JPEG")
