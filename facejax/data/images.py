@@ -172,7 +172,12 @@ def _with_libjpeg(
   exif: orientation.Exif,
   name: str | Callable[[], str],
 ) -> np.ndarray:
-  height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+  try:
+    height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+  except KeyError:  # it found no frame
+    raise BadImageError(
+      "is a damaged JPEG image: its head is cut off"
+    ) from None
   _check_size(int(width), int(height))
   if space == "CMYK":  # of which libjpeg makes no RGB
     return _with_pillow(data, form, exif, name)

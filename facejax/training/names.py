@@ -228,5 +228,9 @@ def field(error: TypeError, known: Collection[Flag]) -> str:
     for flags, _ in known
     for flag in flags[:1]
   }
+  asked = plain(found[1])
+  for flag, others in _FLAGS.items():
+    if asked in others.split():
+      return f"; did you mean {flag.replace('-', '_')}?"
   near = difflib.get_close_matches(found[1], sorted(names), n=1)
   return f"; did you mean {near[0]}?" if near else ""

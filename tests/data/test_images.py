@@ -179,6 +179,7 @@ def test_cmyk_jpeg_and_transparent_palette_become_rgb():
     (b"", "is empty"),
     (b"hello, world", "is not an image"),
     (encode(pixels(), "JPEG")[:-40], "damaged JPEG"),
+    (encode(pixels(), "JPEG")[:300], "damaged JPEG image: its head is cut"),
     (encode(pixels(), "PNG")[:100], "damaged PNG"),
     (png_bomb(30000, 30000), "DecompressionBomb"),
     (png_bomb(5000, 5000), "claims 5000 x 5000"),

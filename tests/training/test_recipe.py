@@ -110,6 +110,20 @@ def test_what_lies_at_a_path_is_looked_at_by_presets_too(tmp_path):
   assert told.data.source == "record_io"
 
 
+def test_fields_by_the_names_of_others_are_told(tmp_path):
+  text = (
+    "from facejax import config\n"
+    "def get_config():\n  return config.Config(steps=1, {}=3)\n"
+  )
+  for given, hint in (
+    ("lr", "optim.learning_rate"), ("batchsize", "batch_size"),
+    ("stepz", "steps"),
+  ):  # fmt: skip
+    (tmp_path / "own.py").write_text(text.format(given))
+    with pytest.raises(ValueError, match=rf"line 3: .*did you mean {hint}\?"):
+      recipe.load(str(tmp_path / "own.py"))
+
+
 def test_homes_in_recipes_are_found(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", "/home/ada")
   (tmp_path / "mine.py").write_text(
