@@ -17,9 +17,9 @@ if sys.argv[1] == "keep":
 import jax, jax.numpy as jnp
 from facejax.models import functional
 jax.config.update("jax_platforms", "cpu")
-net = functional.build("iresnet10_slim", embedding_dim=32, image_size=(48, 48))
+net = functional.build("sphereface4", embedding_dim=32, image_size=(64, 64))
 params, stats = jax.jit(net.init)(jax.random.key(0))
-images = jnp.zeros((64, 48, 48, 3), jnp.uint8)
+images = jnp.zeros((64, 64, 64, 3), jnp.uint8)
 step = jax.jit(jax.grad(
   lambda p: net.apply(p, stats, images, train=True)[0].sum()
 ))
