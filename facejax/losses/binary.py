@@ -176,6 +176,7 @@ def uniface(
   margin: float = 0.4,
   scale: float = 64.0,
   clamp: bool = True,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """UniFace, the true class: phi = c - m - b / s.
 
@@ -188,9 +189,14 @@ def uniface(
     scale: s.
     clamp: phi is kept within [-1, 1], as in the published code. An example
       with c < m - 1 + b / s then gets no gradient from its own class.
+    gradient: "exact" as published; "detached" is that of c - m - b / s beyond
+      the clamp as well.
 
   Returns:
     phi, [batch].
+
+  Raises:
+    ValueError: if gradient is unknown.
 
   References:
     Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition,
@@ -199,7 +205,8 @@ def uniface(
   >>> float(uniface(0.75, bias=16.0, margin=0.25, scale=64.0))
   0.25
   """
-  return _shifted(cosine, margin, bias, scale, clamp)
+  shifted = angles.as_float(cosine) - margin - bias / scale
+  return _clamped(shifted, clamp, gradient)
 
 
 def uniface_negative(
@@ -209,6 +216,7 @@ def uniface_negative(
   bias: typing.ArrayLike | float,
   scale: float = 64.0,
   clamp: bool = True,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """UniFace, another class: t = c - b / s.
 
@@ -218,9 +226,13 @@ def uniface_negative(
     bias: as of `uniface`, as for all that follow.
     scale: likewise.
     clamp: likewise.
+    gradient: likewise.
 
   Returns:
     t, of the shape of cosine.
+
+  Raises:
+    ValueError: if gradient is unknown.
 
   References:
     Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition,
@@ -230,7 +242,8 @@ def uniface_negative(
   0.5
   """
   del target_cosine
-  return _shifted(cosine, 0.0, bias, scale, clamp)
+  shifted = angles.as_float(cosine) - bias / scale
+  return _clamped(shifted, clamp, gradient)
 
 
 def uniface_bias(num_classes: int, r: float = 1.0) -> float:
@@ -256,6 +269,6 @@ def _lift_safely(cosine, power) -> typing.Array:
   return _lift(jnp.maximum(cosine, -1), power)
 
 
-def _shifted(cosine, margin, bias, scale, clamp) -> typing.Array:
-  shifted = angles.as_float(cosine) - margin - bias / scale
-  return jnp.clip(shifted, -1, 1) if clamp else shifted
+def _clamped(shifted, clamp, gradient) -> typing.Array:
+  phi = jnp.clip(shifted, -1, 1) if clamp else shifted
+  return margins.with_gradient(phi, shifted, gradient)

@@ -59,6 +59,7 @@ def a_softmax(
   *,
   margin: int = 4,
   strength: typing.ArrayLike | float = 0.0,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """A-Softmax, annealed: phi(c) = (lambda c + psi(c)) / (1 + lambda).
 
@@ -69,12 +70,13 @@ def a_softmax(
     margin: m, an integer >= 1.
     strength: lambda >= 0 of the plain softmax, a number or [batch]; see
       `annealed_strength`.
+    gradient: "exact", or "detached" for that of phi(c) = c.
 
   Returns:
     phi, [batch].
 
   Raises:
-    ValueError: if m is not an integer >= 1.
+    ValueError: if m is not an integer >= 1, or gradient is unknown.
 
   References:
     Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition,
@@ -86,7 +88,8 @@ def a_softmax(
   -0.5
   """
   cosine = angles.as_float(cosine)
-  return cosine + (psi(cosine, margin=margin) - cosine) / (1 + strength)
+  phi = cosine + (psi(cosine, margin=margin) - cosine) / (1 + strength)
+  return margins.with_gradient(phi, cosine, gradient)
 
 
 def annealed_strength(
