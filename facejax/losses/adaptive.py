@@ -4,13 +4,14 @@ What an example has of its own, such as its length, is turned into an array
 [batch] first and then given to the margin as a parameter.
 """
 
+import numbers
 from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from facejax.losses import angles, choices, margins
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 AdaFaceGuard: TypeAlias = Literal["clip", "none"]
 
@@ -42,6 +43,9 @@ def adaface_statistics(
   Returns:
     The new mu and sigma, which carry no gradient.
 
+  Raises:
+    ValueError: if rate is outside [0, 1].
+
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
       Sec. 3.3.
@@ -51,6 +55,7 @@ def adaface_statistics(
   >>> float(mean), round(float(std), 4)
   (20.0, 57.0711)
   """
+  ranges.check_numbers(ranges.SHARE, rate=rate)
   norms = _constant_lengths(norms)
   mean, std = angles.as_float(mean), angles.as_float(std)
   new_std = std if norms.size < 2 else norms.std(ddof=1)
@@ -73,10 +78,13 @@ def adaface_quality(
     norms: n, lengths of the embeddings, [batch].
     mean: mu of `adaface_statistics`, after its update.
     std: sigma, likewise.
-    concentration: h.
+    concentration: h >= 0.
 
   Returns:
     k [batch], which carries no gradient.
+
+  Raises:
+    ValueError: if concentration is below 0.
 
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
@@ -86,6 +94,7 @@ def adaface_quality(
   >>> [round(float(k), 3) for k in quality]
   [-0.333, 0.333]
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, concentration=concentration)
   above = _constant_lengths(norms) - mean
   return jnp.clip(concentration * above / (std + _EPSILON), -1, 1)
 
@@ -118,7 +127,8 @@ def adaface(
     phi, [batch].
 
   Raises:
-    ValueError: if guard or gradient is unknown.
+    ValueError: if guard or gradient is unknown, or a number is outside its
+      range.
 
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
@@ -127,6 +137,7 @@ def adaface(
   >>> round(float(adaface(0.5, quality=jnp.float32(0.0))), 6)
   0.1
   """
+  ranges.check_numbers(ranges.ANGLE, margin=margin)
   choices.check("guard", guard, AdaFaceGuard)
   cosine = angles.as_float(cosine)
   if guard == "clip":
@@ -148,13 +159,16 @@ def magface_margin(
 
   Args:
     norms: a, lengths of the embeddings, [batch].
-    l_a: shortest length, 10.
-    u_a: longest length, 110.
-    l_m: margin at l_a, radians, 0.45.
-    u_m: margin at u_a, radians, 0.8.
+    l_a: shortest length, 10; above 0.
+    u_a: longest length, 110; above l_a.
+    l_m: margin at l_a, radians in [0, pi), 0.45.
+    u_m: margin at u_a, 0.8; not below l_m.
 
   Returns:
     m(a), [batch].
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
@@ -164,6 +178,7 @@ def magface_margin(
   >>> round(float(magface_margin(60.0, **options)), 6)
   0.625
   """
+  _check_line(l_a=l_a, u_a=u_a, l_m=l_m, u_m=u_m)
   slope = (u_m - l_m) / (u_a - l_a)
   return slope * (jnp.clip(angles.as_float(norms), l_a, u_a) - l_a) + l_m
 
@@ -221,6 +236,9 @@ def magface_regularizer(
   Returns:
     g(a), [batch]; its gradient is 0 outside [l_a, u_a].
 
+  Raises:
+    ValueError: if a number is outside its range.
+
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
       Quality Assessment, 2021, Sec. 3.2.
@@ -228,6 +246,7 @@ def magface_regularizer(
   >>> round(float(magface_regularizer(110.0, l_a=10, u_a=110)), 6)
   0.018182
   """
+  _check_line(l_a=l_a, u_a=u_a)
   length = jnp.clip(angles.as_float(norms), l_a, u_a)
   return 1 / length + length / u_a**2
 
@@ -247,6 +266,9 @@ def magface_weight_bound(
     l_m: likewise.
     u_m: likewise.
 
+  Raises:
+    ValueError: if a number is outside its range.
+
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
       Quality Assessment, 2021, Supplement, property of convergence.
@@ -255,6 +277,8 @@ def magface_weight_bound(
   >>> round(bound, 3)
   22.587
   """
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
+  _check_line(l_a=l_a, u_a=u_a, l_m=l_m, u_m=u_m)
   slope = (u_m - l_m) / (u_a - l_a)
   return scale * slope * (u_a * l_a) ** 2 / (u_a**2 - l_a**2)
 
@@ -262,3 +286,16 @@ def magface_weight_bound(
 def _constant_lengths(norms) -> typing.Array:
   norms = jax.lax.stop_gradient(angles.as_float(norms))
   return jnp.clip(norms, _SHORTEST, _LONGEST)
+
+
+def _check_line(*, l_a, u_a, l_m=0.0, u_m=0.0) -> None:
+  """Plain numbers alone are held: nothing is known of traced ones."""
+  ranges.check_numbers(ranges.POSITIVE, l_a=l_a, u_a=u_a)
+  ranges.check_numbers(ranges.ANGLE, l_m=l_m, u_m=u_m)
+  if not all(isinstance(x, numbers.Real) for x in (l_a, u_a, l_m, u_m)):
+    return
+  if not l_a < u_a or not l_m <= u_m:
+    raise ValueError(
+      f"l_a={l_a}, u_a={u_a}, l_m={l_m}, u_m={u_m}: the line must rise,"
+      " l_a < u_a and l_m <= u_m"
+    )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import angles, margins
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 
 def curricularface_average(
@@ -21,10 +21,13 @@ def curricularface_average(
   Args:
     average: t, 0 before the first step.
     target_cosine: cos theta_y of this batch, [batch].
-    decay: what the past counts.
+    decay: what the past counts, in [0, 1].
 
   Returns:
     The new t, which carries no gradient; the loss of this batch has it.
+
+  Raises:
+    ValueError: if decay is outside [0, 1].
 
   References:
     Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
@@ -33,6 +36,7 @@ def curricularface_average(
   >>> round(float(curricularface_average(0.5, jnp.array([0.2, 0.4]))), 6)
   0.498
   """
+  ranges.check_numbers(ranges.SHARE, decay=decay)
   now = jax.lax.stop_gradient(angles.as_float(target_cosine)).mean()
   return decay * angles.as_float(average) + (1 - decay) * now
 
@@ -53,10 +57,13 @@ def curricularface_negative(
     cosine: c = cos theta_j, of a shape that broadcasts with the next.
     target_cosine: cos theta_y; carries no gradient.
     average: t, a number or [batch] as target_cosine.
-    margin: m, radians.
+    margin: m in radians, 0 <= m < pi.
 
   Returns:
     The cosine, modulated.
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
@@ -65,6 +72,7 @@ def curricularface_negative(
   >>> round(float(curricularface_negative(0.5, 0.6, average=0.1)), 6)
   0.3
   """
+  ranges.check_numbers(ranges.ANGLE, margin=margin)
   cosine = angles.as_float(cosine)
   edge = margins.arcface(target_cosine, margin=margin, guard="none")
   average = jax.lax.stop_gradient(average)

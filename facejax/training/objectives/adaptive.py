@@ -37,7 +37,8 @@ class AdaFace(theory.ScaledSoftmax):
   guard: adaptive.AdaFaceGuard = "clip"
   """clip: angles are kept 0.001 from 0 and pi; none: as CVLface."""
   gradient: margins.Gradient = "exact"
-  """detached: the same value with the gradient of the plain cosine (CVLface)."""
+  """detached: the same value with the gradient of the plain cosine, as
+  CVLface."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s (cos(theta_y - m k) - m - m k), k from the embedding's length.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from facejax.head import objective
 from facejax.losses import binary, margins
+from facejax.runtime import ranges
 from facejax.training.objectives import definition as definition_lib
 
 
@@ -50,13 +51,22 @@ class SphereFace2(definition_lib.OverClasses):
   """m, by kind: a difference of cosines, an angle, a factor."""
   alpha: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.7
   """Weight of the own class; 1 - alpha is that of each other one."""
-  power: Annotated[float, annotated_types.Gt(0)] = 3.0
+  power: Annotated[float, ranges.FACTOR] = 3.0
   """t of the map 2 ((cos + 1) / 2)^t - 1."""
   weight: Annotated[float, annotated_types.Gt(0)] = 50.0
   """Factor of the whole loss."""
   gradient: margins.Gradient = "detached"
   """detached: the same value with the gradient of the plain cosine, as
   published."""
+
+  def check(self) -> None:
+    """Refuses a margin that its kind cannot have."""
+    try:
+      binary.check_kind(
+        self.kind, scale=self.scale, margin=self.margin, power=self.power
+      )
+    except ValueError as error:
+      raise ValueError(f"loss.kind={self.kind}: loss.{error}") from None
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z = r g(c) + b, less r m for the own class and more for others (kind C).
