@@ -14,7 +14,7 @@ import numpy as np
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
 from facejax.runtime import command_line, progress, whole_files
-from facejax.vectors import embeddings, nearest
+from facejax.vectors import embeddings, nearest, verdicts
 from facejax.vectors import gallery as gallery_lib
 
 _DESCRIPTION = """Finds people in a gallery of known faces.
@@ -31,7 +31,8 @@ search is exact: every query is compared with every face, block by block, on all
 devices. The query's person is that of the nearest face, or the one whom most of
 the --votes nearest faces show; "unknown" if none of them reaches --threshold (by
 default that of the run's verification; the larger the gallery, the higher it
-should be).
+should be). Where no threshold is known all are "undecided", with the nearest
+faces beside it.
 
 Exit codes: 0 done, 2 bad input."""
 _BUILD = """Examples:
@@ -91,9 +92,8 @@ def query(args: argparse.Namespace) -> int:
   about = gallery.known.about
   asked = _embeddings(args.queries, args.run or about.get("run"), about)
   gallery_lib.check_same_net(about, asked.about)
-  threshold = args.threshold
-  if threshold is None:
-    threshold = about.get("threshold")
+  known = (args.threshold, about.get("threshold"), asked.about.get("threshold"))
+  threshold = next((cosine for cosine in known if cosine is not None), None)
   k = min(max(args.top, args.votes), len(gallery.known))
   started = time.monotonic()
   found = gallery.search(asked.vectors, k, exact=not args.approximate)
@@ -101,9 +101,9 @@ def query(args: argparse.Namespace) -> int:
   voters = nearest.Neighbours(*(part[:, : args.votes] for part in found))
   answers = gallery.answers(voters, threshold=threshold)
   if args.out:
-    _write_table(args.out, gallery, asked, found, answers, args.top)
+    _write_table(args.out, gallery, asked, found, answers, threshold, args.top)
   for row in range(min(len(asked), _SHOWN)):
-    print(_line(gallery, asked, found, answers, row, args.top))
+    print(_line(gallery, asked, found, answers, threshold, row, args.top))
   if len(asked) > _SHOWN:
     print(f"… and {len(asked) - _SHOWN:,} more" + " (--out)" * (not args.out))
   print(_summary(gallery, asked, answers, threshold, seconds))
@@ -133,9 +133,14 @@ def _nearest(gallery, found, row: int, top: int) -> list[tuple[str, float]]:
   return [(gallery.name(int(k)), float(s)) for k, s in pairs if k >= 0]
 
 
-def _line(gallery, asked, found, answers, row: int, top: int) -> str:
-  name = gallery.name(int(answers.rows[row]))
-  who = f"{name} ({answers.scores[row]:.3f})" if name else "unknown"
+def _who(gallery, answers, threshold, row: int) -> str:
+  return verdicts.answer(gallery.name(int(answers.rows[row])), threshold)
+
+
+def _line(gallery, asked, found, answers, threshold, row: int, top: int) -> str:
+  who = _who(gallery, answers, threshold, row)
+  if threshold is not None and answers.rows[row] >= 0:
+    who += f" ({answers.scores[row]:.3f})"
   near = _nearest(gallery, found, row, top)
   return f"{asked.paths[row]}: {who}; nearest: " + ", ".join(
     f"{name} {score:.3f}" for name, score in near
@@ -144,16 +149,23 @@ def _line(gallery, asked, found, answers, row: int, top: int) -> str:
 
 def _summary(gallery, asked, answers, threshold, seconds: float) -> str:
   named = int((answers.rows >= 0).sum())
-  above = "" if threshold is None else f" at threshold {threshold:.3f}"
+  if threshold is None:
+    outcome = f"{verdicts.UNDECIDED}, no threshold is known ({verdicts.ADVICE})"
+    done = "are most like their own person"
+  else:
+    outcome = (
+      f"{named:,} named, {len(asked) - named:,} {verdicts.UNKNOWN} at threshold"
+      f" {threshold:.3f}"
+    )
+    done = "named right"
   text = (
-    f"{len(asked):,} queries: {named:,} named, {len(asked) - named:,}"
-    f" unknown{above}, among {len(gallery.known):,} faces in"
+    f"{len(asked):,} queries: {outcome}, among {len(gallery.known):,} faces in"
     f" {progress.duration(seconds)}"
   )
   right, known = correct(gallery, asked, answers)
   if known:
     text += (
-      f"; of {known:,} whose person is in the gallery, {right:,} named right"
+      f"; of {known:,} whose person is in the gallery, {right:,} {done}"
       f" ({right / known:.2%})"
     )
   return text
@@ -164,7 +176,7 @@ def correct(
   asked: embeddings.Embeddings,
   answers: gallery_lib.Answers,
 ) -> tuple[int, int]:
-  """How many queries were named right, of those whom the gallery knows."""
+  """How many queries were given their own person, of those who are known."""
   number = {name: k for k, name in enumerate(gallery.known.names)}
   ids = np.asarray([*(number.get(n, -1) for n in asked.names), -1])
   truth = ids[asked.labels]
@@ -173,7 +185,9 @@ def correct(
   return int((there & (said == truth)).sum()), int(there.sum())
 
 
-def _write_table(path, gallery, asked, found, answers, top: int) -> None:
+def _write_table(
+  path, gallery, asked, found, answers, threshold, top: int
+) -> None:
   with (
     whole_files.replacing(path) as draft,
     draft.open("w", newline="", errors="surrogateescape") as file,
@@ -182,7 +196,7 @@ def _write_table(path, gallery, asked, found, answers, top: int) -> None:
     near = [f"{word}_{k + 1}" for k in range(top) for word in ("name", "score")]
     out.writerow(["query", "answer", "similarity", "votes", *near])
     for row in range(len(asked)):
-      name = gallery.name(int(answers.rows[row])) or "unknown"
+      name = _who(gallery, answers, threshold, row)
       score = f"{answers.scores[row]:.6f}"
       line = [asked.paths[row], name, score, answers.votes[row]]
       for other, cosine in _nearest(gallery, found, row, top):
@@ -221,7 +235,7 @@ def parser() -> command_line.Parser:
     "--threshold",
     type=command_line.number(float, -1, 1),
     help="cosine from which on somebody is known (that of the run's"
-    " verification; -1 names everybody)",
+    " verification, and undecided if it verified nothing; -1 names everybody)",
   )
   add("--approximate", action="store_true", help="ask the index instead")
   add(

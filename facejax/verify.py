@@ -8,12 +8,13 @@ from typing import Any
 from facejax.runs import embedder, metrics_file
 from facejax.runs import folder as run_folder
 from facejax.runtime import command_flags, command_line, unit_vectors
+from facejax.vectors import verdicts
 
 _DESCRIPTION = """Says whether two images show the same person.
 
 The similarity is the cosine of the two embeddings, image and mirror image
 summed. The decision is made at the threshold of the run's own verification, or
-at --threshold.
+at --threshold; without either it is "undecided".
 
 Examples:
   python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg
@@ -54,10 +55,10 @@ def _result(
     if stored is not None:
       threshold = stored.cosine
       source = f"{stored.accuracy:.1%} of the pairs of {stored.pairs!r} right"
-  same = None if threshold is None else cosine >= threshold
+  same = verdicts.same_person(cosine, threshold)
   return {
     "similarity": cosine,
-    "same_person": same,
+    "same_person": None if same is None else bool(same),
     "threshold": threshold,
     "threshold_from": source,
   }
@@ -65,8 +66,11 @@ def _result(
 
 def _words(result: dict[str, Any]) -> str:
   cosine = f"similarity {result['similarity']:.4f}"
-  if result["threshold"] is None:
-    return f"{cosine}: undecided, {result['threshold_from']}; pass --threshold"
+  if result["same_person"] is None:
+    return (
+      f"{cosine}: {verdicts.UNDECIDED}, {result['threshold_from']};"
+      f" {verdicts.ADVICE}"
+    )
   verdict = "the same person" if result["same_person"] else "different people"
   return (
     f"{cosine}: {verdict} (threshold {result['threshold']:.4f},"

@@ -22,6 +22,7 @@ from facejax.losses import (
   binary,
   bounds,
   circle,
+  curricular,
   margins,
   multiplicative,
 )
@@ -82,7 +83,7 @@ def additive() -> list[Panel]:
 
 
 def by_example() -> list[Panel]:
-  modulated = partial(other, adaptive.curricularface_negative)
+  modulated = partial(other, curricular.curricularface_negative)
   second = partial(binary.sphereface2, bias=0.0, scale=40.0)
   second_others = partial(other, binary.sphereface2_negative, bias=0.0)
   return [

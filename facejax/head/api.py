@@ -19,6 +19,7 @@ from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
 from facejax.head import storage as storage_lib
 from facejax.losses import choices, margins
+from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
 
 Implementation = options_lib.Implementation
@@ -102,8 +103,9 @@ class Head(options_lib.Options):
       Loss, target cosine and hit for each example.
 
     Raises:
-      ValueError: if there are fewer rows than classes, they are bfloat16, or
-        labels are no whole numbers.
+      ValueError: if there are fewer rows than classes, they are bfloat16,
+        labels are no whole numbers, or the batch does not divide by the devices
+        (but for "dense").
     """
     self._check_rows(prototypes)
     labels = choices.labels(labels)
@@ -122,6 +124,7 @@ class Head(options_lib.Options):
         objective=self.objective,
         parameters=parameters,
       )
+    mesh_lib.check_batch(embeddings.shape[0], self.mesh)
     return sharded.loss(
       self, prototypes, embeddings, labels, parameters=parameters
     )
@@ -153,8 +156,8 @@ class Head(options_lib.Options):
 
     Raises:
       ValueError: if the head has no optimizer or one that mixes classes where
-        it may not, there are fewer rows than classes, a key is missing, or
-        labels are no whole numbers.
+        it may not, there are fewer rows than classes, a key is missing, labels
+        are no whole numbers, or the batch does not divide, as for `loss`.
     """
     tx = self._optimizer()
     self._check_rows(state.prototypes)
@@ -174,6 +177,7 @@ class Head(options_lib.Options):
       )
     # A block's update must be that of its rows within all of W.
     rowwise.require(tx, dim=state.prototypes.shape[-1])
+    mesh_lib.check_batch(embeddings.shape[0], self.mesh)
     return fused_update.value_and_update(
       self, state, embeddings, labels, tx=tx, parameters=parameters, key=key
     )
@@ -188,7 +192,12 @@ class Head(options_lib.Options):
 
     For losses whose margins depend on it. Arguments as for `loss`, prototypes
     as they are kept. Carries no gradient.
+
+    Raises:
+      ValueError: if the batch does not divide by the devices, or labels are no
+        whole numbers.
     """
+    mesh_lib.check_batch(embeddings.shape[0], self.mesh)
     return sharded.target_cosine(
       self, prototypes, embeddings, choices.labels(labels)
     )

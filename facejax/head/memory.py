@@ -117,11 +117,7 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
     ValueError: if the batch does not divide.
   """
   mesh = head.mesh
-  if batch % mesh.size:
-    raise ValueError(
-      f"batch={batch}: must be a multiple of the number of devices,"
-      f" {mesh.size}, such as {-(-batch // mesh.size) * mesh.size}"
-    )
+  mesh_lib.check_batch(batch, mesh)
   rows = head.rows
   if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import choices
-from facejax.runtime import typing, unit_vectors
+from facejax.runtime import ranges, typing, unit_vectors
 
 _TINY = 1e-12
 Strangers: TypeAlias = Literal["count", "ignore"]
@@ -72,16 +72,17 @@ class Objective:
   Attributes:
     margin: phi(target_cosine, **parameters), [batch] to [batch]; any function
       of `losses.margins`, with its parameters bound or given for each example.
-    scale: s > 0; None takes the length of the embedding itself.
+    scale: s > 0, finite; None takes the length of the embedding itself.
     negative: t(cosine, target_cosine, **parameters), elementwise, or None for
       t = c_j. c_y is for comparisons: its gradient is not followed.
     unit_prototypes: normalise the prototypes; if not, z_j = x . w_j, and the
       loss may have no `negative`.
     bias: a last column of the prototypes is added to the logits; needs
       scale=None and unit_prototypes=False.
-    one_vs_all: (a, b) of the second form; None for the first, softmax.
+    one_vs_all: (a, b) of the second form, not below 0; None for the first,
+      softmax.
     penalty: of c_y, [batch] to [batch]; added to the loss, or None.
-    weight: factor of the loss, without the penalty.
+    weight: factor of the loss, without the penalty; above 0.
     strangers: "count" gives examples without a class the loss above, "ignore"
       the loss 0.
 
@@ -103,8 +104,10 @@ class Objective:
   strangers: Strangers = "count"
 
   def __post_init__(self):
-    if self.scale is not None and not self.scale > 0:
-      raise ValueError(f"scale={self.scale}: must be above 0, or None")
+    ranges.check_numbers(ranges.POSITIVE, scale=self.scale, weight=self.weight)
+    if self.one_vs_all is not None:
+      own, others = self.one_vs_all
+      ranges.check_numbers(ranges.NOT_NEGATIVE, own=own, others=others)
     choices.check("strangers", self.strangers, Strangers)
     if self.negative is not None and not self.unit_prototypes:
       raise ValueError("negative needs cosines: leave unit_prototypes=True")

@@ -15,6 +15,7 @@ from facejax.head import anchor_blocks
 from facejax.losses import anchors, choices
 from facejax.losses import mining as mining_lib
 from facejax.losses import triplet as triplet_lib
+from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing, unit_vectors
 
 P = jax.P
@@ -75,7 +76,7 @@ def triplet(
     embeddings: [batch, dim], of any length, sharded P(("data", "model")).
     labels: int [batch].
     mesh: a mesh with axes "data" and "model", whose size divides the batch.
-    margin: in the units of the distance.
+    margin: not below 0, in the units of the distance.
     mining: the rule; see `losses.triplet.mine`.
     distance: "squared", "euclidean" or "angle".
     key: of the random rule, whose choice does not depend on the mesh.
@@ -86,10 +87,10 @@ def triplet(
     embedding is; and what was found, without gradient.
 
   Raises:
-    ValueError: if the batch does not divide, an option is unknown, or the
-      random rule has no key.
+    ValueError: if the batch does not divide, an option is unknown, the margin
+      is below 0, or the random rule has no key.
   """
-  triplet_lib.check_rule(mining, key)
+  triplet_lib.check_rule(mining, key, margin=margin)
   choices.check("distance", distance, anchors.Distance)
   plan = anchor_blocks.AnchorPlan(
     mining=mining,
@@ -130,10 +131,7 @@ def triplet(
 
 def _size(batch: int, mesh: jax.sharding.Mesh, size: int | None) -> int:
   """Anchors a block: as told, or by the rule."""
-  if batch % mesh.size:
-    raise ValueError(
-      f"batch={batch}: must be a multiple of the number of devices, {mesh.size}"
-    )
+  mesh_lib.check_batch(batch, mesh)
   rows = batch // mesh.size
   if size is None:
     platform = mesh.devices.flat[0].platform

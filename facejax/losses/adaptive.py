@@ -1,14 +1,19 @@
-"""Margins that depend on the example: its quality, or its hardness.
+"""Margins that depend on the example: its quality.
 
 What an example has of its own, such as its length, is turned into an array
 [batch] first and then given to the margin as a parameter.
 """
 
+import numbers
+from typing import Literal, TypeAlias
+
 import jax
 import jax.numpy as jnp
 
-from facejax.losses import angles, margins
-from facejax.runtime import typing
+from facejax.losses import angles, choices, margins
+from facejax.runtime import ranges, typing
+
+AdaFaceGuard: TypeAlias = Literal["clip", "none"]
 
 # Of AdaFace: bounds of the lengths, and distance of cosine and angle to the
 # ends of their ranges.
@@ -38,6 +43,9 @@ def adaface_statistics(
   Returns:
     The new mu and sigma, which carry no gradient.
 
+  Raises:
+    ValueError: if rate is outside [0, 1].
+
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
       Sec. 3.3.
@@ -47,6 +55,7 @@ def adaface_statistics(
   >>> float(mean), round(float(std), 4)
   (20.0, 57.0711)
   """
+  ranges.check_numbers(ranges.SHARE, rate=rate)
   norms = _constant_lengths(norms)
   mean, std = angles.as_float(mean), angles.as_float(std)
   new_std = std if norms.size < 2 else norms.std(ddof=1)
@@ -69,10 +78,13 @@ def adaface_quality(
     norms: n, lengths of the embeddings, [batch].
     mean: mu of `adaface_statistics`, after its update.
     std: sigma, likewise.
-    concentration: h.
+    concentration: h >= 0.
 
   Returns:
     k [batch], which carries no gradient.
+
+  Raises:
+    ValueError: if concentration is below 0.
 
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
@@ -82,27 +94,41 @@ def adaface_quality(
   >>> [round(float(k), 3) for k in quality]
   [-0.333, 0.333]
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, concentration=concentration)
   above = _constant_lengths(norms) - mean
   return jnp.clip(concentration * above / (std + _EPSILON), -1, 1)
 
 
 def adaface(
-  cosine: typing.ArrayLike, *, quality: typing.Array, margin: float = 0.4
+  cosine: typing.ArrayLike,
+  *,
+  quality: typing.Array,
+  margin: float = 0.4,
+  guard: AdaFaceGuard = "clip",
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """AdaFace: phi = cos(theta - m k) - (m + m k).
 
   A cosine margin for average quality (k = 0), an angular one for low quality
   (k = -1) and for high quality (k = 1) a negative angular margin with a cosine
-  margin of 2 m. The cosine is kept 1e-3 away from +-1, and then the angle
-  theta - m k from 0 and pi; the gradient is 0 beyond.
+  margin of 2 m.
 
   Args:
     cosine: cos theta_y, [batch].
     quality: k [batch] of `adaface_quality`.
-    margin: m.
+    margin: m in radians, 0 <= m < pi.
+    guard: "clip" keeps the cosine 1e-3 away from +-1, and then theta - m k from
+      0 and pi, as the authors' code; "none" does not, as CVLface.
+    gradient: "exact" is that of this formula (0 beyond the clip); "detached"
+      that of phi(c) = c: phi(c) = c + stop(cos(theta - m k) - m - m k - c), as
+      in CVLface.
 
   Returns:
     phi, [batch].
+
+  Raises:
+    ValueError: if guard or gradient is unknown, or a number is outside its
+      range.
 
   References:
     Kim et al., AdaFace: Quality Adaptive Margin for Face Recognition, 2022,
@@ -111,10 +137,17 @@ def adaface(
   >>> round(float(adaface(0.5, quality=jnp.float32(0.0))), 6)
   0.1
   """
-  edge = 1 - _EPSILON
-  theta = angles.angle(jnp.clip(angles.as_float(cosine), -edge, edge))
-  turned = jnp.clip(theta - margin * quality, _EPSILON, jnp.pi - _EPSILON)
-  return jnp.cos(turned) - margin * (1 + quality)
+  ranges.check_numbers(ranges.ANGLE, margin=margin)
+  choices.check("guard", guard, AdaFaceGuard)
+  cosine = angles.as_float(cosine)
+  if guard == "clip":
+    edge = 1 - _EPSILON
+    theta = angles.angle(jnp.clip(cosine, -edge, edge))
+    turned = jnp.clip(theta - margin * quality, _EPSILON, jnp.pi - _EPSILON)
+  else:
+    turned = angles.angle(cosine) - margin * quality
+  phi = jnp.cos(turned) - margin * (1 + quality)
+  return margins.with_gradient(phi, cosine, gradient)
 
 
 def magface_margin(
@@ -126,13 +159,16 @@ def magface_margin(
 
   Args:
     norms: a, lengths of the embeddings, [batch].
-    l_a: shortest length, 10.
-    u_a: longest length, 110.
-    l_m: margin at l_a, radians, 0.45.
-    u_m: margin at u_a, radians, 0.8.
+    l_a: shortest length, 10; above 0.
+    u_a: longest length, 110; above l_a.
+    l_m: margin at l_a, radians in [0, pi), 0.45.
+    u_m: margin at u_a, 0.8; not below l_m.
 
   Returns:
     m(a), [batch].
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
@@ -142,6 +178,7 @@ def magface_margin(
   >>> round(float(magface_margin(60.0, **options)), 6)
   0.625
   """
+  _check_line(l_a=l_a, u_a=u_a, l_m=l_m, u_m=u_m)
   slope = (u_m - l_m) / (u_a - l_a)
   return slope * (jnp.clip(angles.as_float(norms), l_a, u_a) - l_a) + l_m
 
@@ -151,6 +188,7 @@ def magface(
   *,
   margin: typing.Array,
   guard: margins.Guard = "easy",
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """MagFace: `margins.arcface` with a margin for each example.
 
@@ -158,12 +196,15 @@ def magface(
     cosine: cos theta_y, [batch].
     margin: m(a) [batch] of `magface_margin`.
     guard: of `margins.arcface`; "easy" as published.
+    gradient: "exact" as published; "detached" takes dphi/dc = 1, and dphi/dm
+      stays that of the formula, or no length would follow its margin:
+      phi(c, m) = c - stop(c) + cos(stop(theta) + m).
 
   Returns:
     phi, [batch].
 
   Raises:
-    ValueError: if guard is unknown.
+    ValueError: if guard or gradient is unknown.
 
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
@@ -172,7 +213,12 @@ def magface(
   >>> round(float(magface(0.5, margin=jnp.float32(0.5))), 6)
   0.023597
   """
-  return margins.arcface(cosine, margin=margin, guard=guard)
+  choices.check("gradient", gradient, margins.Gradient)
+  cosine = angles.as_float(cosine)
+  if gradient == "exact":
+    return margins.arcface(cosine, margin=margin, guard=guard)
+  held = jax.lax.stop_gradient(cosine)
+  return margins.arcface(held, margin=margin, guard=guard) + (cosine - held)
 
 
 def magface_regularizer(
@@ -190,6 +236,9 @@ def magface_regularizer(
   Returns:
     g(a), [batch]; its gradient is 0 outside [l_a, u_a].
 
+  Raises:
+    ValueError: if a number is outside its range.
+
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
       Quality Assessment, 2021, Sec. 3.2.
@@ -197,6 +246,7 @@ def magface_regularizer(
   >>> round(float(magface_regularizer(110.0, l_a=10, u_a=110)), 6)
   0.018182
   """
+  _check_line(l_a=l_a, u_a=u_a)
   length = jnp.clip(angles.as_float(norms), l_a, u_a)
   return 1 / length + length / u_a**2
 
@@ -216,6 +266,9 @@ def magface_weight_bound(
     l_m: likewise.
     u_m: likewise.
 
+  Raises:
+    ValueError: if a number is outside its range.
+
   References:
     Meng et al., MagFace: A Universal Representation for Face Recognition and
       Quality Assessment, 2021, Supplement, property of convergence.
@@ -224,72 +277,25 @@ def magface_weight_bound(
   >>> round(bound, 3)
   22.587
   """
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
+  _check_line(l_a=l_a, u_a=u_a, l_m=l_m, u_m=u_m)
   slope = (u_m - l_m) / (u_a - l_a)
   return scale * slope * (u_a * l_a) ** 2 / (u_a**2 - l_a**2)
-
-
-def curricularface_average(
-  average: typing.ArrayLike | float,
-  target_cosine: typing.ArrayLike,
-  *,
-  decay: float = 0.99,
-) -> typing.Array:
-  """How far training has come: t <- decay t + (1 - decay) mean(cos theta_y).
-
-  Args:
-    average: t, 0 before the first step.
-    target_cosine: cos theta_y of this batch, [batch].
-    decay: what the past counts.
-
-  Returns:
-    The new t, which carries no gradient; the loss of this batch has it.
-
-  References:
-    Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
-      Face Recognition, 2020, Eq. 13.
-
-  >>> round(float(curricularface_average(0.5, jnp.array([0.2, 0.4]))), 6)
-  0.498
-  """
-  now = jax.lax.stop_gradient(angles.as_float(target_cosine)).mean()
-  return decay * angles.as_float(average) + (1 - decay) * now
-
-
-def curricularface_negative(
-  cosine: typing.ArrayLike,
-  target_cosine: typing.ArrayLike,
-  *,
-  average: typing.ArrayLike | float,
-  margin: float = 0.5,
-) -> typing.Array:
-  """Another class: c (t + c) where c > cos(theta_y + m), else c.
-
-  The target has `margins.arcface`. So hard classes count little at first, when
-  t is near 0, and more as t grows.
-
-  Args:
-    cosine: c = cos theta_j, of a shape that broadcasts with the next.
-    target_cosine: cos theta_y; carries no gradient.
-    average: t, a number or [batch] as target_cosine.
-    margin: m, radians.
-
-  Returns:
-    The cosine, modulated.
-
-  References:
-    Huang et al., CurricularFace: Adaptive Curriculum Learning Loss for Deep
-      Face Recognition, 2020, Eq. 8, 9.
-
-  >>> round(float(curricularface_negative(0.5, 0.6, average=0.1)), 6)
-  0.3
-  """
-  cosine = angles.as_float(cosine)
-  edge = margins.arcface(target_cosine, margin=margin, guard="none")
-  average = jax.lax.stop_gradient(average)
-  hard = cosine > jax.lax.stop_gradient(edge)
-  return jnp.where(hard, cosine * (average + cosine), cosine)
 
 
 def _constant_lengths(norms) -> typing.Array:
   norms = jax.lax.stop_gradient(angles.as_float(norms))
   return jnp.clip(norms, _SHORTEST, _LONGEST)
+
+
+def _check_line(*, l_a, u_a, l_m=0.0, u_m=0.0) -> None:
+  """Plain numbers alone are held: nothing is known of traced ones."""
+  ranges.check_numbers(ranges.POSITIVE, l_a=l_a, u_a=u_a)
+  ranges.check_numbers(ranges.ANGLE, l_m=l_m, u_m=u_m)
+  if not all(isinstance(x, numbers.Real) for x in (l_a, u_a, l_m, u_m)):
+    return
+  if not l_a < u_a or not l_m <= u_m:
+    raise ValueError(
+      f"l_a={l_a}, u_a={u_a}, l_m={l_m}, u_m={u_m}: the line must rise,"
+      " l_a < u_a and l_m <= u_m"
+    )

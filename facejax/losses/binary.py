@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import jax.numpy as jnp
 
 from facejax.losses import angles, choices, margins
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 Kind: TypeAlias = Literal["C", "A", "M"]
 
@@ -42,8 +42,8 @@ def sphereface2(
   Args:
     cosine: cos theta_y, [batch].
     bias: b, a number or [batch]; see `sphereface2_bias`.
-    margin: m: 0.4 (C), 0.5 rad (A), 1.7 (M).
-    scale: s.
+    margin: m: 0.4 (C, m >= 0), 0.5 rad (A, 0 <= m < pi), 1.7 (M, m >= 1).
+    scale: s > 0.
     kind: where the margin is.
     power: t >= 1.
     gradient: "detached" for that of c + b / s, as published; "exact" for that
@@ -53,7 +53,8 @@ def sphereface2(
     phi, [batch].
 
   Raises:
-    ValueError: if kind or gradient is unknown.
+    ValueError: if kind or gradient is unknown, or a number is outside its
+      range.
 
   References:
     Wen et al., SphereFace2: Binary Classification is All You Need for Deep
@@ -62,7 +63,7 @@ def sphereface2(
   >>> round(float(sphereface2(0.0, bias=0.0, margin=0.4, scale=40.0)), 6)
   -1.15
   """
-  choices.check("kind", kind, Kind)
+  check_kind(kind, scale=scale, margin=margin, power=power)
   cosine = angles.as_float(cosine)
   if kind == "C":
     lifted = _lift_safely(cosine, power) - margin
@@ -100,7 +101,8 @@ def sphereface2_negative(
     t, of the shape of cosine.
 
   Raises:
-    ValueError: if kind or gradient is unknown.
+    ValueError: if kind or gradient is unknown, or a number is outside its
+      range.
 
   References:
     Wen et al., SphereFace2: Binary Classification is All You Need for Deep
@@ -109,8 +111,8 @@ def sphereface2_negative(
   >>> float(sphereface2_negative(1.0, 1.0, bias=8.0, margin=0.5, scale=32.0))
   1.75
   """
+  check_kind(kind, scale=scale, margin=margin, power=power)
   del target_cosine
-  choices.check("kind", kind, Kind)
   cosine = angles.as_float(cosine)
   lifted = _lift_safely(cosine, power) + (margin if kind == "C" else 0.0)
   return margins.with_gradient(lifted, cosine, gradient) + bias / scale
@@ -133,11 +135,11 @@ def sphereface2_bias(
 
   Args:
     num_classes: C >= 2.
-    scale: s.
-    margin: m.
-    kind: see `sphereface2`.
+    scale: s > 0.
+    margin: m, as of `sphereface2`.
+    kind: see there.
     alpha: weight of the true class, in (0, 1).
-    power: t.
+    power: t >= 1.
 
   Raises:
     ValueError: if an argument is out of its range.
@@ -149,7 +151,7 @@ def sphereface2_bias(
   >>> round(sphereface2_bias(6, scale=40.0, margin=0.4), 6)
   13.866469
   """
-  choices.check("kind", kind, Kind)
+  check_kind(kind, scale=scale, margin=margin, power=power)
   if num_classes < 2 or not 0 < alpha < 1:
     raise ValueError(
       f"num_classes={num_classes}, alpha={alpha}: needs 2 classes or more and"
@@ -176,6 +178,7 @@ def uniface(
   margin: float = 0.4,
   scale: float = 64.0,
   clamp: bool = True,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """UniFace, the true class: phi = c - m - b / s.
 
@@ -184,13 +187,18 @@ def uniface(
   Args:
     cosine: cos theta_y, [batch].
     bias: b, a number or [batch], one for all classes; see `uniface_bias`.
-    margin: m.
-    scale: s.
+    margin: m >= 0.
+    scale: s > 0.
     clamp: phi is kept within [-1, 1], as in the published code. An example
       with c < m - 1 + b / s then gets no gradient from its own class.
+    gradient: "exact" as published; "detached" is that of c - m - b / s beyond
+      the clamp as well.
 
   Returns:
     phi, [batch].
+
+  Raises:
+    ValueError: if gradient is unknown, or a number is outside its range.
 
   References:
     Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition,
@@ -199,7 +207,10 @@ def uniface(
   >>> float(uniface(0.75, bias=16.0, margin=0.25, scale=64.0))
   0.25
   """
-  return _shifted(cosine, margin, bias, scale, clamp)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
+  shifted = angles.as_float(cosine) - margin - bias / scale
+  return _clamped(shifted, clamp, gradient)
 
 
 def uniface_negative(
@@ -209,6 +220,7 @@ def uniface_negative(
   bias: typing.ArrayLike | float,
   scale: float = 64.0,
   clamp: bool = True,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """UniFace, another class: t = c - b / s.
 
@@ -218,9 +230,13 @@ def uniface_negative(
     bias: as of `uniface`, as for all that follow.
     scale: likewise.
     clamp: likewise.
+    gradient: likewise.
 
   Returns:
     t, of the shape of cosine.
+
+  Raises:
+    ValueError: if gradient is unknown, or a number is outside its range.
 
   References:
     Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition,
@@ -229,12 +245,17 @@ def uniface_negative(
   >>> float(uniface_negative(0.75, 1.0, bias=16.0, scale=64.0))
   0.5
   """
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
   del target_cosine
-  return _shifted(cosine, 0.0, bias, scale, clamp)
+  shifted = angles.as_float(cosine) - bias / scale
+  return _clamped(shifted, clamp, gradient)
 
 
 def uniface_bias(num_classes: int, r: float = 1.0) -> float:
   """The bias to start from: b = ln(10 C r), r the sampled share of classes.
+
+  Raises:
+    ValueError: if num_classes is below 1, or r not above 0.
 
   References:
     Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face Recognition,
@@ -243,7 +264,24 @@ def uniface_bias(num_classes: int, r: float = 1.0) -> float:
   >>> round(uniface_bias(10_572), 4)
   11.5685
   """
+  ranges.check_numbers(ranges.FACTOR, num_classes=num_classes)
+  ranges.check_numbers(ranges.POSITIVE, r=r)
   return math.log(10 * num_classes * r)
+
+
+def check_kind(
+  kind: Kind, *, scale: float, margin: float, power: float
+) -> None:
+  """Holds the settings of SphereFace2 against what its kind allows.
+
+  Raises:
+    ValueError: naming the first that is outside, and what is allowed.
+  """
+  choices.check("kind", kind, Kind)
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
+  ranges.check_numbers(ranges.FACTOR, power=power)
+  own = {"C": ranges.NOT_NEGATIVE, "A": ranges.ANGLE, "M": ranges.FACTOR}
+  ranges.check_numbers(own[kind], margin=margin)
 
 
 def _lift(cosine, power):
@@ -256,6 +294,6 @@ def _lift_safely(cosine, power) -> typing.Array:
   return _lift(jnp.maximum(cosine, -1), power)
 
 
-def _shifted(cosine, margin, bias, scale, clamp) -> typing.Array:
-  shifted = angles.as_float(cosine) - margin - bias / scale
-  return jnp.clip(shifted, -1, 1) if clamp else shifted
+def _clamped(shifted, clamp, gradient) -> typing.Array:
+  phi = jnp.clip(shifted, -1, 1) if clamp else shifted
+  return margins.with_gradient(phi, shifted, gradient)

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from facejax.runtime import ranges
+
 
 def scale_lower_bound(num_classes: int, probability: float) -> float:
   """The least s that lets every class reach a probability without margin.
@@ -128,8 +130,7 @@ def angular_margin(margin: float, angle: float) -> float:
   >>> angular_margin(4, 90.0)
   54.0
   """
-  if not margin >= 1:
-    raise ValueError(f"margin={margin}: must be at least 1")
+  ranges.check_numbers(ranges.FACTOR, margin=margin)
   return (margin - 1) / (margin + 1) * angle
 
 
@@ -148,6 +149,9 @@ def softmax_boundary(
   Returns:
     theta_2, of the same shape; 0 where every theta_2 is large enough.
 
+  Raises:
+    ValueError: if ratio is not above 0.
+
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
       2018, Section 3.2.
@@ -155,6 +159,7 @@ def softmax_boundary(
   >>> bool(np.isnan(softmax_boundary(np.pi, ratio=1.5)))
   True
   """
+  ranges.check_numbers(ranges.POSITIVE, ratio=ratio)
   return _angle(ratio * np.cos(angle))
 
 
@@ -175,6 +180,9 @@ def a_softmax_boundary(
   The gap to the bisector, (m - 1) theta_1, vanishes with theta_1: the margin is
   small for classes that are alike. NaN beyond theta_1 = pi / m.
 
+  Raises:
+    ValueError: if margin is below 1.
+
   References:
     Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition,
       2017, Table 1.
@@ -182,6 +190,7 @@ def a_softmax_boundary(
   >>> float(a_softmax_boundary(0.5, margin=4))
   2.0
   """
+  ranges.check_numbers(ranges.FACTOR, margin=margin)
   other = margin * np.asarray(angle, np.float64)
   return np.where(other <= np.pi, other, np.nan)
 
@@ -194,9 +203,13 @@ def cosface_boundary(
   In the plane of the cosines the boundaries of the two classes are parallel
   lines, sqrt(2) m apart. NaN where cos theta_1 < m - 1.
 
+  Raises:
+    ValueError: if margin is below 0.
+
   >>> round(float(np.cos(cosface_boundary(0.0, margin=0.35))), 6)
   0.65
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   return _angle(np.cos(angle) - margin)
 
 
@@ -207,6 +220,9 @@ def arcface_boundary(
 
   NaN beyond theta_1 = pi - m.
 
+  Raises:
+    ValueError: if margin is outside [0, pi).
+
   References:
     Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
       Recognition, 2019, Fig. 5.
@@ -214,6 +230,7 @@ def arcface_boundary(
   >>> float(arcface_boundary(0.5, margin=0.5))
   1.0
   """
+  ranges.check_numbers(ranges.ANGLE, margin=margin)
   other = np.asarray(angle, np.float64) + margin
   return np.where(other <= np.pi, other, np.nan)
 

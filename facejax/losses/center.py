@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import choices
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 Rule: TypeAlias = Literal["paper", "facenet"]
 
@@ -94,7 +94,8 @@ def update_centers(
     The new centres, [num_classes, dim], in the dtype of the old.
 
   Raises:
-    ValueError: if there is no such rule, or labels are no whole numbers.
+    ValueError: if there is no such rule, labels are no whole numbers, or rate
+      is outside [0, 1].
 
   References:
     Wen et al., A Discriminative Feature Learning Approach for Deep Face
@@ -104,6 +105,7 @@ def update_centers(
   >>> update_centers(jnp.zeros((2, 1)), x, jnp.array([1, 1])).ravel().tolist()
   [0.0, 1.5]
   """
+  ranges.check_numbers(ranges.SHARE, rate=rate)
   choices.check("rule", rule, Rule)
   centers, x = jnp.asarray(centers), jnp.asarray(embeddings)
   labels = choices.labels(labels)

@@ -7,7 +7,7 @@ For use as margin and negative of a softmax whose scale is gamma.
 import jax
 
 from facejax.losses import angles
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 
 def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
@@ -17,10 +17,13 @@ def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
 
   Args:
     cosine: cos theta_y, any shape.
-    margin: m, 0.25 for faces.
+    margin: m in [0, 1], 0.25 for faces.
 
   Returns:
     phi, of the same shape.
+
+  Raises:
+    ValueError: if margin is outside [0, 1].
 
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
@@ -29,6 +32,7 @@ def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
   >>> float(circle(0.5, margin=0.25))
   -0.1875
   """
+  ranges.check_numbers(ranges.SHARE, margin=margin)
   cosine = angles.as_float(cosine)
   weight = jax.lax.stop_gradient(jax.nn.relu(1 + margin - cosine))
   return weight * (cosine - (1 - margin))
@@ -49,6 +53,9 @@ def circle_negative(
   Returns:
     t, of the shape of cosine.
 
+  Raises:
+    ValueError: if margin is outside [0, 1].
+
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
       Optimization, 2020, Eq. 4 to 8.
@@ -56,6 +63,7 @@ def circle_negative(
   >>> float(circle_negative(0.5, 1.0, margin=0.25))
   0.1875
   """
+  ranges.check_numbers(ranges.SHARE, margin=margin)
   del target_cosine
   cosine = angles.as_float(cosine)
   weight = jax.lax.stop_gradient(jax.nn.relu(cosine + margin))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import angles, choices
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 Order: TypeAlias = Literal["code", "rank"]
 
@@ -19,9 +19,12 @@ def elastic_margins(
   Args:
     key: of the step.
     shape: (batch,).
-    margin: mean, 0.5 rad for `margins.arcface` with guard="none", 0.35 for
-      `margins.cosface`.
-    std: 0.05; in the ordered variants 0.0175 and 0.02.
+    margin: mean, not below 0: 0.5 rad for `margins.arcface` with guard="none",
+      0.35 for `margins.cosface`.
+    std: not below 0: 0.05; in the ordered variants 0.0175 and 0.02.
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Boutros et al., ElasticFace: Elastic Margin Loss for Deep Face Recognition,
@@ -30,6 +33,7 @@ def elastic_margins(
   >>> elastic_margins(jax.random.key(0), (2,), margin=0.5, std=0.0).tolist()
   [0.5, 0.5]
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin, std=std)
   return margin + std * jax.random.normal(key, shape)
 
 

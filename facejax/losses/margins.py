@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import angles, choices
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 Gradient: TypeAlias = Literal["exact", "detached"]
 Guard: TypeAlias = Literal["fallback", "easy", "none", "clip"]
@@ -52,6 +52,9 @@ def cosface(
   Returns:
     phi, of the same shape.
 
+  Raises:
+    ValueError: if a number is outside its range.
+
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
       2018, Eq. 4.
@@ -60,6 +63,7 @@ def cosface(
   >>> round(float(cosface(0.5, margin=0.35)), 6)
   0.15
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   return angles.as_float(target_cosine) - margin
 
 
@@ -92,7 +96,8 @@ def arcface(
     phi, of the same shape.
 
   Raises:
-    ValueError: if guard or gradient is not one of the above.
+    ValueError: if guard or gradient is not one of the above, or a number is
+      outside its range.
 
   References:
     Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
@@ -101,6 +106,7 @@ def arcface(
   >>> round(float(arcface(0.5, margin=0.5)), 6)
   0.023597
   """
+  ranges.check_numbers(ranges.ANGLE, margin=margin)
   choices.check("guard", guard, Guard)
   cosine = angles.as_float(target_cosine)
   # One unit in the last place inside the interval, so that sin theta > 0 and
@@ -139,9 +145,9 @@ def combined(
 
   Args:
     target_cosine: cos theta_y, any shape; values outside [-1, 1] are clipped.
-    m1: factor of the angle (SphereFace).
-    m2: added to the angle, radians (ArcFace).
-    m3: taken off the cosine (CosFace).
+    m1: factor of the angle, above 0 (SphereFace).
+    m2: added to the angle, radians, 0 <= m2 < pi (ArcFace).
+    m3: taken off the cosine, m3 >= 0 (CosFace).
     gradient: "exact" is the derivative of this formula,
       m1 sin(m1 theta + m2) / sin(theta); "detached" that of phi(c) = c.
 
@@ -149,7 +155,8 @@ def combined(
     phi, of the same shape.
 
   Raises:
-    ValueError: if gradient is not one of the above.
+    ValueError: if gradient is not one of the above, or a number is outside its
+      range.
 
   References:
     Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face
@@ -158,6 +165,9 @@ def combined(
   >>> round(float(combined(0.5, m1=1.0, m2=0.3, m3=0.2)), 6)
   0.02174
   """
+  ranges.check_numbers(ranges.POSITIVE, m1=m1)
+  ranges.check_numbers(ranges.ANGLE, m2=m2)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, m3=m3)
   cosine = angles.as_float(target_cosine)
   phi = jnp.cos(m1 * angles.angle(cosine) + m2) - m3
   return with_gradient(phi, cosine, gradient)

@@ -109,11 +109,12 @@ def weigh(
     anchors: int32 [block], their numbers in the batch.
     batch: of `identities`.
     mining: the rule.
-    margin: in the units of the distances.
+    margin: not below 0, in the units of the distances.
     key: of the random rule; of the batch, not of the block.
 
   Raises:
-    ValueError: if there is no such mining, or no key for the random rule.
+    ValueError: if there is no such mining, no key for the random rule, or
+      margin is below 0.
 
   >>> people = identities(jnp.array([0, 0, 1]))
   >>> far = jnp.array([[0.0, 2.0, 0.8]])
@@ -121,7 +122,7 @@ def weigh(
   >>> [round(v, 4) for v in found.loss.tolist()], found.weights.tolist()
   ([1.45], [[0.0, 1.0, -1.0]])
   """
-  triplet.check_rule(mining, key)
+  triplet.check_rule(mining, key, margin=margin)
   alike = batch.labels[anchors][:, None] == batch.labels[None, :]
   others = jnp.where(alike, jnp.inf, distances)
   total = nothing(distances)

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 
 from facejax.losses import angles, margins
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 
 def psi(cosine: typing.ArrayLike, *, margin: int) -> typing.Array:
@@ -40,7 +40,7 @@ def psi(cosine: typing.ArrayLike, *, margin: int) -> typing.Array:
   >>> [float(psi(c, margin=4)) for c in (1.0, 0.0, -1.0)]
   [1.0, -3.0, -7.0]
   """
-  if margin != int(margin) or margin < 1:
+  if not math.isfinite(margin) or margin != int(margin) or margin < 1:
     raise ValueError(
       f"margin={margin}: must be an integer of 1 or more; `sphereface` takes"
       " any real number"
@@ -59,6 +59,7 @@ def a_softmax(
   *,
   margin: int = 4,
   strength: typing.ArrayLike | float = 0.0,
+  gradient: margins.Gradient = "exact",
 ) -> typing.Array:
   """A-Softmax, annealed: phi(c) = (lambda c + psi(c)) / (1 + lambda).
 
@@ -69,12 +70,14 @@ def a_softmax(
     margin: m, an integer >= 1.
     strength: lambda >= 0 of the plain softmax, a number or [batch]; see
       `annealed_strength`.
+    gradient: "exact", or "detached" for that of phi(c) = c.
 
   Returns:
     phi, [batch].
 
   Raises:
-    ValueError: if m is not an integer >= 1.
+    ValueError: if m is not an integer >= 1, a number is outside its range, or
+      gradient is unknown.
 
   References:
     Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition,
@@ -85,8 +88,10 @@ def a_softmax(
   >>> float(a_softmax(0.0, margin=4, strength=5.0))
   -0.5
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, strength=strength)
   cosine = angles.as_float(cosine)
-  return cosine + (psi(cosine, margin=margin) - cosine) / (1 + strength)
+  phi = cosine + (psi(cosine, margin=margin) - cosine) / (1 + strength)
+  return margins.with_gradient(phi, cosine, gradient)
 
 
 def annealed_strength(
@@ -104,13 +109,16 @@ def annealed_strength(
 
   Args:
     step: 1 for the first.
-    base: lambda before it.
-    gamma: how fast it falls.
-    power: likewise.
-    minimum: where it stays.
+    base: lambda before it, not below 0.
+    gamma: how fast it falls, not below 0.
+    power: likewise, above 0.
+    minimum: where it stays, not below 0.
 
   Returns:
     lambda, of the shape of step.
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition,
@@ -119,6 +127,10 @@ def annealed_strength(
   >>> [round(float(annealed_strength(n)), 4) for n in (1, 100, 28_000)]
   [892.8571, 76.9231, 5.0]
   """
+  ranges.check_numbers(
+    ranges.NOT_NEGATIVE, base=base, gamma=gamma, minimum=minimum
+  )
+  ranges.check_numbers(ranges.POSITIVE, power=power)
   decay = jnp.exp(-power * jnp.log1p(gamma * angles.as_float(step)))
   return jnp.maximum(base * decay, minimum)
 
@@ -140,7 +152,8 @@ def sphereface(
     phi, of the same shape.
 
   Raises:
-    ValueError: if gradient is not one of the above.
+    ValueError: if gradient is not one of the above, or a number is outside its
+      range.
 
   References:
     Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition,
@@ -149,6 +162,7 @@ def sphereface(
   >>> round(float(sphereface(0.0, margin=1.7)), 6)
   -0.891007
   """
+  ranges.check_numbers(ranges.FACTOR, margin=margin)
   cosine = angles.as_float(cosine)
   wide = margin * angles.angle(cosine)
   # At theta = pi, k = m and k = m - 1 give the same for an integer m.
@@ -175,7 +189,8 @@ def sphereface_r(
     phi, of the same shape.
 
   Raises:
-    ValueError: if gradient is not one of the above.
+    ValueError: if gradient is not one of the above, or a number is outside its
+      range.
 
   References:
     Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition,
@@ -184,6 +199,7 @@ def sphereface_r(
   >>> float(sphereface_r(-0.9, margin=1.5))
   -1.0
   """
+  ranges.check_numbers(ranges.FACTOR, margin=margin)
   cosine = angles.as_float(cosine)
   wide = jnp.minimum(margin * angles.angle(cosine), jnp.pi)
   return margins.with_gradient(jnp.cos(wide), cosine, gradient)
@@ -210,7 +226,8 @@ def sphereface_r_negative(
     t, of the shape of cosine.
 
   Raises:
-    ValueError: if gradient is not one of the above.
+    ValueError: if gradient is not one of the above, or a number is outside its
+      range.
 
   References:
     Liu et al., SphereFace Revived: Unifying Hyperspherical Face Recognition,
@@ -219,6 +236,7 @@ def sphereface_r_negative(
   >>> round(float(sphereface_r_negative(0.0, 1.0, margin=1.5)), 6)
   0.5
   """
+  ranges.check_numbers(ranges.FACTOR, margin=margin)
   del target_cosine
   cosine = angles.as_float(cosine)
   narrow = jnp.cos(angles.angle(cosine) / margin)

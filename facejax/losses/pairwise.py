@@ -4,11 +4,12 @@ circle.
 Embeddings are scaled to unit length in here and computed in float32 at least.
 """
 
+import annotated_types
 import jax
 import jax.numpy as jnp
 
 from facejax.losses import anchors
-from facejax.runtime import typing
+from facejax.runtime import ranges, typing
 
 
 def contrastive(
@@ -33,6 +34,9 @@ def contrastive(
     Sums over the partners of each anchor, [batch]. A pair counts at both of
     its ends, so `anchors.mean` is the mean over pairs.
 
+  Raises:
+    ValueError: if margin is outside [0, 2].
+
   References:
     Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping,
       2006, Eq. 4.
@@ -42,6 +46,7 @@ def contrastive(
   >>> [round(v, 4) for v in values.loss.tolist()]
   [1.0056, 1.0675, 0.0731]
   """
+  ranges.check_numbers(annotated_types.Interval(ge=0, le=2), margin=margin)
   cosine = anchors.cosines(embeddings)
   positive, negative = anchors.pairs(labels)
   gap = jax.nn.relu(margin - anchors.distance(cosine, kind="euclidean"))
@@ -72,10 +77,13 @@ def supcon(
     embeddings: [batch, dim].
     labels: int [batch].
     temperature: T > 0.
-    base_temperature: T_0; None for T, so that the factor is 1.
+    base_temperature: T_0 > 0; None for T, so that the factor is 1.
 
   Returns:
     One term an anchor, [batch], or none where it has no positive.
+
+  Raises:
+    ValueError: if a temperature is not above 0.
 
   References:
     Khosla et al., Supervised Contrastive Learning, 2020, Eq. 2.
@@ -85,6 +93,9 @@ def supcon(
   >>> [round(v, 4) for v in values.loss.tolist()], values.terms.tolist()
   ([1.0375, 1.1711, 0.0], [1, 1, 0])
   """
+  ranges.check_numbers(
+    ranges.POSITIVE, temperature=temperature, base_temperature=base_temperature
+  )
   logits = anchors.cosines(embeddings) / temperature
   positive, negative = anchors.pairs(labels)
   count = positive.sum(axis=1)
@@ -115,12 +126,15 @@ def circle(
     embeddings: [batch, dim].
     labels: int [batch].
     scale: gamma > 0.
-    margin: m; cosines of positives are to exceed 1 - m, of negatives to stay
-      below m.
+    margin: m >= 0; cosines of positives are to exceed 1 - m, of negatives to
+      stay below m.
 
   Returns:
     One term an anchor, [batch], or none where it lacks a positive or a
     negative.
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
@@ -156,10 +170,13 @@ def circle_of_batch(
     embeddings: [batch, dim].
     labels: int [batch].
     scale: gamma > 0.
-    margin: m.
+    margin: m >= 0.
 
   Returns:
     The loss, []; 0 without a positive or without a negative pair.
+
+  Raises:
+    ValueError: if a number is outside its range.
 
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
@@ -181,6 +198,8 @@ def circle_of_batch(
 
 def _circle_logits(cosine, *, scale, margin):
   """Exponents of a pair if it is a positive, and if it is a negative."""
+  ranges.check_numbers(ranges.POSITIVE, scale=scale)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   detached = jax.lax.stop_gradient(cosine)
   near = jax.nn.relu(1 + margin - detached) * (1 - margin - cosine)
   far = jax.nn.relu(detached + margin) * (cosine - margin)

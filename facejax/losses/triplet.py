@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from facejax.losses import anchors, choices
-from facejax.runtime import hashing, typing
+from facejax.runtime import hashing, ranges, typing
 
 Mining: TypeAlias = Literal[
   "all", "hard", "semi_hard", "semi_hard_hardest", "tensorflow", "random"
@@ -57,7 +57,7 @@ def triplet(
   Args:
     embeddings: [batch, dim].
     labels: int [batch].
-    margin: alpha, in the units of the distance.
+    margin: alpha >= 0, in the units of the distance.
     mining: which triplets; see `mine`.
     distance: "squared" as in FaceNet, "euclidean", or "angle" (radians).
     key: of the random rule.
@@ -96,7 +96,11 @@ def hinge(
 
   Returns:
     Sums by anchor, [batch].
+  Raises:
+    ValueError: if margin is below 0.
+
   """
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   anchor, positive, negative, kept = triplets
   gap = distances[anchor, positive] - distances[anchor, negative] + margin
   values = jnp.where(kept, jax.nn.relu(gap), 0)
@@ -167,7 +171,8 @@ def mine(
     key: of the random rule.
 
   Raises:
-    ValueError: if there is no such mining, or no key for the random rule.
+    ValueError: if there is no such mining, no key for the random rule, or
+      margin is below 0.
 
   References:
     Schroff et al., FaceNet, 2015, Sec. 3.2 (semi_hard_hardest).
@@ -176,7 +181,7 @@ def mine(
     Sandberg, facenet (public code), 2016 (random; there of each two positives
       only the first is an anchor).
   """
-  check_rule(mining, key)
+  check_rule(mining, key, margin=margin)
   far = jax.lax.stop_gradient(distances)
   positive, negative = anchors.pairs(labels)
   anchor = jnp.arange(len(far))
@@ -238,8 +243,15 @@ def shuffled(
   return hashing.mix(pair[..., None] ^ each) >> 1
 
 
-def check_rule(mining: Mining, key: typing.PRNGKey | None) -> None:
-  """Raises ValueError if there is no such rule, or no key for the random."""
+def check_rule(
+  mining: Mining, key: typing.PRNGKey | None, *, margin: float
+) -> None:
+  """Refuses an unknown rule, the random one without a key, a margin below 0.
+
+  Raises:
+    ValueError: if it is one of them.
+  """
   choices.check("mining", mining, Mining)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   if mining == "random" and key is None:
     raise ValueError("mining='random' draws negatives: pass a `key`")

@@ -63,10 +63,40 @@ def sharding(mesh: jax.sharding.Mesh, spec: P) -> jax.NamedSharding:
   return jax.NamedSharding(mesh, spec)
 
 
+def check_batch(
+  size: int, mesh: jax.sharding.Mesh, *, name: str = "batch"
+) -> None:
+  """Refuses a batch that cannot be split evenly over the devices.
+
+  Args:
+    size: examples on all devices together.
+    mesh: the devices.
+    name: what the size is called, for the message.
+
+  Raises:
+    ValueError: naming the sizes next to it.
+
+  >>> check_batch(1, make_mesh(devices=1))
+  """
+  if size % mesh.size or size < 1:
+    lower = size // mesh.size * mesh.size
+    near = [n for n in (lower, lower + mesh.size) if n > 0]
+    raise ValueError(
+      f"{name}={size} does not divide by the {mesh.size} devices: use"
+      f" {' or '.join(map(str, near))}"
+    )
+
+
 def put_batch(
   batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
 ) -> dict[str, typing.Array]:
-  """Places this process's part of a batch, split over all devices."""
+  """Places this process's part of a batch, split over all devices.
+
+  Raises:
+    ValueError: if it does not divide by the devices of this process.
+  """
+  for values in batch.values():
+    check_batch(len(values), mesh.local_mesh)
   batch_sharding = sharding(mesh, BATCH)
   return {
     name: jax.make_array_from_process_local_data(batch_sharding, values)

@@ -11,6 +11,7 @@ upper or lower bound must still be finite.
 import dataclasses
 import functools
 import math
+import numbers
 import types
 import typing
 from typing import Any
@@ -18,7 +19,12 @@ from typing import Any
 import annotated_types
 
 # Radians, below pi.
-ANGLE = annotated_types.Interval(ge=0, lt=3.14159)
+ANGLE = annotated_types.Interval(ge=0, lt=math.pi)
+POSITIVE = annotated_types.Gt(0)
+NOT_NEGATIVE = annotated_types.Ge(0)
+# Of an angle, where less than 1 would be the opposite of a margin.
+FACTOR = annotated_types.Ge(1)
+SHARE = annotated_types.Interval(ge=0, le=1)
 # The plain classes that need a range; bool, though an int to Python, does not.
 _NUMBERS = (int, float)
 
@@ -125,6 +131,26 @@ def check(values: Any, *, prefix: str = "", where: str = "") -> None:
       raise ValueError(
         f"{prefix}{name}={value!r} is out of range: allowed{where} is {bounds}"
       )
+
+
+def check_numbers(allowed: Any, **values: Any) -> None:
+  """Holds arguments of a function against a range, by their names.
+
+  Args:
+    allowed: of annotated_types, such as `ANGLE`.
+    **values: plain numbers are held; arrays, traced or not, and None pass.
+
+  Raises:
+    ValueError: naming the first number outside, and what is allowed.
+
+  >>> check_numbers(POSITIVE, scale=math.inf)
+  Traceback (most recent call last):
+  ValueError: scale=inf is out of range: allowed is (0, inf)
+  """
+  bounds = _read((allowed,))
+  for name, value in values.items():
+    if isinstance(value, numbers.Real) and not bounds.holds(float(value)):
+      raise ValueError(f"{name}={value} is out of range: allowed is {bounds}")
 
 
 def _read(metadata: tuple[Any, ...]) -> Range:

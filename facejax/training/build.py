@@ -74,7 +74,7 @@ def build(
   mesh = mesh_lib.make_mesh(
     devices=config.mesh.devices, model=config.mesh.model
   )
-  _check_batch(config.batch_size, mesh.size)
+  mesh_lib.check_batch(config.batch_size, mesh, name="batch_size")
   backbone = functional.build(
     config.model.name,
     embedding_dim=config.model.embedding_dim,
@@ -234,13 +234,3 @@ def _optimizer(
     nesterov=optimizer.nesterov,
     **common,
   )
-
-
-def _check_batch(batch_size: int, devices: int) -> None:
-  if batch_size % devices:
-    lower = batch_size // devices * devices
-    near = [n for n in (lower, lower + devices) if n]
-    raise ValueError(
-      f"batch_size={batch_size} does not divide by the {devices} devices: use"
-      f" {' or '.join(map(str, near))}"
-    )

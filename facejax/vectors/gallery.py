@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from facejax.runtime import file_kinds, json_files, unit_vectors, whole_files
-from facejax.vectors import approximate, nearest
+from facejax.vectors import approximate, nearest, verdicts
 from facejax.vectors import embeddings as embeddings_lib
 
 _ABOUT = "gallery.json"
@@ -26,7 +26,7 @@ _SAME = ("card", "step", "flip")
 
 
 class Answers(NamedTuple):
-  """Who each query is.
+  """Who each query is, or without a threshold who comes nearest.
 
   Attributes:
     rows: int [queries], the gallery's row that is most like the query among
@@ -88,7 +88,8 @@ class Gallery:
 
     Args:
       found: of `search`; with k = 1 the nearest face decides.
-      threshold: cosine from which on a face may vote; all may without it.
+      threshold: cosine from which on a face may vote. All may without it, and
+        whoever wins is only the most alike: nothing is decided, see `verdicts`.
     """
     return vote(found, self.known.labels, threshold=threshold)
 
@@ -214,16 +215,21 @@ def vote(
     _vote(
       nearest.Neighbours(*(part[i : i + _ROWS] for part in found)),
       labels,
-      -np.inf if threshold is None else threshold,
+      threshold,
     )
     for i in range(0, max(1, len(found.rows)), _ROWS)
   ]
   return Answers(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _vote(found: nearest.Neighbours, labels, threshold: float) -> Answers:
+def _vote(
+  found: nearest.Neighbours, labels, threshold: float | None
+) -> Answers:
   scores, rows = found.scores, found.rows.astype(np.int64)
-  counts = (rows >= 0) & (scores >= threshold)
+  counts = rows >= 0
+  same = verdicts.same_person(scores, threshold)
+  if same is not None:
+    counts &= same
   # Faces without a name are people of their own.
   who = np.where(labels[rows] >= 0, labels[rows], -2 - rows)
   votes = np.zeros(rows.shape, int)

@@ -132,7 +132,7 @@ def test_errors_name_the_value():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"scale": 0.0}, "scale=0.0: must be above 0, or None"),
+    ({"scale": 0.0}, r"scale=0.0 is out of range: allowed is \(0, inf\)"),
     ({"scale": -1.0}, "scale=-1.0"),
     ({"negative": lambda c, t: c, "unit_prototypes": False}, "needs cosines"),
     ({"bias": True, "scale": None}, "bias needs scale=None"),
@@ -282,3 +282,20 @@ def test_short_spellings_build_a_head():
   )
   want = head.loss(start, *arrays[1:3])
   jax.tree.map(np.testing.assert_array_equal, out, want)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "chunked", "sparse"])
+def test_one_image_on_eight_devices_is_a_sentence(implementation):
+  mesh = mesh_lib.make_mesh(devices=8)
+  head = api.Head(
+    heads.COSFACE, 32, mesh, implementation=implementation, tx=optax.sgd(0.1)
+  )
+  state = head.init(jax.random.key(0), dim=4)
+  image, label = jnp.ones((1, 4)), jnp.zeros(1, jnp.int32)
+  for call in (
+    lambda: head.update(state, image, label),
+    lambda: head.loss(state.prototypes, image, label),
+    lambda: head.target_cosine(state.prototypes, image, label),
+  ):
+    with pytest.raises(ValueError, match="^batch=1 does not divide by the 8"):
+      call()

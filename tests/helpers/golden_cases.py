@@ -13,6 +13,7 @@ from facejax.losses import (
   angles,
   binary,
   circle,
+  curricular,
   elastic,
   margins,
   multiplicative,
@@ -91,11 +92,11 @@ def magface(p):
 
 def curricularface(p):
   def parameters(inputs, cosine):
-    t = adaptive.curricularface_average(p["t"], cosine, decay=p["alpha"])
+    t = curricular.curricularface_average(p["t"], cosine, decay=p["alpha"])
     each = jnp.full_like(cosine, t)
     return Parameters(negative={"average": each}), {"new_t": t}
 
-  negative = bind(adaptive.curricularface_negative, margin=p["m"])
+  negative = bind(curricular.curricularface_negative, margin=p["m"])
   head = Objective(bind(margins.arcface, margin=p["m"]), p["s"], negative)
   return Loss(head, parameters)
 

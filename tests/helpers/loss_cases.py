@@ -30,7 +30,13 @@ LOSSES = {
   "sphereface2 A": C.SphereFace2(kind="A", scale=16),
   "sphereface2 M": C.SphereFace2(kind="M", scale=16, margin=1.7),
   "adaface": C.AdaFace(scale=16, rate=1.0),
+  "adaface detached": C.AdaFace(
+    scale=16, rate=1.0, guard="none", gradient="detached"
+  ),
   "magface": C.MagFace(scale=16, lower_norm=1.0, upper_norm=9.0),
+  "magface detached": C.MagFace(
+    scale=16, lower_norm=1.0, upper_norm=9.0, gradient="detached"
+  ),
   "curricularface": C.CurricularFace(scale=16, decay=0.5),
   "elasticface": C.ElasticFace(scale=16),
   "elasticface cos, rank": C.ElasticFace(

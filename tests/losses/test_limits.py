@@ -13,6 +13,7 @@ from facejax.losses import (
   angles,
   binary,
   circle,
+  curricular,
   elastic,
   margins,
   multiplicative,
@@ -69,7 +70,7 @@ def raw(margin, **options):
 
 
 r_v2 = partial(multiplicative.sphereface_r_negative, margin=1.4)
-curricular = partial(adaptive.curricularface_negative, margin=0.5)
+hard = partial(curricular.curricularface_negative, margin=0.5)
 circle_pair = (
   partial(circle.circle, margin=0.25),
   partial(circle.circle_negative, margin=0.25),
@@ -97,9 +98,7 @@ WHOLE = {
   "adaface": scaled(adaptive.adaface),
   "magface": scaled(adaptive.magface),
   "elasticface": scaled(partial(margins.arcface, guard="none")),
-  "curricularface": scaled(
-    partial(margins.arcface, margin=0.5), negative=curricular
-  ),
+  "curricularface": scaled(partial(margins.arcface, margin=0.5), negative=hard),
   "sphereface2 C": binary_head("sphereface2", c_kind, **c_kind),
   "sphereface2 A": binary_head("sphereface2", a_kind, **a_kind),
   "uniface": binary_head("uniface", {}, margin=0.4),

@@ -19,6 +19,7 @@ from facejax.losses import (
   angles,
   binary,
   circle,
+  curricular,
   margins,
   multiplicative,
 )
@@ -57,7 +58,7 @@ MARGINS = {
 NEGATIVES = {
   "sphereface_r": (multiplicative.sphereface_r_negative, {"margin": (1, 9)}),
   "curricularface": (
-    adaptive.curricularface_negative,
+    curricular.curricularface_negative,
     {"average": (-1, 1), **M},
   ),
   "circle": (circle.circle_negative, {"margin": (0, 1)}),

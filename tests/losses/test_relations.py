@@ -13,6 +13,7 @@ from facejax.losses import (
   adaptive,
   binary,
   circle,
+  curricular,
   margins,
   multiplicative,
 )
@@ -130,7 +131,7 @@ PARTS = {
     (1 + m) * np.arccos(c) < np.pi,
   ),
   "curricularface, no hard class": lambda c, m, k: (
-    adaptive.curricularface_negative(c, c[::-1], average=k, margin=m),
+    curricular.curricularface_negative(c, c[::-1], average=k, margin=m),
     c,
     # By more than rounding below cos(theta_y + m).
     c < np.cos(np.arccos(c[::-1]) + m) - 1e-7,

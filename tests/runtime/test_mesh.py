@@ -35,3 +35,15 @@ def test_batch_is_split_over_all_devices():
   assert len({shard.device for shard in placed.addressable_shards}) == 8
   assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
   np.testing.assert_array_equal(placed, batch)
+
+
+@pytest.mark.parametrize(
+  ("size", "use"), [(0, "8"), (1, "8"), (12, "8 or 16"), (23, "16 or 24")]
+)
+def test_batches_that_do_not_divide_are_told_which_do(size, use):
+  mesh = mesh_lib.make_mesh(devices=8)
+  message = f"batch={size} does not divide by the 8 devices: use {use}$"
+  with pytest.raises(ValueError, match=message):
+    mesh_lib.check_batch(size, mesh)
+  with pytest.raises(ValueError, match=message):
+    mesh_lib.put_batch({"x": np.zeros((size, 3))}, mesh)

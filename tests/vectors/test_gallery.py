@@ -168,9 +168,49 @@ def test_embeddings_are_asked_for_among_embeddings(command, tmp_path, capsys):
   assert "590 faces, 30 people, 500 faces without" in capsys.readouterr().out
   assert command("query", known, tmp_path / "asked.npz") == 0
   output = capsys.readouterr().out
-  assert "90 queries: 90 named, 0 unknown, among 590 faces" in output
-  assert "90 named right (100.00%)" in output
+  # No threshold is known: nobody is named, whoever is nearest.
+  assert "90 queries: undecided, no threshold is known (pass --thr" in output
+  assert "among 590 faces" in output
+  assert "90 are most like their own person (100.00%)" in output
   assert "… and 70 more (--out)" in output
+  assert command("query", known, tmp_path / "asked.npz", "--threshold", 0) == 0
+  output = capsys.readouterr().out
+  assert "90 queries: 90 named, 0 unknown at threshold 0.000, among" in output
+  assert "90 named right (100.00%)" in output
+
+
+@pytest.mark.parametrize("votes", [1, 3])
+def test_a_stranger_is_not_named_without_a_threshold(
+  command, tmp_path, capsys, votes
+):
+  embeddings.write(tmp_path / "known.npz", people())
+  embeddings.write(tmp_path / "asked.npz", strangers(2))
+  known, table = tmp_path / "known", tmp_path / "who.csv"
+  assert command("build", known, tmp_path / "known.npz") == 0
+  capsys.readouterr()
+  query = ("query", known, tmp_path / "asked.npz", "--votes", votes)
+  assert command(*query, "--top", 1, "--out", table) == 0
+  first = capsys.readouterr().out.splitlines()[0]
+  rows = list(csv.DictReader(table.read_text().splitlines()))
+  assert [row["answer"] for row in rows] == ["undecided"] * 2
+  near = f"{rows[0]['name_1']} {float(rows[0]['score_1']):.3f}"
+  assert first == f"distractor 0: undecided; nearest: {near}"
+  # Below a threshold that is known they are unknown, above it they have names.
+  for threshold, is_known in ((0.99, False), (-1, True)):
+    assert command(*query, "--threshold", threshold, "--out", table) == 0
+    for row in csv.DictReader(table.read_text().splitlines()):
+      assert row["answer"] != "undecided"
+      assert (row["answer"] == "unknown") != is_known
+
+
+def test_the_threshold_of_the_queries_counts_where_the_gallery_has_none(
+  command, tmp_path, capsys
+):
+  embeddings.write(tmp_path / "known.npz", people())
+  embeddings.write(tmp_path / "asked.npz", people(about={"threshold": 0.5}))
+  assert command("build", tmp_path / "known", tmp_path / "known.npz") == 0
+  assert command("query", tmp_path / "known", tmp_path / "asked.npz") == 0
+  assert "90 named, 0 unknown at threshold 0.500" in capsys.readouterr().out
 
 
 def test_mistakes_are_answered_in_one_line(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import objective
-from facejax.losses import adaptive, elastic, margins
+from facejax.losses import adaptive, curricular, elastic, margins
 from facejax.runtime import ranges
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import theory
@@ -34,6 +34,11 @@ class AdaFace(theory.ScaledSoftmax):
   """h, how far the norm's deviation moves the margin."""
   rate: Annotated[float, annotated_types.Interval(ge=0, le=1)] = 0.01
   """Weight of a batch in the running mean and deviation of the norms."""
+  guard: adaptive.AdaFaceGuard = "clip"
+  """clip: angles are kept 0.001 from 0 and pi; none: as CVLface."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine, as
+  CVLface."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s (cos(theta_y - m k) - m - m k), k from the embedding's length.
@@ -62,10 +67,14 @@ class AdaFace(theory.ScaledSoftmax):
         metrics={"norm_mean": mean, "norm_std": std},
       )
 
+    margin = functools.partial(
+      adaptive.adaface,
+      margin=self.margin,
+      guard=self.guard,
+      gradient=self.gradient,
+    )
     return definition_lib.Definition(
-      objective.Objective(
-        functools.partial(adaptive.adaface, margin=self.margin), self.scale
-      ),
+      objective.Objective(margin, self.scale),
       # Where the published code starts; a wide sigma makes all k near 0.
       stats={"mean": 20.0, "std": 100.0},
       prepare=prepare,
@@ -92,6 +101,9 @@ class MagFace(theory.ScaledSoftmax):
   """lambda_g, of the term that rewards large norms."""
   guard: margins.Guard = "easy"
   """What is done where theta + m exceeds pi."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine; lengths
+  follow their margin as ever."""
 
   def check(self) -> None:
     """Refuses a line from (l_a, l_m) to (u_a, u_m) that does not rise."""
@@ -133,10 +145,11 @@ class MagFace(theory.ScaledSoftmax):
         metrics={"margin": jax.lax.stop_gradient(margin.mean())},
       )
 
+    margin = functools.partial(
+      adaptive.magface, guard=self.guard, gradient=self.gradient
+    )
     return definition_lib.Definition(
-      objective.Objective(
-        functools.partial(adaptive.magface, guard=self.guard), self.scale
-      ),
+      objective.Objective(margin, self.scale),
       prepare=prepare,
     )
 
@@ -170,6 +183,9 @@ class CurricularFace(theory.ScaledSoftmax):
   """m, an angle in radians."""
   decay: Annotated[float, annotated_types.Interval(ge=0, le=1)] = 0.99
   """How much of the running mean cosine t a step keeps."""
+  gradient: margins.Gradient = "exact"
+  """detached: the own class has the gradient of the plain cosine; the others
+  keep theirs."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s cos(theta_y + m); z_j = s c_j (t + c_j) where that class is hard.
@@ -182,7 +198,7 @@ class CurricularFace(theory.ScaledSoftmax):
     def prepare(weights, stats, batch):
       del weights
       # t <- decay t + (1 - decay) mean(c_y): about how far training has come.
-      average = adaptive.curricularface_average(
+      average = curricular.curricularface_average(
         stats["average"], batch.target_cosine, decay=self.decay
       )
       each = jnp.broadcast_to(average, batch.embeddings.shape[:1])
@@ -194,11 +210,13 @@ class CurricularFace(theory.ScaledSoftmax):
 
     return definition_lib.Definition(
       objective.Objective(
-        functools.partial(margins.arcface, margin=self.margin),
+        functools.partial(
+          margins.arcface, margin=self.margin, gradient=self.gradient
+        ),
         self.scale,
         # Hard is c_j > cos(theta_y + m): nearer than the margin allows.
         negative=functools.partial(
-          adaptive.curricularface_negative, margin=self.margin
+          curricular.curricularface_negative, margin=self.margin
         ),
       ),
       stats={"average": 0.0},
@@ -223,6 +241,9 @@ class ElasticFace(theory.ScaledSoftmax):
   order: Literal["none", "code", "rank"] = "none"
   """Which image gets which of the drawn margins (ElasticFace+): rank matches
   ranks; code is the permutation of the published code, which does not."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine; of the kind
+  cos both are the same."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s cos(theta_y + m_i) or s (c_y - m_i), with m_i ~ N(m, std^2).
@@ -250,7 +271,9 @@ class ElasticFace(theory.ScaledSoftmax):
     plain = margins.cosface
     if self.kind == "arc":
       # As published: nothing takes the place of cos(theta + m) past pi.
-      plain = functools.partial(margins.arcface, guard="none")
+      plain = functools.partial(
+        margins.arcface, guard="none", gradient=self.gradient
+      )
     return definition_lib.Definition(
       objective.Objective(plain, self.scale),
       prepare=prepare,

@@ -8,7 +8,7 @@ import annotated_types
 import jax.numpy as jnp
 
 from facejax.head import objective
-from facejax.losses import bounds, multiplicative
+from facejax.losses import bounds, margins, multiplicative
 from facejax.training.objectives import definition as definition_lib
 
 
@@ -25,6 +25,7 @@ class _Annealed:
   gamma: float
   power: float
   minimum: float
+  gradient: margins.Gradient
 
   def _annealed(self, *, unit_prototypes: bool) -> definition_lib.Definition:
     def prepare(weights, stats, batch):
@@ -49,7 +50,9 @@ class _Annealed:
 
     return definition_lib.Definition(
       objective.Objective(
-        functools.partial(multiplicative.a_softmax, margin=self.margin),
+        functools.partial(
+          multiplicative.a_softmax, margin=self.margin, gradient=self.gradient
+        ),
         None,
         unit_prototypes=unit_prototypes,
       ),
@@ -74,6 +77,8 @@ class LSoftmax(_Annealed, definition_lib.OverClasses):
   """See base."""
   minimum: Annotated[float, annotated_types.Ge(0)] = 0.0
   """See base."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = |w_y| |x| (lambda c_y + psi(c_y)) / (1 + lambda).
@@ -100,6 +105,8 @@ class ASoftmax(_Annealed, definition_lib.OverClasses):
   """See base."""
   minimum: Annotated[float, annotated_types.Ge(0)] = 5.0
   """See base."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = |x| (lambda c_y + psi(c_y)) / (1 + lambda).

@@ -14,7 +14,8 @@ import annotated_types
 import jax.numpy as jnp
 
 from facejax.head import objective
-from facejax.losses import binary
+from facejax.losses import binary, margins
+from facejax.runtime import ranges
 from facejax.training.objectives import definition as definition_lib
 
 
@@ -50,10 +51,22 @@ class SphereFace2(definition_lib.OverClasses):
   """m, by kind: a difference of cosines, an angle, a factor."""
   alpha: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.7
   """Weight of the own class; 1 - alpha is that of each other one."""
-  power: Annotated[float, annotated_types.Gt(0)] = 3.0
+  power: Annotated[float, ranges.FACTOR] = 3.0
   """t of the map 2 ((cos + 1) / 2)^t - 1."""
   weight: Annotated[float, annotated_types.Gt(0)] = 50.0
   """Factor of the whole loss."""
+  gradient: margins.Gradient = "detached"
+  """detached: the same value with the gradient of the plain cosine, as
+  published."""
+
+  def check(self) -> None:
+    """Refuses a margin that its kind cannot have."""
+    try:
+      binary.check_kind(
+        self.kind, scale=self.scale, margin=self.margin, power=self.power
+      )
+    except ValueError as error:
+      raise ValueError(f"loss.kind={self.kind}: loss.{error}") from None
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z = r g(c) + b, less r m for the own class and more for others (kind C).
@@ -72,6 +85,7 @@ class SphereFace2(definition_lib.OverClasses):
     start = binary.sphereface2_bias(num_classes, alpha=self.alpha, **options)
     # L = w / r (alpha softplus(-z_y) + (1 - alpha) sum softplus(z_j)).
     share = self.weight / self.scale
+    options["gradient"] = self.gradient
     return definition_lib.Definition(
       objective.Objective(
         functools.partial(binary.sphereface2, **options),
@@ -98,6 +112,8 @@ class UniFace(definition_lib.OverClasses):
   """l, the weight of each other class."""
   clamp: bool = True
   """Clamp logits to [-s, s] as published; a far outlier gets no gradient."""
+  gradient: margins.Gradient = "exact"
+  """detached: the clamped value with the gradient of the plain cosine."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s (c_y - m) - b and z_j = s c_j - b.
@@ -106,7 +122,11 @@ class UniFace(definition_lib.OverClasses):
       Zhou et al., UniFace: Unified Cross-Entropy Loss for Deep Face
         Recognition, 2023.
     """
-    options: Any = {"scale": self.scale, "clamp": self.clamp}
+    options: Any = {
+      "scale": self.scale,
+      "clamp": self.clamp,
+      "gradient": self.gradient,
+    }
     # b = ln(10 C r), with r = 1 whatever share of the classes is sampled.
     start = binary.uniface_bias(num_classes, 1.0)
     return definition_lib.Definition(

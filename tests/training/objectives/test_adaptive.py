@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facejax.head import reference
 from facejax.training.objectives import definition, registry
 
 EMBEDDINGS = np.diag([5.0, 20.0, 60.0, 200.0]).astype(np.float32)
@@ -24,6 +25,58 @@ def test_adaface_takes_long_embeddings_for_good_images():
   assert (np.diff(quality) >= 0).all() and quality[0] < 0 < quality[-1]
   # Lengths are cut at 100.
   assert float(prepared.stats["mean"]) == pytest.approx((5 + 20 + 60 + 100) / 4)
+
+
+def adaface_as_in_cvlface(x, w, labels):
+  """Loss, and gradients for x and w, by hand: the margin is a constant."""
+  lengths, norms = np.linalg.norm(x, axis=1), np.linalg.norm(w, axis=1)
+  u, v = x / lengths[:, None], w / norms[:, None]
+  cosine = u @ v.T
+  kept = np.clip(lengths, 1e-3, 100)
+  mean = 0.01 * kept.mean() + 0.99 * 20
+  std = 0.01 * kept.std(ddof=1) + 0.99 * 100
+  k = np.clip((kept - mean) / (std + 1e-3) * 0.333, -1, 1)
+  rows = np.arange(len(labels))
+  logits = cosine.copy()
+  own = np.cos(np.arccos(cosine[rows, labels]) - 0.4 * k) - 0.4 - 0.4 * k
+  logits[rows, labels] = own
+  powers = np.exp(64 * (logits - logits.max(axis=1, keepdims=True)))
+  p = powers / powers.sum(axis=1, keepdims=True)
+  loss = -np.log(p[rows, labels])
+  p[rows, labels] -= 1
+  slopes = 64 * p / len(labels)
+  radial = (slopes * cosine).sum(axis=1), (slopes * cosine).sum(axis=0)
+  return (
+    loss,
+    (slopes @ v - radial[0][:, None] * u) / lengths[:, None],
+    (slopes.T @ u - radial[1][:, None] * v) / norms[:, None],
+  )
+
+
+def test_adaface_detached_is_that_of_cvlface():
+  rng = np.random.default_rng(2)
+  labels = rng.integers(10, size=16)
+  w = rng.normal(size=(10, 6))
+  x = w[labels] * rng.uniform(1, 40, (16, 1)) + rng.normal(size=(16, 6))
+  wanted = registry.AdaFace(gradient="detached", guard="none").definition(10)
+  with jax.enable_x64(True):
+
+    def value(x, w):
+      batch = definition.Batch(x, None, jax.random.key(0))
+      prepared = wanted.prepare({}, wanted.stats, batch)
+      found = reference.loss(
+        w, x, jnp.asarray(labels), objective=wanted.objective,
+        parameters=prepared.parameters,
+      )  # fmt: skip
+      return found.loss.mean(), found.loss
+
+    (_, loss), slopes = jax.value_and_grad(value, (0, 1), has_aux=True)(
+      jnp.asarray(x), jnp.asarray(w)
+    )
+  for found, by_hand in zip(
+    (loss, *slopes), adaface_as_in_cvlface(x, w, labels), strict=True
+  ):
+    np.testing.assert_allclose(found, by_hand, rtol=1e-12, atol=1e-12)
 
 
 def test_magface_has_a_line_of_margins_and_a_penalty():

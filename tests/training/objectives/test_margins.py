@@ -1,9 +1,15 @@
 """Margins of cosines alone: what each class makes of its fields."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import loss_cases
 
 from facejax.losses import margins, multiplicative
+from facejax.training import recipe
 from facejax.training.objectives import registry
 
 COSINE = np.linspace(-0.9, 0.9, 7, dtype=np.float32)
@@ -49,3 +55,49 @@ def test_cosface_advises_against_a_margin_that_classes_cannot_have():
   assert "loss.margin=0.35 is above 0.293" in found
   both = registry.CosFace(scale=1.0).advice(num_classes=8, dim=2)
   assert len(both) == 2
+
+
+# Losses whose margin is more than a difference of cosines.
+BENT = [
+  loss
+  for name, loss in loss_cases.LOSSES.items()
+  if name
+  not in {
+    "softmax", "softmax without bias", "modified_softmax", "nsl", "cosface",
+    "circle",
+  }
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", BENT, ids=lambda loss: loss.name)
+def test_the_field_gradient_reaches_the_margin(loss):
+  def slopes(gradient):
+    wanted = dataclasses.replace(loss, gradient=gradient).definition(10)
+    # Of v2 of SphereFace-R the margin is that of the others.
+    if getattr(loss, "version", None) == "v2":
+      function = wanted.objective.negative
+      return jax.grad(lambda c: function(c, c).sum())(COSINE)
+    numbers = {
+      "adaface": {"quality": 0.5},
+      "magface": {"margin": 0.5},
+      "elasticface": {"margin": 0.5},
+      "sphereface2": {"bias": 1.0},
+      "uniface": {"bias": 30.0},
+      "l_softmax": {"strength": 1.0},
+      "a_softmax": {"strength": 1.0},
+    }.get(loss.name, {})
+    each = {k: jnp.full(len(COSINE), v) for k, v in numbers.items()}
+    return jax.grad(lambda c: wanted.objective.margin(c, **each).sum())(COSINE)
+
+  assert (slopes("detached") == 1).all()
+  # Both are the same where nothing is bent: a plain difference, no clamp.
+  straight = getattr(loss, "kind", "") == "cos"
+  straight |= getattr(loss, "clamp", True) is False
+  assert (slopes("exact") == 1).all() == straight
+
+
+def test_the_flag_gradient_reaches_the_loss():
+  arguments = ["--loss.gradient", "detached", "--loss.guard", "none"]
+  loss = recipe.parse(["--config", "adaface.py", *arguments]).loss
+  assert isinstance(loss, registry.AdaFace)
+  assert (loss.gradient, loss.guard) == ("detached", "none")

@@ -44,3 +44,10 @@ def test_they_alone_have_no_probabilities():
     and not loss.has_probabilities
   }
   assert without == {"SphereFace2", "UniFace"}
+
+
+def test_sphereface2_refuses_a_margin_that_its_kind_cannot_have():
+  registry.SphereFace2(kind="M", margin=1.7).check()
+  # A factor below 1 would make the angle smaller.
+  with pytest.raises(ValueError, match=r"kind=M: loss.margin=0.4 .*\[1, inf"):
+    registry.SphereFace2(kind="M").check()
