@@ -294,8 +294,6 @@ def _check_line(*, l_a, u_a, l_m=0.0, u_m=0.0) -> None:
   ranges.check_numbers(ranges.ANGLE, l_m=l_m, u_m=u_m)
   if not all(isinstance(x, numbers.Real) for x in (l_a, u_a, l_m, u_m)):
     return
-  if not l_a < u_a or not l_m <= u_m:
-    raise ValueError(
-      f"l_a={l_a}, u_a={u_a}, l_m={l_m}, u_m={u_m}: the line must rise,"
-      " l_a < u_a and l_m <= u_m"
-    )
+  if not (l_a < u_a and l_m <= u_m):
+    line = f"l_a={l_a}, u_a={u_a}, l_m={l_m}, u_m={u_m}"
+    raise ValueError(f"{line}: the line must rise, l_a < u_a, l_m <= u_m")

@@ -69,9 +69,9 @@ PAIRS = {
     arcface(c, margin=m, guard="none"),
   ),
   "circle, its others": lambda c, m, k: (
-    circle.circle(c, margin=m),
+    circle.circle(c, margin=min(m, 1.0)),
     # c -> 1 - c exchanges the optima.
-    -circle_other(1 - c, k, margin=m),
+    -circle_other(1 - c, k, margin=min(m, 1.0)),
   ),
   "uniface, its others": lambda c, m, k: (
     uniface(c, bias=k, margin=0.0),
