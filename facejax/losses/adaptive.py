@@ -1,7 +1,7 @@
-"""Margins that depend on the example: its quality.
+"""Margins that depend on the example's quality.
 
-What an example has of its own, such as its length, is turned into an array
-[batch] first and then given to the margin as a parameter.
+Its length is turned into an array [batch] first, which is then given to the
+margin as a parameter.
 """
 
 import numbers
@@ -15,8 +15,7 @@ from facejax.runtime import ranges, typing
 
 AdaFaceGuard: TypeAlias = Literal["clip", "none"]
 
-# Of AdaFace: bounds of the lengths, and distance of cosine and angle to the
-# ends of their ranges.
+# Of AdaFace: bounds of lengths; distance of cosine and angle to their ends.
 _SHORTEST, _LONGEST = 1e-3, 100.0
 _EPSILON = 1e-3
 
@@ -117,8 +116,8 @@ def adaface(
     cosine: cos theta_y, [batch].
     quality: k [batch] of `adaface_quality`.
     margin: m in radians, 0 <= m < pi.
-    guard: "clip" keeps the cosine 1e-3 away from +-1, and then theta - m k from
-      0 and pi, as the authors' code; "none" does not, as CVLface.
+    guard: "clip" keeps the cosine 1e-3 off +-1, then theta - m k off 0 and pi,
+      as the authors' code; "none" does not, as CVLface.
     gradient: "exact" is that of this formula (0 beyond the clip); "detached"
       that of phi(c) = c: phi(c) = c + stop(cos(theta - m k) - m - m k - c), as
       in CVLface.
@@ -141,8 +140,7 @@ def adaface(
   choices.check("guard", guard, AdaFaceGuard)
   cosine = angles.as_float(cosine)
   if guard == "clip":
-    edge = 1 - _EPSILON
-    theta = angles.angle(jnp.clip(cosine, -edge, edge))
+    theta = angles.angle(jnp.clip(cosine, _EPSILON - 1, 1 - _EPSILON))
     turned = jnp.clip(theta - margin * quality, _EPSILON, jnp.pi - _EPSILON)
   else:
     turned = angles.angle(cosine) - margin * quality
@@ -289,9 +287,9 @@ def _constant_lengths(norms) -> typing.Array:
 
 
 def _check_line(*, l_a, u_a, l_m=0.0, u_m=0.0) -> None:
-  """Plain numbers alone are held: nothing is known of traced ones."""
   ranges.check_numbers(ranges.POSITIVE, l_a=l_a, u_a=u_a)
   ranges.check_numbers(ranges.ANGLE, l_m=l_m, u_m=u_m)
+  # Nothing is known of traced values.
   if not all(isinstance(x, numbers.Real) for x in (l_a, u_a, l_m, u_m)):
     return
   if not (l_a < u_a and l_m <= u_m):

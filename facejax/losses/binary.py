@@ -45,7 +45,7 @@ def sphereface2(
     margin: m: 0.4 (C, m >= 0), 0.5 rad (A, 0 <= m < pi), 1.7 (M, m >= 1).
     scale: s > 0.
     kind: where the margin is.
-    power: t >= 1.
+    power: t > 0; below 1 the exact gradient is infinite at c = -1.
     gradient: "detached" for that of c + b / s, as published; "exact" for that
       of the formula.
 
@@ -139,7 +139,7 @@ def sphereface2_bias(
     margin: m, as of `sphereface2`.
     kind: see there.
     alpha: weight of the true class, in (0, 1).
-    power: t >= 1.
+    power: t > 0.
 
   Raises:
     ValueError: if an argument is out of its range.
@@ -278,8 +278,7 @@ def check_kind(
     ValueError: naming the first that is outside, and what is allowed.
   """
   choices.check("kind", kind, Kind)
-  ranges.check_numbers(ranges.POSITIVE, scale=scale)
-  ranges.check_numbers(ranges.FACTOR, power=power)
+  ranges.check_numbers(ranges.POSITIVE, scale=scale, power=power)
   own = {"C": ranges.NOT_NEGATIVE, "A": ranges.ANGLE, "M": ranges.FACTOR}
   ranges.check_numbers(own[kind], margin=margin)
 

@@ -17,13 +17,13 @@ def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
 
   Args:
     cosine: cos theta_y, any shape.
-    margin: m in [0, 1], 0.25 for faces.
+    margin: m >= 0, 0.25 for faces.
 
   Returns:
     phi, of the same shape.
 
   Raises:
-    ValueError: if margin is outside [0, 1].
+    ValueError: if margin is below 0.
 
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
@@ -32,7 +32,7 @@ def circle(cosine: typing.ArrayLike, *, margin: float) -> typing.Array:
   >>> float(circle(0.5, margin=0.25))
   -0.1875
   """
-  ranges.check_numbers(ranges.SHARE, margin=margin)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   cosine = angles.as_float(cosine)
   weight = jax.lax.stop_gradient(jax.nn.relu(1 + margin - cosine))
   return weight * (cosine - (1 - margin))
@@ -54,7 +54,7 @@ def circle_negative(
     t, of the shape of cosine.
 
   Raises:
-    ValueError: if margin is outside [0, 1].
+    ValueError: if margin is below 0.
 
   References:
     Sun et al., Circle Loss: A Unified Perspective of Pair Similarity
@@ -63,7 +63,7 @@ def circle_negative(
   >>> float(circle_negative(0.5, 1.0, margin=0.25))
   0.1875
   """
-  ranges.check_numbers(ranges.SHARE, margin=margin)
+  ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   del target_cosine
   cosine = angles.as_float(cosine)
   weight = jax.lax.stop_gradient(jax.nn.relu(cosine + margin))

@@ -19,7 +19,7 @@ from typing import Any
 import annotated_types
 
 # Radians, below pi.
-ANGLE = annotated_types.Interval(ge=0, lt=math.pi)
+ANGLE = annotated_types.Interval(ge=0, lt=3.14159)
 POSITIVE = annotated_types.Gt(0)
 NOT_NEGATIVE = annotated_types.Ge(0)
 # Of an angle, where less than 1 would be the opposite of a margin.

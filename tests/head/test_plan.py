@@ -157,7 +157,7 @@ def test_92_million_classes_fit_24_gib(block_size):
     ("--classes 10 --optimizer lion", "'lion'.*'adamw'"),
     ("--classes 10 --devices 9", "devices=9: JAX runs with 8 .*choose 1 to 8"),
     ("--classes 10 --devices 6 --model 4", "model=4: must divide devices=6"),
-    ("--classes 10 --batch 1001", "batch=1001: .* 8, such as 1008"),
+    ("--classes 10 --batch 1001", "batch=1001 .* 8 devices: use 1000 or 1008"),
     (
       "--classes 10 --memory-gib 8 --reserve-gib 9",
       "--reserve-gib 9: must be less than .* 8.00 GiB",

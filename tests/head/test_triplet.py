@@ -330,7 +330,7 @@ def test_mistakes_are_told():
   mesh = mesh_lib.make_mesh(devices=8)
   call = functools.partial(mined.triplet, mesh=mesh, margin=0.2)
   x, labels = jnp.ones((16, 2)), jnp.arange(16)
-  with pytest.raises(ValueError, match="batch=12.* devices, 8"):
+  with pytest.raises(ValueError, match="batch=12 .* by the 8 devices"):
     call(x[:12], labels[:12], mining="all")
   with pytest.raises(ValueError, match="choose one of"):
     call(x, labels, mining="easy")  # pyright: ignore

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from facejax.head import objective
 from facejax.losses import binary, margins
-from facejax.runtime import ranges
 from facejax.training.objectives import definition as definition_lib
 
 
@@ -51,7 +50,7 @@ class SphereFace2(definition_lib.OverClasses):
   """m, by kind: a difference of cosines, an angle, a factor."""
   alpha: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.7
   """Weight of the own class; 1 - alpha is that of each other one."""
-  power: Annotated[float, ranges.FACTOR] = 3.0
+  power: Annotated[float, annotated_types.Gt(0)] = 3.0
   """t of the map 2 ((cos + 1) / 2)^t - 1."""
   weight: Annotated[float, annotated_types.Gt(0)] = 50.0
   """Factor of the whole loss."""
