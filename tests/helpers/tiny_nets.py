@@ -55,9 +55,12 @@ def multiply_adds(equation):
 
 
 def forward(net, *, train=False, **options):
-  """The graph of the net for one image, as accelerators have it."""
+  """The graph of the net for one image, as accelerators have it.
+
+  For two where it trains: BatchNorm refuses a batch of one.
+  """
   params, stats = abstract(net)
-  batch = jax.ShapeDtypeStruct((1, *net.image_size, 3), jnp.uint8)
+  batch = jax.ShapeDtypeStruct((1 + train, *net.image_size, 3), jnp.uint8)
   return jax.make_jaxpr(lambda *x: net.apply(*x, train=train, **options)[0])(
     params, stats, batch
   ).jaxpr

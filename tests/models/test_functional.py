@@ -101,7 +101,7 @@ def test_recomputing_blocks_changes_nothing(name):
 
 def kept(net):
   """How many numbers the backward pass of one image takes from the forward."""
-  batch = jax.ShapeDtypeStruct((1, *net.image_size, 3), jnp.uint8)
+  batch = jax.ShapeDtypeStruct((2, *net.image_size, 3), jnp.uint8)
 
   def pull(params, stats, batch):
     def embed(params):
