@@ -1,15 +1,18 @@
 """facejax.evaluation.verification: with embeddings that are known beforehand."""
 
 import dataclasses
+import logging
 import threading
+import types
 
 import numpy as np
 import pytest
 import rich.console
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import verification
+from facejax.evaluation import verification, while_training
 from facejax.metrics import validation
+from facejax.runtime import mesh as mesh_lib
 
 _PEOPLE, _IMAGES, _DIM = 12, 3, 8
 
@@ -305,3 +308,49 @@ def test_table_prints_names_literally():
   result = verification.evaluate_pairs(_perfect_embed, _pairs(), batch_size=36)
   named = dataclasses.replace(result, name="[red]set[/red]")
   assert "[red]set[/red]" in _printed([named])
+
+
+def _spoilt(**changes):
+  return dataclasses.replace(_pairs(), **changes)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"same": np.ones(2 * _PEOPLE * _IMAGES, bool)}, "twelve: there are 72"),
+    ({"fold": np.zeros(2 * _PEOPLE * _IMAGES, int)}, "all pairs are in fold 0"),
+    ({"fold": np.repeat([0, 1], _PEOPLE * _IMAGES)}, "all of one kind"),
+    ({n: np.zeros(0, int) for n in ("same", "first", "second", "fold")}, "no"),
+  ],
+)
+def test_pairs_are_refused_before_anything_is_embedded(changes, message):
+  with pytest.raises(ValueError, match=message):
+    while_training.check(_pairs(), _spoilt(name="twelve", **changes))
+
+
+def test_two_sets_of_one_name_are_refused_before_training():
+  while_training.check(None)
+  while_training.check(_pairs(), _spoilt(name="others"))
+  with pytest.raises(ValueError, match="reported as 'twelve'"):
+    while_training.check(_pairs(), _pairs())
+
+
+def test_a_verification_that_fails_is_told_of_and_ends_nothing(caplog):
+  def embed(*_):
+    raise RuntimeError("out of memory")
+
+  verifier = while_training.Verifier(
+    embed,
+    _pairs(),
+    None,
+    mesh=mesh_lib.make_mesh(devices=1),
+    batch_size=8,
+    urgent=lambda: False,
+  )
+  state = types.SimpleNamespace(step=7, params={}, stats={}, average=None)
+  with caplog.at_level(logging.ERROR, "facejax"):
+    assert verifier(state) == []
+  assert verifier.failed == [7]
+  assert "step 7 failed: out of memory" in caplog.text
+  verifier.urgent = lambda: True
+  assert verifier(state) is None

@@ -299,3 +299,21 @@ def test_one_image_on_eight_devices_is_a_sentence(implementation):
   ):
     with pytest.raises(ValueError, match="^batch=1 does not divide by the 8"):
       call()
+
+
+@pytest.mark.parametrize(
+  "implementation", ["fused", "chunked", "dense", "partial_fc", "sparse"]
+)
+def test_a_collapsed_net_gets_nothing_right(implementation):
+  head = api.Head(
+    objective.Objective(heads.COSFACE_MARGIN, 16.0),
+    num_classes=50,
+    mesh=mesh_lib.make_mesh(devices=2),
+    tx=optax.sgd(0.1),
+    implementation=implementation,
+    rate=0.5,
+  )
+  state = head.init(jax.random.key(0), dim=8)
+  embeddings, labels = jnp.zeros((8, 8)), jnp.arange(8)
+  done = head.update(state, embeddings, labels, key=jax.random.key(1))
+  assert not done.output.correct.any()

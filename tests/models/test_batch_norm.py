@@ -67,3 +67,11 @@ def test_batch_norm_remembers_what_torch_remembers():
   np.testing.assert_allclose(
     y[0], (300 - mean) / np.sqrt(var + 1e-5), rtol=4e-3
   )
+
+
+def test_one_value_a_channel_is_refused_in_training_alone():
+  norm = batch_norm.BatchNorm(3, rngs=nnx.Rngs(0))
+  with pytest.raises(batch_norm.TooFewError, match="one value a channel"):
+    norm(jnp.ones((1, 3)))
+  norm.use_running_average = True
+  assert norm(jnp.ones((1, 3))).shape == (1, 3)

@@ -422,3 +422,34 @@ def test_a_folder_that_cannot_be_made(tmp_path):
   checkpoints = checkpoint.Checkpoints(tmp_path / "file" / "checkpoints")
   with pytest.raises(OSError, match="could not write the checkpoint of step 1"):
     checkpoints.save(1, make_state())
+
+
+def test_a_score_that_comes_after_the_save_decides_what_is_best(tmp_path):
+  state = make_state()
+  for step, score in {1: 0.9, 2: 0.2, 3: float("nan"), 4: None}.items():
+    # A new object for every step: what is best is read back from the disk.
+    with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+      checkpoints.save(step, state)
+      if score is not None:
+        checkpoints.score(step, {"accuracy": score})
+  assert checkpoint.Checkpoints(tmp_path).steps == [1, 4]
+  (tmp_path / "scores.json").write_text("{")
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(5, state, metrics={"accuracy": 0.5})
+    checkpoints.score(5, {"accuracy": 0.6})
+  assert 5 in checkpoint.Checkpoints(tmp_path).steps
+
+
+def test_metadata_is_looked_at_before_arrays_are_cut(tmp_path):
+  def accept(metadata):
+    raise ValueError(f"step={metadata['step']} is not wanted")
+
+  save_steps(tmp_path, 1)
+  like = dataclasses.replace(
+    abstract(make_state()),
+    prototypes=jax.ShapeDtypeStruct((12, 512), jnp.float32),
+  )
+  with pytest.raises(ValueError, match="step=1 is not wanted"):
+    checkpoint.Checkpoints(tmp_path).restore(
+      like, resizable=lambda path: True, accept=accept
+    )

@@ -63,3 +63,37 @@ def test_what_a_killed_writer_left_goes_with_the_next_start(tmp_path):
   folder.write(tmp_path, config.stored(config.Config(steps=1)))
   names = {path.name for path in tmp_path.iterdir()}
   assert names == {"config.json", "env.json"}
+
+
+def test_a_longer_run_goes_on_and_its_old_length_is_kept(tmp_path):
+  first = config.stored(config.Config(steps=5))
+  assert folder.check(tmp_path, first) is None
+  folder.write(tmp_path, first)
+  for n, longer in enumerate(
+    (config.Config(steps=9), config.Config(epochs=2.5)), start=1
+  ):
+    before = folder.check(tmp_path, config.stored(longer))
+    folder.write(tmp_path, config.stored(longer))
+    kept = json.loads((tmp_path / f"config.{n}.json").read_text())
+    assert kept == before and folder.read_config(tmp_path) != before
+  folder.write(tmp_path, config.stored(longer))
+  assert len(list(tmp_path.glob("config*.json"))) == 3
+
+
+def test_a_lock_is_no_content_and_leaves_nothing(tmp_path):
+  run = tmp_path / "runs" / "new"
+  with pytest.raises(KeyError), folder.locked(run):
+    assert (run / folder.LOCK).exists()
+    assert folder.check(run, config.stored(config.Config(steps=1))) is None
+    raise KeyError
+  assert not run.exists()
+  with folder.locked(run):
+    folder.write(run, config.stored(config.Config(steps=1)))
+  assert {path.name for path in run.iterdir()} == {"config.json", "env.json"}
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "file/a/run"])
+def test_what_cannot_be_made_a_folder_is_refused_at_once(tmp_path, place):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(OSError, match="file is no folder.*--workdir"):
+    folder.check(tmp_path / place, config.stored(config.Config(steps=1)))

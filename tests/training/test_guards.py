@@ -83,3 +83,14 @@ def test_stop_request_hears_sigterm_and_gives_the_handler_back():
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.requested
   assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_is_heard_once_and_obeyed_at_the_second(capfd):
+  with guards.StopRequest() as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.requested and stop.signal == signal.SIGINT
+    assert "Ctrl-C again stops without saving" in capfd.readouterr().err
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.signal == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)

@@ -271,3 +271,74 @@ def test_old_recipes_find_their_names(tmp_path, monkeypatch):
   config_checks.validate(loaded)
   assert loaded.loss == registry.Triplet(margin=0.3)
   assert config.flatten(loaded)["loss.name"] == "triplet"
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ("--lr 0.1", "there is no --lr; did you mean --optim.learning-rate?"),
+    ("--optim.lr_base=0.1", "did you mean --optim.learning-rate?"),
+    ("--network r50", "did you mean --model.name?"),
+    ("--margin 0.4", "did you mean --loss.margin?"),
+    ("--num_workers 4", "did you mean --data.workers?"),
+    ("--output x", "did you mean --workdir?"),
+    ("--momentum 0.9", "did you mean --optim.momentum?"),
+    ("--resume", "the same command again"),
+    ("--model.name r50", "--model.name r50: did you mean iresnet50?"),
+    ("--model.name=IR_SE_50", "did you mean iresnet50?"),
+    ("--model.dtype fp16", "did you mean bfloat16?"),
+    ("--config arcface_torch", "did you mean arcface.py?"),
+    ("--config ArcFace", "did you mean arcface.py?"),
+    ("--config configs/ms1mv3_r50", "did you mean cosface.py:ms1mv3_r50?"),
+    ("--config r50", "a net is chosen by --model.name iresnet50"),
+    ("--config cosface.py:r50", "did you mean casia_r50 or ms1mv3_r50?"),
+    # As many as the recipe has: no flag is passed over.
+    ("--steps 7 --epochs 3", "--steps 7 and --epochs 3"),
+  ],
+)
+def test_names_of_other_trainers_get_suggestions(flags, message):
+  with pytest.raises((ValueError, FileNotFoundError)) as caught:
+    recipe.parse(flags.split())
+  assert message in str(caught.value)
+
+
+def test_no_length_is_one_that_may_stand_beside_another():
+  command = recipe.parse(["--steps", "None", "--epochs", "3"])
+  assert (command.steps, command.epochs) == (None, 3)
+
+
+OWN = "from facejax import config\ndef get_config():\n  return "
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    (OWN + "(", r"mine.py, line 3: SyntaxError"),
+    ("import no_such_module", r"mine.py, line 1: ModuleNotFoundError.*no_such"),
+    (OWN + "config.Config(step=3)", r"line 3: TypeError.*did you mean steps?"),
+    (OWN + "1 / 0", r"line 3: ZeroDivisionError: division by zero"),
+    ("x = 1\0", r"mine.py: SyntaxError"),
+    (OWN + "config.Config(steps='3')", r"mine.py: steps='3' is none"),
+    (OWN + "config.Config(steps=3, optim=None)", "optim=None.*OptimConfig"),
+    (OWN + "config.Config(steps=3, batch_size=1.5)", "batch_size=1.5.*int"),
+    (
+      OWN + "config.Config(optim=config.OptimConfig(schedule='poly'))",
+      "optim.schedule='poly'.*polynomial",
+    ),
+  ],
+)
+def test_mistakes_in_a_recipe_are_told_with_their_line(
+  tmp_path, monkeypatch, text, message
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "mine.py").write_text(text)
+  with pytest.raises(ValueError, match=message):
+    recipe.load("mine")
+
+
+def test_help_is_of_words(capsys):
+  with pytest.raises(SystemExit, match="0"):
+    recipe.parse(["--help"])
+  shown = capsys.readouterr().out
+  assert "The net that makes embeddings" in shown
+  assert "noqa" not in shown and "%%" not in shown
