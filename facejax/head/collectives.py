@@ -98,7 +98,8 @@ def begin(
   # y_i as a row of this shard; below 0 or past its rows in other shards, and
   # below 0 in all of them where the example has no class.
   labels = examples.labels.astype(jnp.int32) - first
-  labels = jnp.where(known(plan, examples.labels), labels, -1)
+  known = objective_lib.has_class(examples.labels, plan.head.num_classes)
+  labels = jnp.where(known, labels, -1)
   # Only the owner of class y_i knows w_y; all others add 0.
   dot, norm = jax.lax.psum(
     chunked.target(plan, prototypes, examples.queries, labels), "model"
@@ -118,11 +119,6 @@ def begin(
     parameters=negative,
   )
   return batch, (dot, norm)
-
-
-def known(plan: shard_plan.Plan, labels: typing.Array) -> typing.Array:
-  """Whether labels [batch] name a class, bool [batch]; rows may be padding."""
-  return (labels >= 0) & (labels < plan.head.num_classes)
 
 
 def all_others(plan: shard_plan.Plan, sums: chunked.Sums) -> typing.Array:
@@ -163,9 +159,9 @@ def combine(
   # L = log(1 + e^(others - z_y)), z_y = s n_y phi(c_y): the margin meets
   # [batch] numbers, in ordinary differentiable code.
   dot, norm = target
-  has_class = known(plan, examples.labels)
+  known = objective_lib.has_class(examples.labels, plan.head.num_classes)
   values = plan.objective.loss(
-    others, dot, examples.lengths, norm, examples.parameters.margin, has_class
+    others, dot, examples.lengths, norm, examples.parameters.margin, known
   )
   cosine = plan.objective.cosine(dot, examples.lengths, norm)
   return objective_lib.HeadOutput(
@@ -173,7 +169,7 @@ def combine(
     target_cosine=jax.lax.stop_gradient(cosine),
     # s n_y c_y against the largest s n_j c_j: without margin. A tie is wrong:
     # where all embeddings are 0, all are as near.
-    correct=has_class & (dot > nearest),
+    correct=known & (dot > nearest),
     dropped=jnp.zeros_like(values),
   )
 

@@ -14,6 +14,11 @@ _TINY = 1e-12
 Strangers: TypeAlias = Literal["count", "ignore"]
 
 
+def has_class(labels: typing.Array, num_classes: int) -> typing.Array:
+  """Whether labels [batch] name a class, bool [batch]; others are strangers."""
+  return (labels >= 0) & (labels < num_classes)
+
+
 class HeadOutput(NamedTuple):
   """What a head returns, for each example of the batch.
 

@@ -36,7 +36,7 @@ def loss(
   labels = choices.labels(labels)
   # An example without a class has no target: its row is some other's, and what
   # is read there is struck out.
-  known = (labels >= 0) & (labels < prototypes.shape[0])
+  known = objective_lib.has_class(labels, prototypes.shape[0])
   labels = jnp.where(known, labels, 0)
   # s_i u_i and s_i; n_j and w_j / ||w_j||, or w_j itself.
   queries, lengths = objective.queries(embeddings)

@@ -21,6 +21,7 @@ from facejax.head import (
   sampling,
   shard_plan,
 )
+from facejax.head import objective as objective_lib
 from facejax.runtime import typing
 
 # Classes that the normaliser is estimated from, before it is known.
@@ -79,7 +80,7 @@ def _log_total(
     examples.lengths,
     norm,
     examples.parameters.margin,
-    collectives.known(plan, examples.labels),
+    objective_lib.has_class(examples.labels, plan.head.num_classes),
   )
   # log(e^a + e^z_y) = a - log(1 - e^-L), where L = log(1 + e^(a - z_y)): from
   # the loss, so that the margin and its per-example parameters are in it.

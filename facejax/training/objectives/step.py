@@ -226,8 +226,8 @@ def _prepare(
     own = head_centers.take(state.loss.centers, labels, mesh=head.mesh)
     far = center.center_loss(embeddings, own)
     # Who has no class has no centre.
-    has_class = (labels >= 0) & (labels < head.num_classes)
-    far = jnp.where(has_class, far, 0)
+    known = objective_lib.has_class(labels, head.num_classes)
+    far = jnp.where(known, far, 0)
     penalty = penalty + center_loss.weight * far
     metrics = {**prepared.metrics, "center_loss": far.mean()}
     prepared = prepared._replace(metrics=jax.lax.stop_gradient(metrics))
