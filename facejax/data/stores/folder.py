@@ -164,10 +164,7 @@ class ImageFolder(ImageFiles):
     found = folder_scan.scan(
       os.path.join(root, folder), recursive=self._recursive
     )
-    deeper = ()
-    if found.folders:
-      deeper = folder_scan.scan(os.path.join(root, folder), recursive=True)
-      deeper = [name for name in deeper.images if os.sep in name]
+    deeper = folder_scan.deeper_images(os.path.join(root, folder), found)
     if not found.images and not self._mixed:
       raise ValueError(_no_image(os.path.join(root, folder), found, deeper))
     self._left_out.hidden += len(found.hidden)

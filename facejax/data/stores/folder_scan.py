@@ -63,6 +63,21 @@ def scan(path: str, *, recursive: bool = False) -> Found:
   return found
 
 
+def deeper_images(path: str, found: Found) -> list[str]:
+  """Returns the images in the folders that `scan` found and did not look into.
+
+  Args:
+    path: The folder that was scanned.
+    found: What it holds.
+  """
+  return sorted(
+    os.path.join(folder, name)
+    for folder in found.folders
+    if not os.path.islink(os.path.join(path, folder))
+    for name in scan(os.path.join(path, folder), recursive=True).images
+  )
+
+
 def _entries(
   path: str, recursive: bool, within: str = ""
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:

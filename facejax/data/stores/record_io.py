@@ -137,7 +137,8 @@ class RecordIO:
     if not os.path.isfile(path):
       return layout.MAX_LABEL + 1
     classes = _property(path)
-    people = len(np.unique(labels[_valid(labels, layout.MAX_LABEL + 1)]))
+    valid = labels[_valid(labels, layout.MAX_LABEL + 1)]
+    people = int(_present(valid.astype(np.int32)).sum())
     if people != classes:
       logger.warning(
         "%r says %d people, the labels of %r say %d: the labels count",
@@ -277,9 +278,15 @@ def _compact(keys: np.ndarray) -> np.ndarray | range:
   return range(first, last + 1) if last - first + 1 == len(keys) else keys
 
 
+def _present(labels: np.ndarray) -> np.ndarray:
+  """Returns which labels occur, bool [largest + 1]; sorts nothing."""
+  present = np.zeros(int(labels.max(initial=-1)) + 1, bool)
+  present[labels] = True
+  return present
+
+
 def _renumber(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the labels that occur, and for each image the place of its own."""
-  present = np.zeros(int(labels.max()) + 1, bool)
-  present[labels] = True
+  present = _present(labels)
   places = np.cumsum(present, dtype=np.int32) - 1
   return np.flatnonzero(present), places[labels].astype(np.int32)
