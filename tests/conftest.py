@@ -41,21 +41,24 @@ def without_llvm():
     name = "jax_disable_most_optimizations"
     before = jax.config.values[name]
     jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
+    try:
+      yield
+    finally:
+      jax.config.update(name, before)
 
   return off
 
 
 @pytest.fixture
-def quick_compile(without_llvm):
-  """Whole nets and trainings are compiled in half the time.
+def quick_compile(request, without_llvm):
+  """Programs are compiled in half the time, unless marked `as_users_compile`.
 
   XLA makes the same programs of them; LLVM alone does less. For tests to which
-  speed does not matter; golden vectors, the fused update and real runs are
-  compiled as users compile them.
+  speed does not matter; the fused update and real runs are compiled as users
+  compile them.
   """
-  with without_llvm():
+  marked = request.node.get_closest_marker("as_users_compile")
+  with contextlib.nullcontext() if marked else without_llvm():
     yield
 
 
