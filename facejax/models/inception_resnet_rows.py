@@ -148,11 +148,7 @@ def check_image_size(
     ValueError: if a side is below 75.
   """
   del spec  # the same for all members
-  if min(image_size) < MIN_SIDE:
-    raise ValueError(
-      f"image_size {tuple(image_size)}: both sides must be at least {MIN_SIDE}"
-      " for this net (160x160 as published)"
-    )
+  pooling.check_sides(image_size, MIN_SIDE, published="160x160")
 
 
 def multiply_adds(

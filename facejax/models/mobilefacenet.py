@@ -233,11 +233,7 @@ def check_image_size(
     ValueError: if a side is below 16.
   """
   del spec  # the same for all members
-  if min(image_size) < 16:
-    raise ValueError(
-      f"image_size {tuple(image_size)}: both sides must be at least 16 for"
-      " this net (112x112 as published)"
-    )
+  pooling.check_sides(image_size, 16, published="112x112")
 
 
 def multiply_adds(

@@ -89,6 +89,26 @@ def local_response_norm(
   return (wide * (1 + alpha / size * strength) ** -beta).astype(x.dtype)
 
 
+def check_sides(
+  image_size: tuple[int, int], least: int, *, published: str
+) -> None:
+  """Refuses images of which halving leaves nothing.
+
+  Args:
+    image_size: (height, width).
+    least: pixels that each side must have.
+    published: size of the paper, for the message.
+
+  Raises:
+    ValueError: if a side is shorter.
+  """
+  if min(image_size) < least:
+    raise ValueError(
+      f"image_size {tuple(image_size)}: both sides must be at least {least} for"
+      f" this net ({published} as published)"
+    )
+
+
 def reduced(size: tuple[int, int], stride: int) -> tuple[int, int]:
   """(height, width) of a map after a layer of this stride, rounded up.
 

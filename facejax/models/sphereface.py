@@ -166,11 +166,7 @@ def check_image_size(spec: SphereFaceSpec, image_size: tuple[int, int]) -> None:
     ValueError: if a side is below 16.
   """
   del spec  # the same for all members
-  if min(image_size) < 2**_STAGES:
-    raise ValueError(
-      f"image_size {tuple(image_size)}: both sides must be at least"
-      f" {2**_STAGES} for this net (112x96 as published)"
-    )
+  pooling.check_sides(image_size, 2**_STAGES, published="112x96")
 
 
 def multiply_adds(
