@@ -70,9 +70,8 @@ Exit codes: 0 done, 2 bad input; a command may have more, see its --help."""
 
 
 @command_line.command()
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
   """Runs a command, or lists all of them; returns the exit code."""
-  words = list(sys.argv[1:] if arguments is None else arguments)
   if not words or words[0] in ("-h", "--help"):
     print(_HELP.format(program=_program(), commands=_list()))
   elif words[0] == "--version":

@@ -46,9 +46,9 @@ parser = flags.parser
 
 
 @command_line.command(computes=True)
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
   """Runs the command line; returns the exit code."""
-  command = recipe.parse(sys.argv[1:] if arguments is None else arguments)
+  command = recipe.parse(arguments)
   config = command.to_config()
   if command.print_config:
     print(json.dumps(config_lib.stored(config), indent=2))

@@ -207,8 +207,7 @@ def has_begun(run: str | os.PathLike[str]) -> bool:
 def contents(run: str | os.PathLike[str]) -> Iterator[str]:
   """Names of what lies in a folder, but for what a killed start left."""
   for name in os.listdir(run):
-    draft = name.startswith(".") and name.endswith((".part", ".partial"))
-    if name != LOCK and not draft:
+    if name != LOCK and not whole_files.is_draft(name):
       yield name
 
 

@@ -45,6 +45,9 @@ def command(
   its traceback. Ctrl-C is 130; nothing is said about an output that nobody
   reads on (`| head`).
 
+  The function is given a list of words: those of the process, if it is called
+  without any.
+
   Args:
     computes: freed memory and compiled programs are kept for the next step and
       start. This starts no JAX backend.

@@ -90,6 +90,11 @@ def remove(path: pathlib.Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def is_draft(name: str) -> bool:
+  """Whether a name is that of a draft of `write` or `replacing`."""
+  return name.startswith(".") and name.endswith((".part", ".partial"))
+
+
 def remove_drafts(folder: pathlib.Path) -> None:
   """Removes what killed writers left right in a folder that nobody writes to."""
   for draft in folder.glob(".*.partial"):

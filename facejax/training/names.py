@@ -154,13 +154,16 @@ def check(arguments: Sequence[str], known: Sequence[Flag]) -> None:
       _refuse_value(flag, value if equals else after or "", values)
 
 
+def _called(other: str) -> list[str]:
+  """The flags here that others call so, as `plain` has it."""
+  return [ours for ours, others in _FLAGS.items() if other in others.split()]
+
+
 def _refuse_flag(flag: str, allowed: Mapping[str, Any]) -> None:
   last = plain(flag.rpartition(".")[2])
   if last in _NEEDLESS:
     raise ValueError(f"there is no {flag}: {_NEEDLESS[last]}")
-  near = [
-    f"--{ours}" for ours, others in _FLAGS.items() if last in others.split()
-  ]
+  near = [f"--{ours}" for ours in _called(last)]
   near += [name for name in allowed if plain(name.rpartition(".")[2]) == last]
   near = [name for name in dict.fromkeys(near) if name in allowed]
   if near:
@@ -228,9 +231,6 @@ def field(error: TypeError, known: Collection[Flag]) -> str:
     for flags, _ in known
     for flag in flags[:1]
   }
-  asked = plain(found[1])
-  for flag, others in _FLAGS.items():
-    if asked in others.split():
-      return f"; did you mean {flag.replace('-', '_')}?"
-  near = difflib.get_close_matches(found[1], sorted(names), n=1)
+  near = [ours.replace("-", "_") for ours in _called(plain(found[1]))]
+  near += difflib.get_close_matches(found[1], sorted(names), n=1)
   return f"; did you mean {near[0]}?" if near else ""

@@ -199,10 +199,9 @@ def load(name: str) -> config_lib.Config:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   run_name = f"{path.stem}-{preset}" if preset else path.stem
+  config = _expanded(config)
   return dataclasses.replace(
-    _expanded(config),
-    name=run_name,
-    workdir=command_line.expanded(config.workdir) or f"runs/{run_name}",
+    config, name=run_name, workdir=config.workdir or f"runs/{run_name}"
   )
 
 
