@@ -1,6 +1,7 @@
 """Every reader takes damaged files; and the fuzzer finds what is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -88,7 +89,7 @@ def test_every_reader_is_fuzzed_here(monkeypatch):
   [
     ("crash", "died of SIGABRT"),
     ("hang", "took longer than 2 s"),
-    ("swell", "took 7"),
+    ("swell", r"took [67]\d\d MiB"),
     ("leak", "memory grew by"),
     ("surprise", "KeyError: 'surprise'"),
     ("undecodable", "UnicodeDecodeError"),
@@ -106,7 +107,7 @@ def test_the_fuzzer_finds_what_is_wrong(tmp_path, act, said):
   reports = sorted((out / act).glob("*.txt")) if out.exists() else []
   assert bool(reports) == (said is not None)
   if said:
-    assert said in reports[0].read_text()
+    assert re.search(said, reports[0].read_text())
   if act == "surprise":
     # The files of a finding do it again.
     kept = reports[0].with_suffix("")
