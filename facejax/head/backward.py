@@ -125,28 +125,33 @@ def block_gradient(
   # The target's entry is what its own path asks for: G_ji = h_i at j = y_i.
   is_target = counts & is_target
   g = jnp.where(is_target, cotangents.dot[None, :], g)
-  g = logits.spread(g, best, w)
   flat = w.reshape(-1, w.shape[-1])
+  each = logits.spread(g, best, w)
   if plan.objective.unit_prototypes:
     # One factor of 1 / ||w|| serves both products.
-    g = g * inverse[:, None]
+    each = each * inverse[:, None]
   # q_j = sum_i G_ji s_i u_i / ||w_j||
-  d_flat = logits.matmul(plan, g, batch.queries)
-  if plan.objective.unit_prototypes:
-    # dw_j = q_j - (q_j . w_j / ||w_j||) w_j / ||w_j||: a change of length alone
-    # does nothing to a normalised w_j. (1 / ||w_j||^2 could leave float32.)
-    radial = -(d_flat * flat).sum(axis=1) * inverse
-  else:
+  d_flat = logits.matmul(plan, each, batch.queries)
+  # dw_j = q_j - (q_j . w_j / ||w_j||) w_j / ||w_j||: a change of length alone
+  # does nothing to a normalised w_j. (1 / ||w_j||^2 could leave float32.)
+  if not plan.objective.unit_prototypes:
     # The norm n_y enters the margin: dw_j += k_i w_j / ||w_j|| for y_i = j.
     own = logits.spread(is_target, best, w)
     radial = jnp.where(own, cotangents.norm[None, :], 0).sum(axis=1)
+  elif exponentials is None:
+    # q_j . w_j / ||w_j|| = sum_i G_ji (s n c)_ji / ||w_j||, from the logits that
+    # are there. The product of rows below makes XLA lay out all prototypes anew
+    # on a TPU, at every step.
+    radial = -logits.spread(g * dots, best, w).sum(axis=1) * inverse
+  else:
+    radial = -(d_flat * flat).sum(axis=1) * inverse
   units = flat * inverse[:, None]
   return Gradient(
     prototypes=(d_flat + radial[:, None] * units).reshape(w.shape),
     # d(s_i u_i) = sum_j G_ji w_j / ||w_j||, over this block.
     # In this order of factors: with batch < dim the other takes up to a quarter
     # longer on a CPU, and with batch > dim it saves little.
-    queries=logits.matmul(plan, g.T, flat),
+    queries=logits.matmul(plan, each.T, flat),
     lengths=d_lengths,
     parameters=d_parameters,
     share=share.sum(axis=0),
