@@ -14,10 +14,11 @@ Carry = TypeVar("Carry")
 
 _CPU_CACHE = 3e6  # bytes; a share of a core's cache
 _GPU_LOGITS = 2**28  # bytes
+_TPU_BLOCK = 2**25  # bytes
 
 
 def block_size(
-  *, batch: int, dim: int, rows: int, platform: str | None = None
+  *, batch: int, dim: int, rows: int, platform: str
 ) -> int:
   """Classes a block, a power of two unless there are fewer rows.
 
@@ -27,26 +28,27 @@ def block_size(
       stays in the cache from one matmul to the next (the optimum is flat).
     gpu: the largest with 4 batch block <= 256 MiB, 8192 or more: small blocks
       leave the device idle between kernels.
-    tpu: 16384 while 4 batch block <= 64 MiB, else 8192.
+    tpu: the largest with 4 block max(batch, dim) <= 32 MiB, 512 or more: by
+      the compiler's cycles, larger ones leave the chip's own memory.
 
   Args:
     batch: examples that one device compares with its classes.
     dim: size of the embeddings.
     rows: classes of one device.
-    platform: "cpu", "gpu" or "tpu"; None asks JAX.
+    platform: "cpu", "gpu" or "tpu", of the devices that will run it.
 
   >>> block_size(batch=256, dim=512, rows=10**6, platform="cpu")
   1024
   >>> block_size(batch=1024, dim=512, rows=10**6, platform="gpu")
   65536
   """
-  platform = platform or jax.default_backend()
   if platform == "cpu":
     # The power of two nearest to a block of w and of logits in the cache.
     size = 2 ** round(math.log2(_CPU_CACHE / (4 * (dim + batch))))
     size = min(max(size, 512), 4096)
   elif platform == "tpu":
-    size = 16384 if batch <= 1024 else 8192
+    widest = 4 * max(batch, dim)
+    size = max(512, 2 ** math.floor(math.log2(_TPU_BLOCK / widest)))
   else:
     size = max(8192, 2 ** math.floor(math.log2(_GPU_LOGITS / (4 * batch))))
   return min(size, rows)

@@ -10,6 +10,7 @@ from facejax.head import objective as objective_lib
 from facejax.head import sampling
 from facejax.head import storage as storage_lib
 from facejax.losses import choices
+from facejax.runtime import mesh as mesh_lib
 
 Implementation: TypeAlias = Literal[
   "fused", "chunked", "dense", "partial_fc", "sparse"
@@ -49,8 +50,8 @@ class Options:
     rate: see above; in (0, 1].
     block_size: classes a block; None for the rule of `blocks.block_size`.
     saved_bytes: room on each device to keep exponentials of the forward pass,
-      which then need not be computed again: up to a quarter of the time. Used
-      by fused, where sums of e^z need no shift.
+      which then need not be computed again: up to a quarter of a CPU's time.
+      Used by fused, where sums of e^z need no shift; refused on TPUs.
     precision: of the operands of the matmuls, for accelerators; sums, margins
       and the optimizer stay float32.
     centers: k, sub-centres a class, of which the nearest stands for it.
@@ -101,6 +102,11 @@ class Options:
       )
     if self.centers < 1:
       raise ValueError(f"centers={self.centers}: must be 1 or more a class")
+    if self.saved_bytes and mesh_lib.platform(self.mesh) == "tpu":
+      raise ValueError(
+        f"saved_bytes={self.saved_bytes}: must be 0 on a TPU, which makes the"
+        " exponentials again in less time than it takes to read them"
+      )
     self._check_pairs()
 
   def _check_pairs(self) -> None:

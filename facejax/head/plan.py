@@ -13,6 +13,7 @@ import jax
 
 from facejax.head import api, blocks, memory, options, plan_report, storage
 from facejax.runtime import command_flags, command_line, json_files
+from facejax.runtime import mesh as mesh_lib
 
 _DESCRIPTION = """Says how much memory the head will need.
 
@@ -68,7 +69,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     batch=args.batch // mesh.shape["data"],
     dim=args.dim * args.centers,
     rows=options.MAX_CLASSES,
-    platform=args.platform,
+    platform=args.platform or mesh_lib.platform(mesh),
   )
   room = _room(args, mesh.size)
   names = dict.fromkeys((args.implementation, "dense", "partial_fc"))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from facejax.head import blocks
 from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
+from facejax.runtime import mesh as mesh_lib
 
 # exp() of the largest logit, summed over the classes, must fit float32
 # (e^88.7), and that of the smallest must not vanish (e^-87.3).
@@ -19,12 +20,14 @@ class Plan(NamedTuple):
     head: its options.
     size: classes a block.
     running: keep a running maximum, where sums of e^z might overflow.
+    platform: "cpu", "gpu" or "tpu", of the devices that it is compiled for.
     saved: the first so many blocks keep their e^z for the backward pass.
   """
 
   head: options_lib.Options
   size: int
   running: bool
+  platform: str
   saved: int = 0
 
   @property
@@ -47,11 +50,12 @@ def make_plan(
   # row of the mesh, gathered over "model".
   rows = shape[0] // head.shards
   batch = batch // head.mesh.shape["data"]
+  platform = mesh_lib.platform(head.mesh)
   size = head.block_size or blocks.block_size(
     batch=batch,
     dim=math.prod(shape[1:]),
     rows=rows,
-    platform=head.mesh.devices.flat[0].platform,
+    platform=platform,
   )
   size = min(size, rows)
   # |z_j| <= s bounds the sum over the classes by C e^s: while that fits, no
@@ -71,7 +75,7 @@ def make_plan(
   # Whole blocks of float32 [size, batch]. A last one that starts early would
   # write over what the one before it saved, so it is not among them.
   saved = min(head.saved_bytes // (4 * size * batch), rows // size)
-  return Plan(head, size, running, saved if can_save else 0)
+  return Plan(head, size, running, platform, saved if can_save else 0)
 
 
 def fits_float32(scale: float, num_classes: int) -> bool:

@@ -43,18 +43,17 @@ class Statistics(NamedTuple):
   negative_distance: typing.Array
 
 
-def block_size(*, batch: int, rows: int, platform: str | None = None) -> int:
+def block_size(*, batch: int, rows: int, platform: str) -> int:
   """Anchors a block: near 2 MiB of distances on a CPU, 32 MiB elsewhere.
 
   Args:
     batch: examples on all devices together.
     rows: anchors of one device.
-    platform: "cpu", "gpu" or "tpu"; None asks JAX.
+    platform: "cpu", "gpu" or "tpu".
 
   >>> block_size(batch=1800, rows=1800, platform="cpu")
   291
   """
-  platform = platform or jax.default_backend()
   room = _CPU_BLOCK if platform == "cpu" else _BLOCK
   return min(rows, max(8, room // (4 * batch)))
 
@@ -134,7 +133,7 @@ def _size(batch: int, mesh: jax.sharding.Mesh, size: int | None) -> int:
   mesh_lib.check_batch(batch, mesh)
   rows = batch // mesh.size
   if size is None:
-    platform = mesh.devices.flat[0].platform
+    platform = mesh_lib.platform(mesh)
     return block_size(batch=batch, rows=rows, platform=platform)
   if size < 1:
     raise ValueError(f"block_size={size}: must be 1 or more")

@@ -32,5 +32,7 @@ def make_embed(
     return total
 
   return jit.jit(
-    embed, out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
+    embed,
+    mesh=mesh,
+    out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED),
   )

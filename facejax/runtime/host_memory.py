@@ -8,25 +8,31 @@ a fifth of the CPU time of a training step of the small nets.
 
 import ctypes
 import importlib.util
+import os
+import pathlib
 
 # From malloc.h: keep the heap's top, one heap for all threads, no mmap.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _NEVER = 2**31 - 1
-_ACCELERATORS = ("jax_plugins", "libtpu")
+# Where the drivers of NVIDIA, of AMD and of TPUs show their devices. A plug-in
+# alone says nothing: it may only compile for chips that are elsewhere.
+DEVICES = pathlib.Path("/dev")
+_PATTERNS = ("nvidiactl", "kfd", "accel*", "vfio/[0-9]*")
+_PLUGINS = ("jax_plugins", "libtpu")
 
 
 def keep_freed_memory() -> bool:
   """Tells glibc to keep freed memory for the next step.
 
   Call it before the first use of JAX: threads that exist keep their own heaps.
-  Does nothing where an accelerator's plug-in is installed (there the host's
-  memory serves the input threads, which are better off with a heap each) or
-  where the C library is not glibc.
+  Does nothing where an accelerator is to be used (there the host's memory
+  serves the input threads, which are better off with a heap each) or where the
+  C library is not glibc.
 
   Returns:
     Whether it took effect.
   """
-  if any(importlib.util.find_spec(name) for name in _ACCELERATORS):
+  if _uses_accelerator():
     return False
   try:
     mallopt = ctypes.CDLL(None).mallopt
@@ -38,3 +44,11 @@ def keep_freed_memory() -> bool:
     (_M_ARENA_MAX, 1),
   )
   return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def _uses_accelerator() -> bool:
+  """Whether JAX, which must not be started yet, will compute on one."""
+  if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+    return False
+  plugin = any(importlib.util.find_spec(name) for name in _PLUGINS)
+  return plugin and any(any(DEVICES.glob(name)) for name in _PATTERNS)

@@ -19,7 +19,10 @@ REPLICATED = P()
 
 
 def make_mesh(
-  *, devices: int | None = None, model: int | None = None
+  *,
+  devices: int | None = None,
+  model: int | None = None,
+  among: Sequence[Any] | None = None,
 ) -> jax.sharding.Mesh:
   """A ("data", "model") mesh.
 
@@ -28,15 +31,19 @@ def make_mesh(
     model: size of the axis that classes are split over; None takes all
       devices, the classic layout. A smaller one bounds the batch that each
       device gathers on large clusters.
+    among: devices to choose from, such as those of `runtime.topology`; None
+      for those of this machine.
 
   Raises:
     ValueError: if there are too few devices or `model` does not divide them.
   """
-  visible = jax.device_count()
+  found = jax.devices() if among is None else among
+  visible = len(found)
   devices = visible if devices is None else devices
   if not 1 <= devices <= visible:
+    there = "are visible to JAX" if among is None else "has the topology"
     raise ValueError(
-      f"mesh.devices={devices}, but {visible} device(s) are visible to JAX:"
+      f"mesh.devices={devices}, but {visible} device(s) {there}:"
       f" choose 1 to {visible}"
     )
   model = devices if model is None else model
@@ -44,7 +51,7 @@ def make_mesh(
     raise ValueError(
       f"mesh.model={model} must divide the number of devices, {devices}"
     )
-  return lay_out(jax.devices()[:devices], model=model)
+  return lay_out(found[:devices], model=model)
 
 
 def lay_out(devices: Sequence[Any], *, model: int) -> jax.sharding.Mesh:
@@ -56,6 +63,14 @@ def lay_out(devices: Sequence[Any], *, model: int) -> jax.sharding.Mesh:
     (jax.sharding.AxisType.Auto,) * 2,
     devices=devices,
   )
+
+
+def platform(mesh: jax.sharding.Mesh) -> str:
+  """What its programs are compiled for: "cpu", "gpu" or "tpu".
+
+  Not `jax.default_backend()`: a CPU compiles for chips that are not there.
+  """
+  return mesh.devices.flat[0].platform
 
 
 def sharding(mesh: jax.sharding.Mesh, spec: P) -> jax.NamedSharding:

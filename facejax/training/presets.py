@@ -138,6 +138,7 @@ def _published(
       embedding_dim=512,
       dtype="bfloat16",
     ),
+    head=config.HeadConfig(precision="bfloat16"),
     optim=optim,
     eval=config.EvalConfig(
       pairs=_folder("lfw_protocol", "pairs.txt"),

@@ -93,4 +93,9 @@ def make_train_step(
 
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  return jit.jit(step, donate_argnums=0, out_shardings=(placement, replicated))
+  return jit.jit(
+    step,
+    mesh=mesh,
+    donate_argnums=0,
+    out_shardings=(placement, replicated),
+  )

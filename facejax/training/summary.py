@@ -12,6 +12,7 @@ from facejax.data import sources
 from facejax.head import blocks
 from facejax.models import functional
 from facejax.runs import checkpoint
+from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
 from facejax.training import state
@@ -133,7 +134,7 @@ def _logits(config: config_lib.Config, program: program_lib.Program) -> int:
     batch=batch,
     dim=math.prod(each),
     rows=rows // shape["model"],
-    platform=program.mesh.devices.flat[0].platform,
+    platform=mesh_lib.platform(program.mesh),
   )
   return 4 * batch * size
 

@@ -152,8 +152,10 @@ def test_block_size_rule():
     assert 4 * batch * gpu == 2**28
   assert size(batch=65536, dim=512, platform="gpu") == 8192
   assert size(batch=64, dim=512, platform="tpu") == 16384
-  assert size(batch=4096, dim=512, platform="tpu") == 8192
-  assert blocks.block_size(batch=8, dim=64, rows=7) == 7
+  assert size(batch=1024, dim=512, platform="tpu") == 8192
+  assert size(batch=4096, dim=512, platform="tpu") == 2048
+  assert size(batch=65536, dim=512, platform="tpu") == 512
+  assert blocks.block_size(batch=8, dim=64, rows=7, platform="cpu") == 7
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,6 +1,7 @@
 """Keeping freed memory spares the kernel."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -51,7 +52,41 @@ def test_page_faults_become_few():
   assert faults("keep") < 0.5 * faults("free")
 
 
-def test_accelerator_machines_are_left_alone(monkeypatch):
+@pytest.mark.parametrize("device", ["nvidiactl", "kfd", "accel0", "vfio/12"])
+def test_accelerator_machines_are_left_alone(device, monkeypatch, tmp_path):
+  file = tmp_path / device
+  file.parent.mkdir(exist_ok=True)
+  file.touch()
   there = {"jax_plugins": "its spec"}
   monkeypatch.setattr(importlib.util, "find_spec", there.get)
+  monkeypatch.setattr(host_memory, "DEVICES", tmp_path)
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
   assert host_memory.keep_freed_memory() is False
+
+
+ASKED = """
+import importlib.util, pathlib, sys
+from facejax.runtime import host_memory
+importlib.util.find_spec = {"libtpu": "its spec"}.get
+host_memory.DEVICES = pathlib.Path(sys.argv[1])
+print(host_memory.keep_freed_memory())
+"""
+
+
+@pytest.mark.skipif(
+  not sys.platform.startswith("linux"), reason="glibc's malloc"
+)
+@pytest.mark.parametrize(
+  ("device", "asked"), [("accel0", "cpu"), ("vfio/vfio", "")]
+)
+def test_a_plugin_to_plan_with_changes_nothing(device, asked, tmp_path):
+  (tmp_path / device).parent.mkdir(exist_ok=True)
+  (tmp_path / device).touch()
+  out = subprocess.run(
+    [sys.executable, "-c", ASKED, tmp_path],
+    env={**os.environ, "JAX_PLATFORMS": asked},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert out.stdout.strip() == "True"
