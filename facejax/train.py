@@ -1,29 +1,27 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
-import contextlib
 import json
 import logging
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
-import rich
 
 import facejax
-from facejax.data import images as images_lib
 from facejax.evaluation import pair_results, verification, while_training
 from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_line, progress
+from facejax.runtime import command_line, progress, topology
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
 from facejax.training import (
+  dry_run,
   flags,
   guards,
   inputs,
@@ -57,21 +55,26 @@ def main(arguments: Sequence[str]) -> int:
     jax.config.update("jax_enable_x64", True)
   # Nothing is written before all is known to be right.
   telemetry.setup_logging()
-  if not command.dry_run:
-    run_folder.check_unlocked(config.workdir, if_gone=_if_gone(command))
-  run = _build(config)
-  telemetry.show(summary.table(config, run.program, run.data.images, run.steps))
-  classes = run.data.images.num_classes + config.head.extra_classes
-  dim = config.model.embedding_dim
-  for text in config.loss.advice(num_classes=classes, dim=dim):
-    logger.warning("%s", text)
   if command.dry_run:
-    rich.print(
-      summary.compiled_table(program_lib.compiled(config, run.program))
-    )
-    return 0
+    return _dry_run(command, config)
+  run_folder.check_unlocked(config.workdir, if_gone=_if_gone(command))
+  run = _build(config)
+  summary.introduce(config, run.program, run.data.images, run.steps)
   with run_folder.locked(config.workdir, if_gone=_if_gone(command)):
     return _train(config, run)
+
+
+def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
+  """Builds and compiles, here or for chips that are elsewhere; the exit code."""
+  among = topology.devices(command.topology) if command.topology else None
+  if command.classes is None:
+    run = _build(config, among)
+    program = run.program
+    summary.introduce(config, program, run.data.images, run.steps)
+  else:
+    program = dry_run.program_of(config, command.classes, among)
+    summary.introduce(config, program, identities=command.classes)
+  return 0 if dry_run.show(config, program) else EXIT_FAILED
 
 
 def _if_gone(command: recipe.TrainCommand) -> str:
@@ -86,8 +89,13 @@ class _Run(NamedTuple):
   steps: int
 
 
-def _build(config: config_lib.Config) -> _Run:
-  """Everything that a run needs; reads and compiles nothing large yet."""
+def _build(
+  config: config_lib.Config, among: Sequence[Any] | None = None
+) -> _Run:
+  """Everything that a run needs; reads and compiles nothing large yet.
+
+  On devices of this machine, unless others are given to compile for.
+  """
   run_folder.check(config.workdir, config_lib.stored(config))
   resume.check_init_from(config)
   images = inputs.training_images(config)
@@ -102,6 +110,7 @@ def _build(config: config_lib.Config) -> _Run:
     config,
     num_classes=images.num_classes + config.head.extra_classes,
     total_steps=steps,
+    among=among,
   )
   return _Run(program, data, steps)
 
@@ -131,7 +140,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   if results is None:
     return code
   seconds = time.monotonic() - started
-  with _keeps_tracebacks():
+  with guards.keeps_tracebacks():
     _report(folder, config, run, results, verifier.failed, seconds=seconds)
   return EXIT_FAILED if verifier.failed else 0
 
@@ -186,7 +195,7 @@ def _to_the_end(
       must_stop=lambda: stop.requested,
     )
     try:
-      with _keeps_tracebacks():
+      with guards.keeps_tracebacks():
         state = loop.train(state, step_fn)
         # A run that was already at its end is only verified.
         results = verifier(state) if loop.results is None else loop.results
@@ -213,20 +222,6 @@ def _verifier(
     batch_size=config.eval.batch_size,
     urgent=lambda: stop.requested,
   )
-
-
-@contextlib.contextmanager
-def _keeps_tracebacks() -> Iterator[None]:
-  """Past the checks, an error is no mistake in what the user gave.
-
-  But for images that cannot be read, and what the disk refuses.
-  """
-  try:
-    yield
-  except (guards.TooManyBadImagesError, images_lib.BadImageError):
-    raise
-  except ValueError as error:
-    raise RuntimeError("training failed") from error
 
 
 def _write_card(

@@ -32,6 +32,12 @@ def pytest_collect_file(file_path):
   return [one for one in found if type(one).__name__ != "DoctestModule"]
 
 
+def pytest_runtest_setup(item):
+  """Leaves out what a compiler is missing for."""
+  if item.get_closest_marker("tpu_compiler"):
+    pytest.importorskip("libtpu", reason="pip install facejax[tpu-plan]")
+
+
 @pytest.fixture(scope="session")
 def without_llvm():
   """Switches the costly passes of LLVM off and on again."""

@@ -17,9 +17,7 @@ _GPU_LOGITS = 2**28  # bytes
 _TPU_BLOCK = 2**25  # bytes
 
 
-def block_size(
-  *, batch: int, dim: int, rows: int, platform: str
-) -> int:
+def block_size(*, batch: int, dim: int, rows: int, platform: str) -> int:
   """Classes a block, a power of two unless there are fewer rows.
 
   The memory of the head beside prototypes and optimizer state is a few arrays

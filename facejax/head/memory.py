@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import optax
 from facejax.head import api, objective, options, rowwise
 from facejax.losses import margins
 from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import program_text, topology
 
 P = jax.P
 
@@ -45,10 +46,17 @@ class Estimate:
   Attributes:
     buffers: bytes by name; they add up to `total`.
     rows: classes of the device, padding included.
+    collectives: what crosses the mesh in a step.
+    cycles: of a step, as a TPU's compiler expects them; else 0.
+    refused: what the compiler says where the program does not fit; the buffers
+      are then those that any program would have.
   """
 
   buffers: dict[str, int]
   rows: int
+  collectives: Sequence[program_text.Collective] = ()
+  cycles: int = 0
+  refused: str = ""
 
   @property
   def total(self) -> int:
@@ -73,18 +81,26 @@ class Growth(NamedTuple):
 
 
 def make_mesh(
-  *, devices: int | None = None, model: int | None = None
+  *,
+  devices: int | None = None,
+  model: int | None = None,
+  absent: str | None = None,
 ) -> jax.sharding.Mesh:
   """A mesh of this machine's devices, or of CPU devices if they are too few.
 
   Args:
     devices: how many; None takes all that there are.
     model: how many of them the classes are split over; None for all.
+    absent: a topology to plan for instead, see `runtime.topology`.
 
   Raises:
     ValueError: if `model` does not divide them, or a running JAX was started
       with too few.
   """
+  if absent is not None:
+    return mesh_lib.make_mesh(
+      devices=devices, model=model, among=topology.devices(absent)
+    )
   if devices is not None:
     # Too late once a backend runs; but then there may be enough.
     with contextlib.suppress(RuntimeError):
@@ -116,25 +132,50 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   Raises:
     ValueError: if the batch does not divide.
   """
-  mesh = head.mesh
-  mesh_lib.check_batch(batch, mesh)
-  rows = head.rows
+  mesh_lib.check_batch(batch, head.mesh)
+  rows = head.rows // head.shards
   if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.
-    head = dataclasses.replace(head, num_classes=rows)
-  state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
+    head = dataclasses.replace(head, num_classes=head.rows)
+  held = _held(*_abstract(head, dim=dim, batch=batch))
+  try:
+    compiled = compile_step(head, dim=dim, batch=batch)
+  except jax.errors.JaxRuntimeError as error:
+    said = topology.does_not_fit(error)
+    if said is None:
+      raise
+    return Estimate(held, rows, refused=said)
+  text = program_text.ProgramText(compiled.as_text() or "")
+  return Estimate(
+    _buffers(compiled, held),
+    rows,
+    collectives=text.collectives(head.mesh),
+    cycles=text.cycles(),
+  )
+
+
+def compile_step(
+  head: api.Head, *, dim: int, batch: int
+) -> jax.stages.Compiled:
+  """`Head.update`, compiled as training does; arguments as of `estimate`."""
+  step, arrays = abstract_step(head, dim=dim, batch=batch)
+  return step.lower(*arrays).compile()
+
+
+def abstract_step(
+  head: api.Head, *, dim: int, batch: int
+) -> tuple[Any, tuple[Any, ...]]:
+  """`Head.update` under jit, and arguments for it that are not real."""
 
   def step(
     state: api.HeadState, embeddings: Any, labels: Any, key: Any
   ) -> api.Update:
     return head.update(state, embeddings, labels, key=key)
 
-  # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
+  # The state is donated, so that it is updated in place.
   jitted = jax.jit(step, donate_argnums=0)
-  compiled = jitted.lower(state, embeddings, labels, key).compile()
-  buffers = _buffers(compiled, state, embeddings, labels)
-  return Estimate(buffers, rows // head.shards)
+  return jitted, (*_abstract(head, dim=dim, batch=batch), key)
 
 
 def growth(head: api.Head, *, dim: int, batch: int) -> Growth:
@@ -143,6 +184,11 @@ def growth(head: api.Head, *, dim: int, batch: int) -> Growth:
   Arguments as of `estimate`; how many classes the head has plays no part.
   """
   rows = min(_MANY_ROWS, options.MAX_CLASSES // (2 * head.shards))
+  chip = topology.chip_of(head.mesh.devices.flat[0])
+  if chip is not None:
+    # Both must fit, twice in float32 and once more for what is made on the way.
+    wide = 16 * dim * head.centers
+    rows = min(rows, 2 ** math.floor(math.log2(chip.memory / 4 / wide)))
 
   def total(classes: int) -> int:
     larger = dataclasses.replace(head, num_classes=classes)
@@ -177,27 +223,29 @@ def _abstract(head: api.Head, *, dim: int, batch: int) -> tuple[Any, Any, Any]:
   )
 
 
-def _buffers(
-  compiled: jax.stages.Compiled, state: Any, embeddings: Any, labels: Any
-) -> dict[str, int]:
-  """Bytes by name, of one device."""
-  memory: Any = compiled.memory_analysis()
+def _held(state: Any, embeddings: Any, labels: Any) -> dict[str, int]:
+  """Bytes by name of what a step is given and gives back, on one device."""
   held = {"prototypes": _bytes(state.prototypes)}
   for path, leaf in jax.tree.leaves_with_path(state.optimizer):
     name = jax.tree_util.keystr(path[-1:], simple=True)
     name = f"optimizer state: {name}"
     held[name] = held.get(name, 0) + _bytes(leaf)
   held["embeddings and labels"] = _bytes(embeddings) + _bytes(labels)
+  held["gradient of the embeddings"] = _bytes(embeddings)
+  return held
+
+
+def _buffers(
+  compiled: jax.stages.Compiled, held: dict[str, int]
+) -> dict[str, int]:
+  """Bytes by name, of one device, of a whole program."""
+  memory: Any = compiled.memory_analysis()
   new = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return {
     **held,
-    "gradient of the embeddings": _bytes(embeddings),
     "temporaries": memory.temp_size_in_bytes,
     # Values of each example, alignment; arrays that were not updated in place.
-    "other": memory.argument_size_in_bytes
-    - sum(held.values())
-    + new
-    - _bytes(embeddings),
+    "other": memory.argument_size_in_bytes + new - sum(held.values()),
   }
 
 

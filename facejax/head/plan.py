@@ -11,15 +11,27 @@ from typing import Any, get_args
 
 import jax
 
-from facejax.head import api, blocks, memory, options, plan_report, storage
-from facejax.runtime import command_flags, command_line, json_files
+from facejax.head import (
+  api,
+  blocks,
+  memory,
+  options,
+  plan_machine,
+  plan_report,
+  roofline,
+  storage,
+)
+from facejax.runtime import command_flags, command_line, json_files, topology
 from facejax.runtime import mesh as mesh_lib
 
 _DESCRIPTION = """Says how much memory the head will need.
 
 The training step of the head is compiled for arrays that do not exist, and the
 compiler is asked what one device holds. Beside the chosen implementation stand
-the dense head, which writes all logits out, and Partial FC.
+the dense head, which writes all logits out, and Partial FC. With --topology the
+compiler is that of chips which need not be here; it also says what crosses the
+mesh and, of TPUs, how many cycles it expects. That takes minutes, and the chosen
+implementation stands alone.
 
 Examples:
   python -m facejax.head.plan --classes 1_000_000
@@ -30,13 +42,14 @@ Examples:
   python -m facejax.head.plan --classes 92_000_000 --devices 8 --platform gpu \\
       --storage bfloat16 --optimizer-storage bfloat16 --memory-gib 24
       92 million, prototypes and momentum in bfloat16
+  python -m facejax.head.plan --classes 29_000_000 --topology v5e:4x4 \\
+      --precision bfloat16
+      by the compiler of sixteen TPUs that are not here; also h100:8
   python -m facejax.head.plan --classes 2_000_000 --devices 4 --memory-gib 24 \\
       --reserve-gib 10 --json plan.json
       leaving 10 GiB to the backbone; the figures also as a file
 
 Exit codes: 0 planned, whether it fits or not; 2 bad input."""
-
-_GIB = 2**30
 
 
 @command_line.command()
@@ -48,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   file = args.json if isinstance(args.json, pathlib.Path) else None
   if file and not file.parent.is_dir():
     raise FileNotFoundError(f"--json {file}: make its folder first")
-  mesh = memory.make_mesh(devices=args.devices, model=args.model)
+  mesh = plan_machine.mesh_of(args)
   figures = plan(args, mesh)
   if args.json is True:
     print(json.dumps(figures, indent=2))
@@ -71,11 +84,14 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     rows=options.MAX_CLASSES,
     platform=args.platform or mesh_lib.platform(mesh),
   )
-  room = _room(args, mesh.size)
-  names = dict.fromkeys((args.implementation, "dense", "partial_fc"))
+  room = plan_machine.room(args, mesh)
+  names = [args.implementation]
+  if not args.topology:
+    # Which would take minutes to compile for TPUs.
+    names = dict.fromkeys((*names, "dense", "partial_fc"))
   return {
     "settings": settings | {"devices": mesh.size, "model": mesh.shape["model"]},
-    "compiled_for": _compiled_for(mesh),
+    "compiled_for": plan_machine.compiled_for(mesh),
     "block_size": size,
     "room": room,
     "implementations": {
@@ -119,60 +135,49 @@ def _figures(
     dataclasses.replace(head, saved_bytes=0), dim=args.dim, batch=args.batch
   )
   shards = head.shards
+  chip = topology.chip_of(mesh.devices.flat[0])
   return {
     "dtype": head.storage,
     "state_dtype": head.optimizer_storage,
     "rows": found.rows,
     "buffers": found.buffers,
     "peak": found.total,
-    "fits": found.total <= room,
+    "fits": found.total <= room and not found.refused,
+    "refused": found.refused,
     "bytes_per_class": growth.per_class,
     "constant_bytes": growth.constant + saved,
     "classes_that_fit": growth.classes(room - saved, shards=shards),
+    "collectives": [dataclasses.asdict(one) for one in found.collectives],
+    "seconds": _seconds(head, args, found, chip) if chip else {},
   }
 
 
-def _compiled_for(mesh: jax.sharding.Mesh) -> str:
-  """Whose compiler was asked."""
-  device = mesh.devices.flat[0]
-  if device.platform != "cpu":
-    return f"compiled for {mesh.size} {device.device_kind}"
-  return (
-    f"compiled for {mesh.size} CPU device(s); an accelerator's compiler may lay"
-    " out temporaries differently"
+def _seconds(
+  head: api.Head,
+  args: argparse.Namespace,
+  found: memory.Estimate,
+  chip: topology.Chip,
+) -> dict[str, float]:
+  """What a step might take: as the compiler expects, and at the least."""
+  state = sum(
+    size
+    for name, size in found.buffers.items()
+    if name.startswith(("prototypes", "optimizer state"))
   )
-
-
-def _room(args: argparse.Namespace, devices: int) -> dict[str, Any]:
-  """What there is: as told, as the accelerator says, or the host's memory."""
-  device = jax.devices()[0]
-  stats = device.memory_stats() or {}
-  if args.memory_gib is not None:
-    total, source = args.memory_gib * _GIB, f"{args.memory_gib:g} GiB given"
-  elif "bytes_limit" in stats:
-    total, source = stats["bytes_limit"], f"of {device.device_kind}, says JAX"
-  else:
-    # Simulated devices share the memory of one host.
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    total = host / devices
-    source = (
-      f"{plan_report.readable(host)} of this host for {devices} device(s)"
-    )
-  if args.reserve_gib * _GIB >= total:
-    raise ValueError(
-      f"--reserve-gib {args.reserve_gib:g}: must be less than the memory of a"
-      f" device, {plan_report.readable(total)} ({source})"
-    )
-  reserved = int(args.reserve_gib * _GIB)
-  free = int(total) - reserved
-  return {"free": free, "reserved": reserved, "source": source}
+  least = roofline.floor(
+    head, dim=args.dim, batch=args.batch, state_bytes=state, chip=chip
+  )
+  times = {f"least, {name}": value for name, value in least._asdict().items()}
+  if found.cycles:
+    times["by the compiler's cycles"] = found.cycles / chip.clock
+  return times
 
 
 def parser() -> command_line.Parser:
   """The parser of this command."""
   parser = command_line.parser("head.plan", _DESCRIPTION)
   _add_head(parser.add_argument_group("the head").add_argument)
-  _add_machine(parser.add_argument_group("the machine").add_argument)
+  plan_machine.add_flags(parser.add_argument_group("the machine").add_argument)
   command_flags.json(parser, file=True)
   return parser
 
@@ -221,29 +226,6 @@ def _add_head(add: Callable[..., Any]) -> None:
     default=0,
     help="room of fused to keep exponentials of the forward pass (0); not"
     " taken where their sum might not fit float32",
-  )
-
-
-def _add_machine(add: Callable[..., Any]) -> None:
-  """Options that say what it is to run on."""
-  count = command_line.number(int, 1, 1024)
-  add("--devices", type=count, metavar="N", help="how many to plan for (all)")
-  add("--model", type=count, help="devices that classes are split over (all)")
-  add(
-    "--platform",
-    choices=("cpu", "gpu", "tpu"),
-    help="in blocks of the size for this one (that of this machine)",
-  )
-  add(
-    "--memory-gib",
-    type=command_line.number(float, 0.01, 2**20),
-    help="of one device (that of this machine)",
-  )
-  add(
-    "--reserve-gib",
-    type=command_line.number(float, 0, 2**20),
-    default=0,
-    help="of it for the backbone (0)",
   )
 
 

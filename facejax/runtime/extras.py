@@ -1,6 +1,7 @@
 """Packages that only an extra of facejax brings, and how to get them."""
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 
 # Module -> its package, and the extra that brings it. It says what
@@ -14,6 +15,8 @@ EXTRAS = {
   "onnxruntime": ("onnxruntime", "onnx"),
   "safetensors": ("safetensors", "onnx"),
   "flatbuffers": ("flatbuffers", "onnx"),
+  "libtpu": ("libtpu", "tpu-plan"),
+  "jax_plugins": ("jax-cuda13-plugin", "gpu-plan"),
 }
 
 
@@ -62,3 +65,14 @@ def needed() -> Iterator[None]:
     if text is None:
       raise
     raise MissingPackageError(text, name=error.name) from None
+
+
+def require(module: str) -> None:
+  """Refuses to go on without a package that is not imported here by name.
+
+  Raises:
+    MissingPackageError: if an extra's module is not installed.
+  """
+  if importlib.util.find_spec(module.partition(".")[0]) is None:
+    missing = ModuleNotFoundError(name=module)
+    raise MissingPackageError(answer(missing), name=module)

@@ -6,7 +6,6 @@ the compiler expects.
 """
 
 import dataclasses
-import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ class Chip:
     kind: the `device_kind` that JAX reports.
     memory: bytes that programs may use.
     flops: products and sums of bfloat16 a second, dense.
+    float32_flops: likewise of float32; a TPU makes each product of six.
     bandwidth: bytes a second of its memory.
     clock: cycles a second, at which `flops` is reached; 0 where compilers tell
       no cycles.
@@ -38,20 +38,23 @@ class Chip:
   kind: str
   memory: int
   flops: float
+  float32_flops: float
   bandwidth: float
   clock: float = 0.0
 
 
-# From the makers' pages. Of a TPU's 16, 32 or 95 GiB the runtime keeps a
-# quarter to a half of one for itself: what is said here is what the compiler
-# itself allows.
+# From the makers' pages; the memory of TPUs is what their compiler allows, the
+# clock the one at which their matrix units reach `flops`.
 CHIPS = (
-  Chip("v4", "TPU v4", int(31.25 * _GIB), 275e12, 1228e9, 1.05e9),
-  Chip("v5e", "TPU v5 lite", int(15.75 * _GIB), 197e12, 819e9, 1.5e9),
-  Chip("v5p", "TPU v5", int(95.74 * _GIB), 459e12, 2765e9, 1.75e9),
-  Chip("v6e", "TPU v6 lite", int(31.25 * _GIB), 918e12, 1640e9, 1.75e9),
-  Chip("h100", "NVIDIA H100 80GB HBM3", 84942979072, 989e12, 3352e9),
-  Chip("h200", "NVIDIA H200", 151397597184, 989e12, 4800e9),
+  Chip(
+    "v5e", "TPU v5 lite", int(15.75 * _GIB), 197e12, 197e12 / 6, 819e9, 1.5e9
+  ),
+  Chip("v5p", "TPU v5", int(95.74 * _GIB), 459e12, 459e12 / 6, 2765e9, 1.75e9),
+  Chip(
+    "v6e", "TPU v6 lite", int(31.25 * _GIB), 918e12, 918e12 / 6, 1640e9, 1.75e9
+  ),
+  Chip("h100", "NVIDIA H100 80GB HBM3", 84942979072, 989e12, 67e12, 3352e9),
+  Chip("h200", "NVIDIA H200", 151397597184, 989e12, 67e12, 4800e9),
 )
 # Of a TPU: chips in two or three directions. Of a GPU: devices of one node.
 _NAME = re.compile(r"(\w+):(\d+(?:x\d+){0,2})")
@@ -161,7 +164,7 @@ def _tpus(name: str, shape: str) -> Sequence[Any]:
 def _gpus(name: str, chip: Chip, count: str) -> Sequence[Any]:
   if not count.isdigit() or int(count) < 1:
     raise ValueError(f"topology {name!r}: GPUs have a number, {chip.name}:8")
-  extras.require("jax_plugins.xla_cuda13")
+  extras.require("jax_plugins")
   target = _HOPPER.format(
     bandwidth=int(chip.bandwidth), memory=chip.memory, kind=chip.kind
   )
@@ -173,8 +176,10 @@ def _gpus(name: str, chip: Chip, count: str) -> Sequence[Any]:
   ).devices
 
 
-def installed(name: str) -> bool:
-  """Whether the compiler for a topology of this name can be had here."""
-  tpu = any(name.startswith(chip.name) for chip in CHIPS if chip.clock)
-  module = "libtpu" if tpu else "jax_plugins"
-  return importlib.util.find_spec(module) is not None
+def does_not_fit(error: jax.errors.JaxRuntimeError) -> str | None:
+  """What a compiler says of a program that is too large for its chip.
+
+  A TPU's compiler makes no such program. None for any other error.
+  """
+  _, exhausted, said = str(error).partition("RESOURCE_EXHAUSTED: ")
+  return said.splitlines()[0] if exhausted else None

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -64,15 +64,26 @@ def schedule(
 
 
 def build(
-  config: config_lib.Config, *, num_classes: int, total_steps: int
+  config: config_lib.Config,
+  *,
+  num_classes: int,
+  total_steps: int,
+  among: Sequence[Any] | None = None,
 ) -> Program:
   """Builds net, loss, optimizers and the jitted functions over the mesh.
+
+  Args:
+    config: of the run.
+    num_classes: identities, and distractors.
+    total_steps: of the schedule.
+    among: devices to choose from; None for those of this machine. For those of
+      `runtime.topology` the program can be compiled, and no more.
 
   Raises:
     ValueError: if the parts do not fit together.
   """
   mesh = mesh_lib.make_mesh(
-    devices=config.mesh.devices, model=config.mesh.model
+    devices=config.mesh.devices, model=config.mesh.model, among=among
   )
   mesh_lib.check_batch(config.batch_size, mesh, name="batch_size")
   backbone = functional.build(

@@ -200,3 +200,19 @@ def _validate_batch(config: config_lib.Config) -> None:
       f" data.images_of_identity + data.random_negatives = {people} x {images} +"
       f" {data.random_negatives} = {size}"
     )
+
+
+def check_dry_run(
+  dry_run: bool, *, topology: str | None, classes: int | None
+) -> None:
+  """Refuses flags that only a dry run understands, where there is none.
+
+  Raises:
+    ValueError: naming the flag.
+  """
+  for name, value in {"topology": topology, "classes": classes}.items():
+    if value is not None and not dry_run:
+      raise ValueError(
+        f"--{name} {value}: only with --dry-run, which compiles and stops; add"
+        " it, or leave this flag out"
+      )

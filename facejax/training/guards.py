@@ -5,11 +5,12 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 
+from facejax.data import images as images_lib
 from facejax.runtime import typing
 
 logger = logging.getLogger(__name__)
@@ -206,3 +207,17 @@ class StopRequest:
         os.write(2, _STOPPING)
     if self.signal is None:
       self.signal = number
+
+
+@contextlib.contextmanager
+def keeps_tracebacks() -> Iterator[None]:
+  """Past the checks, an error is no mistake in what the user gave.
+
+  But for images that cannot be read, and what the disk refuses.
+  """
+  try:
+    yield
+  except (TooManyBadImagesError, images_lib.BadImageError):
+    raise
+  except ValueError as error:
+    raise RuntimeError("training failed") from error

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+import annotated_types
 import tyro
 from tyro import constructors
 
@@ -33,6 +34,9 @@ Examples:
       your own folder of identity/image.jpg
   python -m facejax.train --config cosface.py:ms1mv3_r50 --dry-run
       build and compile, print sizes and memory, stop
+  python -m facejax.train --config cosface.py:ms1mv3_r50 --dry-run \\
+      --topology v5e:4x4 --classes 93431
+      the same for sixteen TPUs that are not here, without the data
 
 The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
@@ -49,6 +53,11 @@ class TrainCommand(config_lib.Config):
   """Recipe, and after a colon its preset: cosface.py:lfw."""
   dry_run: bool = False
   """Build and compile everything, print the table, stop."""
+  topology: str | None = None
+  """With --dry-run: chips to compile for that are not here, such as v5e:4x4 or
+  h100:8."""
+  classes: Annotated[int, annotated_types.Ge(2)] | None = None
+  """With --dry-run: so many identities, and no data is read."""
   print_config: bool = False
   """Print the resolved configuration as JSON, stop."""
   take_over: bool = False
@@ -92,6 +101,8 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     registry=_showing_ranges(),
   )
   command = _reconcile(command, recipe, given)
+  only = {name: getattr(command, name) for name in ("topology", "classes")}
+  config_checks.check_dry_run(command.dry_run, **only)
   config_checks.validate(command)
   return command
 

@@ -1,5 +1,6 @@
 """What a run says about itself before it starts."""
 
+import logging
 import math
 from typing import Any
 
@@ -13,9 +14,12 @@ from facejax.head import blocks
 from facejax.models import functional
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import program_text, topology
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import state
+from facejax.training import state, telemetry
+
+logger = logging.getLogger(__name__)
 
 _MIB = 2**20
 
@@ -23,10 +27,20 @@ _MIB = 2**20
 def table(
   config: config_lib.Config,
   program: program_lib.Program,
-  images: sources.Source,
-  total_steps: int,
+  images: sources.Source | None,
+  total_steps: int | None,
+  *,
+  identities: int,
 ) -> rich.table.Table:
-  """Devices, sizes and the memory that the state takes on each device."""
+  """Devices, sizes and the memory that the state takes on each device.
+
+  Args:
+    config: of the run.
+    program: of the run.
+    images: what is trained on; None if it was not read.
+    total_steps: of the run.
+    identities: of the images, without distractors.
+  """
   like, net = program.like, program.backbone
   shape = program.mesh.shape
   device = program.mesh.devices.flat[0]
@@ -34,13 +48,10 @@ def table(
   rows = {
     "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
     f" data {shape['data']} x model {shape['model']}",
-    "images": f"{len(images):,} of {images.num_classes:,} identities,"
-    f" {net.image_size[0]} x {net.image_size[1]}",
-    "steps": f"{total_steps:,} of {config.batch_size} images"
-    f" ({total_steps * config.batch_size / len(images):.3g} epochs)",
+    **_images(config, images, total_steps),
     "net": f"{net.name}, {functional.count(like.params):,} parameters,"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
-    "head": _head(config, images.num_classes, like),
+    "head": _head(config, identities, like),
     "loss": _loss(config),
     "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
     f" optimizer {_mib(_bytes(like.trunk_optimizer))}"
@@ -52,17 +63,110 @@ def table(
   return _two_columns(f"facejax {config.name}", rows)
 
 
-def compiled_table(compiled: jax.stages.Compiled) -> rich.table.Table:
-  """What the compiled step really takes."""
+def _images(
+  config: config_lib.Config,
+  images: sources.Source | None,
+  total_steps: int | None,
+) -> dict[str, str]:
+  """What is trained on and how long; nothing of data that was not read."""
+  height, width = config.data.image_size
+  if images is None or total_steps is None:
+    return {"images": f"not read, {height} x {width}"}
+  epochs = total_steps * config.batch_size / len(images)
+  return {
+    "images": f"{len(images):,} of {images.num_classes:,} identities,"
+    f" {height} x {width}",
+    "steps": f"{total_steps:,} of {config.batch_size} images"
+    f" ({epochs:.3g} epochs)",
+  }
+
+
+def introduce(
+  config: config_lib.Config,
+  program: program_lib.Program,
+  images: sources.Source | None = None,
+  steps: int | None = None,
+  *,
+  identities: int | None = None,
+) -> None:
+  """Shows the table of a run, and what its loss advises.
+
+  Args:
+    config: of the run.
+    program: of the run.
+    images: what is trained on; None if it was not read.
+    steps: how many; likewise.
+    identities: of images that were not read.
+  """
+  count = images.num_classes if images is not None else identities or 0
+  telemetry.show(table(config, program, images, steps, identities=count))
+  classes = count + config.head.extra_classes
+  dim = config.model.embedding_dim
+  for text in config.loss.advice(num_classes=classes, dim=dim):
+    logger.warning("%s", text)
+
+
+def compiled_table(
+  compiled: jax.stages.Compiled,
+  config: config_lib.Config,
+  program: program_lib.Program,
+) -> rich.table.Table:
+  """What the compiled step really takes, and what it sends."""
   memory: Any = compiled.memory_analysis()
-  return _two_columns(
-    "compiled step, a device",
-    {
-      "arguments": _mib(memory.argument_size_in_bytes),
-      "of which reused": _mib(memory.alias_size_in_bytes),
-      "temporaries": _mib(memory.temp_size_in_bytes),
-    },
-  )
+  alias = memory.alias_size_in_bytes
+  peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+  peak += memory.output_size_in_bytes - alias
+  rows = {
+    "arguments": _mib(memory.argument_size_in_bytes),
+    "of which reused": _mib(alias),
+    "temporaries": _mib(memory.temp_size_in_bytes),
+    "peak": _mib(peak),
+  }
+  mesh = program.mesh
+  chip = topology.chip_of(mesh.devices.flat[0])
+  text = program_text.ProgramText(compiled.as_text() or "")
+  sent = [
+    f"{one.count:,} x {one.kind} over {one.axis}, {_mib(one.size)}"
+    + (", inside a loop" if one.in_loop else "")
+    for one in text.collectives(mesh)
+    if one.axis
+  ]
+  if sent:
+    rows["sent in a step"] = "\n".join(sent)
+  if chip is not None:
+    fits = "fits" if peak <= chip.memory else "does NOT fit"
+    rows["peak"] += f" of {_mib(chip.memory)}: {fits}"
+    rows |= _times(text.cycles(), config, program, chip)
+  return _two_columns("compiled step, a device", rows)
+
+
+def _times(
+  cycles: int,
+  config: config_lib.Config,
+  program: program_lib.Program,
+  chip: topology.Chip,
+) -> dict[str, str]:
+  """What a step takes at the least, and by the compiler's cycles."""
+  # Forward and backward pass of the trunk: its products three times.
+  each = 6 * program.backbone.multiply_adds
+  operations = each * config.batch_size / program.mesh.size
+  like = program.like
+  if like.prototypes is not None:
+    share = 1.0
+    if config.head.implementation == "partial_fc":
+      share = config.head.rate
+    seen = config.batch_size // program.mesh.shape["data"]
+    classes = math.prod(like.prototypes.shape) / program.mesh.shape["model"]
+    operations += 8 * share * seen * classes
+  least = operations / chip.flops
+  rows = {"products at the peak": f"{1e3 * least:,.1f} ms in bfloat16"}
+  if cycles:
+    seconds = cycles / chip.clock
+    rows["step by the compiler"] = (
+      f"{1e3 * seconds:,.1f} ms ({cycles:,} cycles), the matrix unit busy for"
+      f" {least / seconds:.0%}"
+    )
+  return rows
 
 
 def _two_columns(title: str, rows: dict[str, str]) -> rich.table.Table:

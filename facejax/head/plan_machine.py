@@ -1,0 +1,98 @@
+"""The machine that the head is planned for: this one, or one that is not here."""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from facejax.head import memory, plan_report
+from facejax.runtime import command_line, topology
+from facejax.runtime import mesh as mesh_lib
+
+_GIB = 2**30
+
+
+def add_flags(add: Callable[..., Any]) -> None:
+  """Options that say what it is to run on."""
+  count = command_line.number(int, 1, 1024)
+  add("--devices", type=count, metavar="N", help="how many to plan for (all)")
+  add("--model", type=count, help="devices that classes are split over (all)")
+  add(
+    "--topology",
+    metavar="CHIP:SHAPE",
+    help=f"chips that are not here, whose compiler is: {topology.names()}",
+  )
+  add(
+    "--platform",
+    choices=("cpu", "gpu", "tpu"),
+    help="in blocks of the size for this one (that of this machine)",
+  )
+  add(
+    "--memory-gib",
+    type=command_line.number(float, 0.01, 2**20),
+    help="of one device (that of this machine)",
+  )
+  add(
+    "--reserve-gib",
+    type=command_line.number(float, 0, 2**20),
+    default=0,
+    help="of it for the backbone (0)",
+  )
+
+
+def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
+  """The devices that were asked for.
+
+  Raises:
+    ValueError: if flags contradict each other, or there are no such devices.
+  """
+  if args.topology and args.platform:
+    raise ValueError(
+      f"--platform {args.platform} with --topology {args.topology}: the"
+      " topology says the platform; leave --platform out"
+    )
+  return memory.make_mesh(
+    devices=args.devices, model=args.model, absent=args.topology
+  )
+
+
+def compiled_for(mesh: jax.sharding.Mesh) -> str:
+  """Whose compiler was asked."""
+  device = mesh.devices.flat[0]
+  if mesh_lib.platform(mesh) != "cpu":
+    return f"compiled for {mesh.size} {device.device_kind}"
+  return (
+    f"compiled for {mesh.size} CPU device(s); an accelerator's compiler may lay"
+    " out temporaries differently"
+  )
+
+
+def room(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  """What there is: as told, as the accelerator says, or the host's memory."""
+  device, devices = mesh.devices.flat[0], mesh.size
+  chip = topology.chip_of(device)
+  # A device that is not here cannot be asked.
+  stats = {} if args.topology else device.memory_stats() or {}
+  if args.memory_gib is not None:
+    total, source = args.memory_gib * _GIB, f"{args.memory_gib:g} GiB given"
+  elif "bytes_limit" in stats:
+    total, source = stats["bytes_limit"], f"of {device.device_kind}, says JAX"
+  elif chip is not None:
+    total, source = chip.memory, f"of {device.device_kind}, says its maker"
+  else:
+    # Simulated devices share the memory of one host.
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = host / devices
+    source = (
+      f"{plan_report.readable(host)} of this host for {devices} device(s)"
+    )
+  if args.reserve_gib * _GIB >= total:
+    raise ValueError(
+      f"--reserve-gib {args.reserve_gib:g}: must be less than the memory of a"
+      f" device, {plan_report.readable(total)} ({source})"
+    )
+  reserved = int(args.reserve_gib * _GIB)
+  free = int(total) - reserved
+  return {"free": free, "reserved": reserved, "source": source}

@@ -1,0 +1,139 @@
+"""Programs for GPUs and TPUs, made on a CPU, hold nothing of the CPU's."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers import heads
+
+from facejax.head import api, memory
+from facejax.models import functional
+from facejax.runtime import mesh as mesh_lib
+from facejax.training import build, recipe
+from facejax.training.objectives import registry
+
+PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
+# One of each architecture: larger ones have more of the same blocks.
+NETS = {
+  "iresnet18": (112, 112),
+  "ir18": (112, 112),
+  "ir50_evolve": (112, 112),
+  "sphereface4": (112, 96),
+  "mobilefacenet": (112, 112),
+  "mbf": (112, 112),
+  "vit_t": (112, 112),
+  "nn4_small2": (96, 96),
+  "nn1": (224, 224),
+  "inception_slim": (96, 96),
+  "inception_resnet_v1": (160, 160),
+}
+LOSSES = [
+  name
+  for name, value in vars(registry).items()
+  if isinstance(value, type) and name[0].isupper()
+]
+
+
+@pytest.fixture(params=PLATFORMS)
+def lower(request, monkeypatch):
+  """Lowers for a platform, whatever the mesh is; returns the text."""
+  platform = PLATFORMS[request.param]
+  monkeypatch.setattr(mesh_lib, "platform", lambda mesh: platform)
+
+  def lower(jitted, *arrays):
+    traced = jitted.trace(*arrays)
+    return traced.lower(lowering_platforms=(request.param,)).as_text()
+
+  return lower
+
+
+def check(text):
+  """No double precision, no call back to the host, no kernel of a library."""
+  assert not re.search(r"\bf64\b|xf64>", text)
+  assert "callback" not in text and "infeed" not in text
+  targets = set(re.findall(r"custom_call @([\w.$]+)", text))
+  assert targets <= {
+    *("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"),
+    *("xla.sdy.FuncResultSharding", "mhlo.topk", "ApproxTopK"),
+  }, targets
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_nets(name, lower):
+  net = functional.build(
+    name, embedding_dim=32, image_size=NETS[name], dtype=jnp.bfloat16
+  )
+  params, stats = jax.eval_shape(net.init, jax.random.key(0))
+  images = jax.ShapeDtypeStruct((4, *NETS[name], 3), jnp.uint8)
+
+  def gradient(params, stats, images, key):
+    def total(params):
+      out = net.apply(params, stats, images, train=True, dropout_key=key)[0]
+      return out.astype(jnp.float32).sum()
+
+    return jax.grad(total)(params)
+
+  key = jax.eval_shape(jax.random.key, 0)
+  text = lower(jax.jit(gradient), params, stats, images, key)
+  check(text)
+  # Images cross as bytes, and products are of bfloat16 on both sides.
+  assert f"tensor<4x{NETS[name][0]}x{NETS[name][1]}x3xui8>" in text
+  heavy = re.findall(
+    r"stablehlo\.convolution.*: \(tensor<\S+x(\w+)>, tensor<\S+x(\w+)>\)", text
+  )
+  heavy += re.findall(
+    r"stablehlo\.dot_general.*: \(tensor<\S+x(\w+)>, tensor<\S+x(\w+)>\)", text
+  )
+  assert heavy
+  wide = [pair for pair in heavy if pair != ("bf16", "bf16")]
+  assert not wide, f"{len(wide)} of {len(heavy)} products"
+
+
+@pytest.mark.parametrize(
+  "implementation", ["fused", "chunked", "dense", "partial_fc", "sparse"]
+)
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+def test_heads(implementation, storage, lower):
+  if storage == "bfloat16" and implementation in ("chunked", "dense"):
+    pytest.skip("keeps float32 alone")
+  mesh = mesh_lib.make_mesh(devices=8, model=4)
+  head = api.Head(
+    heads.COSFACE,
+    10_000,
+    mesh,
+    tx=memory.OPTIMIZERS["momentum"],
+    implementation=implementation,
+    precision="bfloat16",
+    storage=storage,
+    optimizer_storage=storage,
+  )
+  step, arrays = memory.abstract_step(head, dim=64, batch=64)
+  text = lower(step, *arrays)
+  check(text)
+  products = re.findall(
+    r"stablehlo\.dot_general.*: \(tensor<\S+x(\w+)>, tensor<\S+x(\w+)>\)", text
+  )
+  if implementation != "dense":  # the specification is float32 throughout
+    assert products and set(products) == {("bf16", "bf16")}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name, lower):
+  config = recipe.parse(
+    ["--config", "cosface.py", "--data.image-size", "32", "32"]
+  ).to_config()
+  config = dataclasses.replace(config, loss=vars(registry)[name]())
+  program = build.build(config, num_classes=500, total_steps=10)
+  images = jax.ShapeDtypeStruct(
+    (config.batch_size, 32, 32, 3),
+    jnp.uint8,
+    sharding=mesh_lib.sharding(program.mesh, mesh_lib.BATCH),
+  )
+  labels = jax.ShapeDtypeStruct(
+    (config.batch_size,),
+    jnp.int32,
+    sharding=mesh_lib.sharding(program.mesh, mesh_lib.BATCH),
+  )
+  check(lower(program.step, program.like, images, labels))
