@@ -63,6 +63,12 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
   The chosen implementation, then the dense one and Partial FC.
   """
+  device = mesh.devices.flat[0]
+  if args.implementation == "pallas" and device.platform != "tpu":
+    raise ValueError(
+      "--implementation pallas: its kernels are compiled for TPUs, not for"
+      f" {device.platform}; plan for fused, which holds about the same"
+    )
   settings = {name: v for name, v in vars(args).items() if name != "json"}
   size = blocks.block_size(
     batch=args.batch // mesh.shape["data"],
