@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from facejax.head import logits, shard_plan
+from facejax.head import shard_plan
 from facejax.runtime import typing
 
 # Rows a tile and examples a product, by the precision of products: long enough
@@ -108,14 +108,19 @@ class Tiles(NamedTuple):
 
 
 def make_tiles(
-  plan: shard_plan.Plan, prototypes: typing.Array, batch: logits.ShardBatch
+  plan: shard_plan.Plan, shape: tuple[int, ...], batch: int
 ) -> Tiles:
-  """How kernels walk a shard of prototypes [rows, dim] for a batch."""
-  rows, dim = prototypes.shape
-  count = batch.queries.shape[0]
+  """How kernels walk a shard of so many rows and numbers a row.
+
+  Args:
+    plan: see there.
+    shape: [rows, dim].
+    batch: examples that the shard sees.
+  """
+  rows, dim = shape
   device = plan.head.mesh.devices.flat[0]
   size, chunk = _SIZES[plan.head.precision]
-  chunk = min(_round_up(count, LANES), chunk)
+  chunk = min(_round_up(batch, LANES), chunk)
   size = plan.head.block_size or min(size, _TILE_BYTES // (4 * dim))
   # Whole registers of 16 rows, of 2 bytes each; or all rows.
   size = min(_round_up(size, 16), rows)
@@ -124,7 +129,7 @@ def make_tiles(
   return Tiles(
     rows=rows,
     size=size,
-    batch=_round_up(count, chunk),
+    batch=_round_up(batch, chunk),
     chunk=chunk,
     # With fewer tiles than cores, a core would write over another's tile.
     cores=min(cores, pl.cdiv(rows, size)),

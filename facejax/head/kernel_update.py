@@ -57,7 +57,7 @@ def update(
   count, dim = batch.queries.shape
   arrays = [w, *rowwise.class_rows(state.optimizer, by_class)]
   _check_arrays(arrays)
-  tiles = kernel_tiles.make_tiles(plan, w, batch)
+  tiles = kernel_tiles.make_tiles(plan, w.shape, count)
   _check_room(plan, tiles, dim=dim, arrays=len(arrays))
   numbers, step = _step(state.optimizer, tiles, arrays, tx, by_class)
   rows = tiles.of_rows(dim)
@@ -203,9 +203,9 @@ def _check_room(
   """Refuses a batch that does not fit the chip's fast memory."""
   if not tiles.interpret and dim % kernel_tiles.LANES:
     raise ValueError(
-      f"implementation='pallas' with {dim} numbers a prototype: not a multiple"
-      f" of {kernel_tiles.LANES}, for which a TPU would copy all prototypes at each"
-      " step; use fused"
+      f"implementation='pallas' with {dim} numbers a prototype: on a TPU they"
+      f" must be a multiple of {kernel_tiles.LANES}, or all prototypes would be"
+      " copied at each step; use fused"
     )
   itemsize = 2 if plan.head.precision == "bfloat16" else 4
   needed = tiles.room(dim, arrays, itemsize)
@@ -214,5 +214,6 @@ def _check_room(
     raise ValueError(
       f"implementation='pallas' holds a batch of {tiles.batch} x {dim} in the"
       f" fast memory of the chip: {needed >> 20} MiB with all else, of"
-      f" {tiles.vmem >> 20} MiB on {kind}; take a smaller batch, or fused"
+      f" {tiles.vmem >> 20} MiB on {kind}; take a smaller batch or block_size,"
+      " or use fused"
     )

@@ -105,7 +105,7 @@ def reduce(
   """
   rows, dim = prototypes.shape
   count = batch.queries.shape[0]
-  tiles = kernel_tiles.make_tiles(plan, prototypes, batch)
+  tiles = kernel_tiles.make_tiles(plan, prototypes.shape, count)
   each = kernel_tiles.result((tiles.cores, 1, tiles.batch), prototypes)
   total, highest = kernel_tiles.call(
     functools.partial(_reduce_kernel, plan=plan, tiles=tiles),

@@ -116,13 +116,22 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   Raises:
     ValueError: if the batch does not divide.
   """
-  mesh = head.mesh
-  mesh_lib.check_batch(batch, mesh)
   rows = head.rows
   if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.
     head = dataclasses.replace(head, num_classes=rows)
+  compiled = lower(head, dim=dim, batch=batch).compile()
   state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
+  buffers = _buffers(compiled, state, embeddings, labels)
+  return Estimate(buffers, rows // head.shards)
+
+
+def lower(head: api.Head, *, dim: int, batch: int) -> jax.stages.Lowered:
+  """The program of `Head.update`, for arrays that do not exist.
+
+  Arguments and errors as of `estimate`.
+  """
+  mesh_lib.check_batch(batch, head.mesh)
 
   def step(
     state: api.HeadState, embeddings: Any, labels: Any, key: Any
@@ -132,9 +141,7 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
   jitted = jax.jit(step, donate_argnums=0)
-  compiled = jitted.lower(state, embeddings, labels, key).compile()
-  buffers = _buffers(compiled, state, embeddings, labels)
-  return Estimate(buffers, rows // head.shards)
+  return jitted.lower(*_abstract(head, dim=dim, batch=batch), key)
 
 
 def growth(head: api.Head, *, dim: int, batch: int) -> Growth:

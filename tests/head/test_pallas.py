@@ -55,19 +55,20 @@ def take_step(problem, shape, *, head=heads.COSFACE, **options):
 
 
 @pytest.mark.parametrize(
-  ("head", "num_classes", "shape"),
+  ("head", "num_classes", "shape", "precision", "share"),
   [
-    (heads.COSFACE, 32, (1, 1)),
-    (ARCFACE, 101, (2, 2)),
-    (heads.COSFACE, 7, (8, 8)),
+    (heads.COSFACE, 32, (1, 1), "bfloat16", 5e-2),
+    (ARCFACE, 101, (2, 2), "float32", 1e-5),
+    (heads.COSFACE, 7, (8, 8), "float32", 1e-5),
   ],
 )
-def test_equals_dense(head, num_classes, shape):
+def test_equals_dense(head, num_classes, shape, precision, share):
   """Tiles that are whole, and not; shards with one class, and none."""
   problem = heads.problem(num_classes)
   heads.check(
-    take_step(problem, shape, head=head),
+    take_step(problem, shape, head=head, precision=precision),
     heads.float64(problem, objective=head),
+    share,
   )
 
 
@@ -223,3 +224,5 @@ def test_compiles_for_tpus_in_place(chip):
   assert found["temporaries"] <= 4 * found["batch"]
   assert found["kernels"] == 2
   assert not found["copies"]
+  assert "multiple of 128" in found["odd"]
+  assert "take a smaller batch" in found["large"]

@@ -7,57 +7,37 @@ import json
 import re
 import sys
 
-import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 
-from facejax.head import api, memory, rowwise
+from facejax.head import api, memory
 from facejax.runtime import mesh as mesh_lib
 
 DIM, BATCH, ROWS = 512, 1024, 25_003
 
 
-def compile_step(chip):
-  """The program of one device, and its rows of the prototypes."""
-  devices = topologies.get_topology_desc(
-    platform="tpu", topology_name=chip
-  ).devices
-  mesh = mesh_lib.lay_out(devices, model=len(devices))
-  tx = memory.OPTIMIZERS["momentum"]
-  head = api.Head(
-    memory.COSFACE,
-    ROWS * len(devices),
-    mesh,
-    tx=tx,
-    implementation="pallas",
-    precision="bfloat16",
-  )
-
-  def array(like, spec):
-    placed = mesh_lib.sharding(mesh, spec)
-    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
-
-  key = jax.eval_shape(jax.random.key, 0)
-  shapes = jax.eval_shape(lambda key: head.init(key, dim=DIM), key)
-  flags = api.HeadState(True, rowwise.class_leaves(tx, shapes.prototypes))
-  state = jax.tree.map(
-    lambda leaf, by_class: array(
-      leaf, mesh_lib.CLASSES if by_class else mesh_lib.REPLICATED
-    ),
-    shapes,
-    flags,
-  )
-  x = jax.ShapeDtypeStruct((BATCH, DIM), jnp.float32)
-  y = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
-  x, y = (array(like, mesh_lib.BATCH) for like in (x, y))
-  step = jax.jit(head.update, donate_argnums=0)
-  return step.lower(state, x, y).compile()
+def refusal(head, **sizes):
+  """What a step of such sizes is refused with."""
+  try:
+    memory.lower(head, **sizes)
+  except ValueError as error:
+    return str(error)
 
 
 def main():
-  compiled = compile_step(sys.argv[1])
-  found = compiled.memory_analysis()
-  text = compiled.as_text()
+  chips: object = topologies.get_topology_desc(
+    platform="tpu", topology_name=sys.argv[1]
+  )
+  mesh = mesh_lib.lay_out(chips.devices, model=len(chips.devices))
+  head = api.Head(
+    memory.COSFACE,
+    ROWS * mesh.size,
+    mesh,
+    tx=memory.OPTIMIZERS["momentum"],
+    implementation="pallas",
+    precision="bfloat16",
+  )
+  compiled = memory.lower(head, dim=DIM, batch=BATCH).compile()
+  found, text = compiled.memory_analysis(), compiled.as_text()
   copied = rf"= \(?f32\[{ROWS},{DIM}\]\S* (?:copy|transpose|convert)[-\w]*\("
   print(
     json.dumps(
@@ -67,6 +47,8 @@ def main():
         "aliased": found.alias_size_in_bytes,
         "temporaries": found.temp_size_in_bytes,
         "kernels": len(re.findall('custom_call_target="tpu_custom', text)),
+        "odd": refusal(head, dim=500, batch=BATCH),
+        "large": refusal(head, dim=DIM, batch=2**16),
         "copies": re.findall(copied, text),
       }
     )
