@@ -4,7 +4,6 @@ Beside prototypes and optimizer state, it holds a few arrays of a block's size.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from facejax.head import (
   backward,
   collectives,
   in_place,
+  kernel_update,
   plain_update,
   rowwise,
   selection,
@@ -131,23 +131,33 @@ def _on_shard(
   )
   # L = log(1 + e^(others - z_y)), z_y = s n_y phi(c_y).
   output = collectives.combine(plan, chosen.sums, target, examples)
-  # d mean(L) = sum_i dL_i / batch, as a gradient of each block ...
-  gradient, d_examples = _pull_back(
-    plan,
-    collectives.Forward(batch, target, chosen.sums),
-    examples,
-    jnp.full_like(output.loss, 1 / batch_size),
-  )
-  # ... which the optimizer uses up at once.
-  totals, state = in_place.update_blocks(
-    state,
-    backward.Totals.zero(batch),
-    gradient=gradient,
-    chosen=chosen,
-    tx=tx,
-    by_class=by_class,
-    words=words,
-  )
+  # d mean(L) = sum_i dL_i / batch, as g, h and k of each example ...
+  forward = collectives.Forward(batch, target, chosen.sums)
+  d_loss = jnp.full_like(output.loss, 1 / batch_size)
+  found, d_examples = collectives.cotangents(plan, forward, examples, d_loss)
+  # ... which make a gradient of each block, that the optimizer uses up at once.
+  if plan.head.implementation == "pallas":
+    totals, state = kernel_update.update(
+      plan, state, forward, found, tx=tx, by_class=by_class
+    )
+  else:
+    # (block, w) -> G_ji, and with it dw_j and d(s u)_i, from the saved
+    # log-sum-exp.
+    totals, state = in_place.update_blocks(
+      state,
+      backward.Totals.zero(batch),
+      gradient=functools.partial(
+        backward.block_gradient,
+        plan,
+        batch=batch,
+        others=chosen.sums.others,
+        cotangents=found,
+      ),
+      chosen=chosen,
+      tx=tx,
+      by_class=by_class,
+      words=words,
+    )
   # The probability mass that got no gradient.
   output = output._replace(
     dropped=selection.dropped(plan, chosen, totals.share, output)
@@ -156,32 +166,6 @@ def _on_shard(
   d_examples = collectives.add_blocks(d_examples, totals)
   d_examples = d_examples._replace(queries=pull(d_examples.queries)[0])
   return output, d_examples, state
-
-
-def _pull_back(
-  plan: shard_plan.Plan,
-  forward: collectives.Forward,
-  examples: collectives.Examples,
-  d_loss: typing.Array,
-) -> tuple[Callable[..., backward.Gradient], collectives.Examples]:
-  """From d_loss [batch] to the gradient of any block, and of the examples.
-
-  That of the examples lacks what comes through blocks.
-  """
-  # g = d others, h = d(s n_y c_y), k = d n_y, of each example.
-  cotangents, d_examples = collectives.cotangents(
-    plan, forward, examples, d_loss
-  )
-  # (block, w) -> G_ji, and with it dw_j and d(s u)_i, from the saved
-  # log-sum-exp.
-  gradient = functools.partial(
-    backward.block_gradient,
-    plan,
-    batch=forward.batch,
-    others=forward.sums.others,
-    cotangents=cotangents,
-  )
-  return gradient, d_examples
 
 
 def _words(key: typing.PRNGKey, rows: int) -> in_place.Words:

@@ -65,7 +65,7 @@ def update_blocks(
   body = functools.partial(
     _body,
     gradient=gradient,
-    step=_row_step(tx, state.optimizer, by_class),
+    step=row_step(tx, state.optimizer, by_class),
     words=words,
   )
   # The first block waits with its old values: writing those changes nothing.
@@ -79,7 +79,7 @@ def update_blocks(
   # The last block still waits.
   arrays, totals, waiting, place = carry
   prototypes, *rows = _put(arrays, waiting, place)
-  optimizer = _advance(tx, state.optimizer, by_class, (prototypes, *rows))
+  optimizer = advance(tx, state.optimizer, by_class, (prototypes, *rows))
   return totals, plain_update.HeadState(
     prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
   )
@@ -117,7 +117,7 @@ def _body(
   return arrays, totals.add(found), waiting, block.place
 
 
-def _row_step(
+def row_step(
   tx: optax.GradientTransformation, optimizer: optax.OptState, by_class: Any
 ) -> Callable[..., list[typing.Array]]:
   """(dw, rows of the optimizer's leaves, w) -> new w and new rows."""
@@ -135,7 +135,7 @@ def _row_step(
   return step
 
 
-def _advance(
+def advance(
   tx: optax.GradientTransformation,
   optimizer: optax.OptState,
   by_class: Any,

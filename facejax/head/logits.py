@@ -135,18 +135,18 @@ def spread(
   return spread.reshape(-1, values.shape[-1]).astype(values.dtype)
 
 
-def inverse_norms(w: typing.Array) -> typing.Array:
+def inverse_norms(w: typing.Array, *, keepdims: bool = False) -> typing.Array:
   """1 / ||w|| over the last axis; 0 for a zero vector, so its gradient is too.
 
-  For vectors of any finite length.
+  For vectors of any finite length. `keepdims` keeps that axis, of length 1.
 
   >>> inverse_norms(jnp.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
   [0.5, 0.0]
   """
-  square = (w * w).sum(axis=-1)
+  square = (w * w).sum(axis=-1, keepdims=keepdims)
   # Where that is infinite, w is scaled down first; in the same pass over w.
   down = 2.0 ** -(5 * jnp.finfo(w.dtype).maxexp // 8)
-  small = ((w * down) * (w * down)).sum(axis=-1)
+  small = ((w * down) * (w * down)).sum(axis=-1, keepdims=keepdims)
   # The inner maximum keeps the branch that is not taken finite.
   inverse = jax.lax.rsqrt(jnp.maximum(square, _TINY))
   long = square == jnp.inf

@@ -1,6 +1,7 @@
 """What the head minimises: from cosines to the loss of an example."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -11,6 +12,9 @@ from facejax.losses import choices
 from facejax.runtime import ranges, typing, unit_vectors
 
 _TINY = 1e-12
+# exp() of the largest logit, summed over the classes, must fit float32
+# (e^88.7), and that of the smallest must not vanish (e^-87.3).
+_SAFE_EXPONENT = 87.0
 Strangers: TypeAlias = Literal["count", "ignore"]
 
 
@@ -125,6 +129,19 @@ class Objective:
     return (
       self.unit_prototypes and self.scale is not None and self.negative is None
     )
+
+  def sums_fit(self, num_classes: int) -> bool:
+    """Whether sums of e^z_j fit float32 without a shift: |z_j| <= s is known.
+
+    >>> objective = Objective(lambda cosine: cosine, scale=64.0)
+    >>> objective.sums_fit(1_000_000)
+    True
+    >>> dataclasses.replace(objective, scale=128.0).sums_fit(10)
+    False
+    """
+    if not self.is_bounded or self.scale is None:
+      return False
+    return self.scale + math.log(num_classes) < _SAFE_EXPONENT
 
   def queries(
     self, embeddings: typing.Array

@@ -13,7 +13,7 @@ from facejax.losses import choices
 from facejax.runtime import mesh as mesh_lib
 
 Implementation: TypeAlias = Literal[
-  "fused", "chunked", "dense", "partial_fc", "sparse"
+  "fused", "pallas", "chunked", "dense", "partial_fc", "sparse"
 ]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -37,6 +37,11 @@ class Options:
     implementation: how `Head.update` works.
       "fused": exact; applies the optimizer to each block of the gradient as
         soon as it is made, so that all of the gradient never exists.
+      "pallas": the same in two kernels for TPUs, between whose products
+        logits do not leave the chip. For softmax over unit prototypes at a
+        scale that needs no running maximum, one prototype a class, float32
+        storage, classes split over all devices. Elsewhere than on a TPU it is
+        interpreted: to be tested, not used.
       "chunked": exact; makes the logits block by block, and again in the
         backward pass, and applies the optimizer to the whole gradient.
       "dense": exact; writes all logits out on every device. The specification.
@@ -49,6 +54,7 @@ class Options:
       weight decay included.
     rate: see above; in (0, 1].
     block_size: classes a block; None for the rule of `blocks.block_size`.
+      Of pallas the rows a tile, a multiple of 16.
     saved_bytes: room on each device to keep exponentials of the forward pass,
       which then need not be computed again: up to a quarter of a CPU's time.
       Used by fused, where sums of e^z need no shift; refused on TPUs.
@@ -117,6 +123,8 @@ class Options:
         "implementation='sparse' needs a softmax: one-vs-all losses have no"
         " probabilities over the classes; use fused or partial_fc"
       )
+    if self.implementation == "pallas":
+      self._check_pallas()
     kept = {"prototypes": self.storage, "state": self.optimizer_storage}
     for what, dtype in kept.items():
       if self.updates_whole and dtype != "float32":
@@ -124,6 +132,33 @@ class Options:
           f"implementation={self.implementation!r} keeps its {what} in float32,"
           f" not {dtype}: use fused, partial_fc or sparse"
         )
+
+  def _check_pallas(self) -> None:
+    """Refuses what there are no kernels for."""
+    objective = self.objective
+    narrow = "bfloat16" in (self.storage, self.optimizer_storage)
+    lacking = {
+      "one-vs-all losses": objective.one_vs_all is not None,
+      "losses that change other classes' logits": objective.negative
+      is not None,
+      "prototypes of any length": not objective.unit_prototypes,
+      "embeddings of any length (scale=None)": objective.scale is None,
+      f"scale={objective.scale} (sums of e^z would leave float32)": (
+        objective.is_bounded and not objective.sums_fit(self.num_classes)
+      ),
+      f"centers={self.centers}": self.centers > 1,
+      "storage in bfloat16": narrow,
+      "saved exponentials": self.saved_bytes > 0,
+      "copies of the classes (mesh.model less than the devices)": (
+        self.shards < self.mesh.size
+      ),
+    }
+    found = [what for what, is_asked in lacking.items() if is_asked]
+    if found:
+      raise ValueError(
+        f"implementation='pallas' has no kernels for {' and '.join(found)}: use"
+        " fused"
+      )
 
   @property
   def updates_whole(self) -> bool:

@@ -77,6 +77,13 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
   The chosen implementation, then the dense one and Partial FC.
   """
+  platform = mesh_lib.platform(mesh)
+  if args.implementation == "pallas" and platform != "tpu":
+    raise ValueError(
+      "--implementation pallas: its kernels are compiled for TPUs, not for"
+      f" {platform}; give a --topology of one, or plan for fused, which holds"
+      " about the same"
+    )
   settings = {name: v for name, v in vars(args).items() if name != "json"}
   size = blocks.block_size(
     batch=args.batch // mesh.shape["data"],

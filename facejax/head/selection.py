@@ -10,6 +10,7 @@ from facejax.head import (
   blocks,
   chunked,
   collectives,
+  kernels,
   logits,
   sampling,
   shard_plan,
@@ -68,6 +69,9 @@ def _all(
   plan: shard_plan.Plan, prototypes: typing.Array, batch: logits.ShardBatch
 ) -> Selected:
   """Every class counts and is updated."""
+  if plan.head.implementation == "pallas":
+    sums = kernels.reduce(plan, prototypes, batch)
+    return Selected(sums, blocks.Walk(prototypes.shape[0], plan.size))
   reduce = functools.partial(
     chunked.reduce, plan, prototypes=prototypes, batch=batch
   )

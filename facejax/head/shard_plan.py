@@ -8,10 +8,6 @@ from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
 from facejax.runtime import mesh as mesh_lib
 
-# exp() of the largest logit, summed over the classes, must fit float32
-# (e^88.7), and that of the smallest must not vanish (e^-87.3).
-_SAFE_EXPONENT = 87.0
-
 
 class Plan(NamedTuple):
   """A head on prototypes and a batch of known sizes; static.
@@ -60,10 +56,7 @@ def make_plan(
   size = min(size, rows)
   # |z_j| <= s bounds the sum over the classes by C e^s: while that fits, no
   # block needs the maximum of the blocks before it.
-  running = not (
-    head.objective.is_bounded
-    and fits_float32(head.objective.scale or 0, head.num_classes)
-  )
+  running = not head.objective.sums_fit(head.num_classes)
   # What is saved is e^z itself, so it must need no shift, and its derivative
   # must be itself (not a sigmoid) and belong to one prototype a class.
   can_save = (
@@ -76,12 +69,3 @@ def make_plan(
   # write over what the one before it saved, so it is not among them.
   saved = min(head.saved_bytes // (4 * size * batch), rows // size)
   return Plan(head, size, running, platform, saved if can_save else 0)
-
-
-def fits_float32(scale: float, num_classes: int) -> bool:
-  """Whether the sum of e^(s c_j) needs no shift: |s c| <= s is known.
-
-  >>> fits_float32(64.0, 1_000_000), fits_float32(128.0, 10)
-  (True, False)
-  """
-  return scale + math.log(num_classes) < _SAFE_EXPONENT

@@ -98,9 +98,10 @@ class HeadConfig:
   """The classification head."""
 
   implementation: Literal[
-    "fused", "chunked", "dense", "partial_fc", "sparse"
+    "fused", "pallas", "chunked", "dense", "partial_fc", "sparse"
   ] = "fused"
-  """Exact: fused (class by block of classes, updated at once), chunked (the
+  """Exact: fused (class by block of classes, updated at once), pallas (the
+  same in kernels for TPUs, for the plain margin losses), chunked (the
   same with the whole gradient held, for any optimizer), dense (all logits
   held; the specification). Not exact: partial_fc (counts and updates a sample
   of the classes), sparse (counts all, updates the most probable)."""

@@ -155,12 +155,12 @@ def _validate_head(config: config_lib.Config) -> None:
     )
   narrow = narrow or head.precision == "bfloat16"
   if config.model.dtype == "float64" and (
-    narrow or head.implementation == "sparse"
+    narrow or head.implementation in ("pallas", "sparse")
   ):
     raise ValueError(
       "model.dtype=float64 keeps everything in double precision: leave"
       " head.storage, head.optimizer_storage and head.precision at float32,"
-      " and use another head.implementation than sparse"
+      " and use another head.implementation than pallas or sparse"
     )
   loss = config.loss
   over_classes = isinstance(loss, definition.OverClasses)

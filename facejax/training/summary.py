@@ -185,6 +185,7 @@ def _head(
   head, each = config.head, like.prototypes.shape[1:]
   about = {
     "fused": "exact, updated block by block",
+    "pallas": "exact, in kernels for TPUs",
     "chunked": "exact, in blocks",
     "dense": "exact, all logits held",
     "partial_fc": f"a sample of {head.rate:.3g} of the classes",

@@ -166,6 +166,10 @@ def test_92_million_classes_fit_24_gib(block_size):
       "--classes 10 --implementation chunked --optimizer-storage bfloat16",
       "'chunked' keeps its state in float32, not bfloat16: use fused",
     ),
+    (
+      "--classes 10 --implementation pallas",
+      "--implementation pallas: .* TPUs, not for cpu; plan for fused",
+    ),
     ("--classes 10 --json missing/plan.json", "missing/plan.json: make its"),
   ],
 )
