@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,18 @@ class Block(NamedTuple):
     size = self.rows.shape[0]
     return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
 
+  def find(self, rows: typing.Array) -> typing.Array:
+    """Where in the block `rows` [n] are fresh, int32 [n]; else its size."""
+    size = self.rows.shape[0]
+    if self.start is None:
+      # A list has no order: each row is compared with all of it.
+      same = (self.rows[:, None] == rows[None, :]) & self.fresh[:, None]
+      numbers = jnp.arange(size, dtype=jnp.int32)
+      return jnp.where(same, numbers[:, None], size).min(axis=0)
+    place = rows - self.start
+    fresh = self.fresh.at[place].get(mode="fill", fill_value=False)
+    return jnp.where(fresh & (place >= 0), place, size)
+
   def keep_stale(self, new: typing.Array, old: typing.Array) -> typing.Array:
     """`new` [size, ...] where fresh, else `old`."""
     fresh = self.fresh.reshape((-1,) + (1,) * (new.ndim - 1))
@@ -158,6 +170,30 @@ class Walk:
       return body(self.block(index), carry)
 
     return jax.lax.fori_loop(first, last, step, carry)
+
+  def loop_ahead(
+    self,
+    prepare: Callable[[Block, Carry], Any],
+    body: Callable[[Block, Carry, Any], Carry],
+    carry: Carry,
+  ) -> Carry:
+    """`loop` over all blocks, with body(block, carry, prepare(block, carry)).
+
+    What is prepared waits in the loop's carry since the end of the turn before.
+    It must not depend on what the body does to other blocks' rows.
+    """
+
+    def step(
+      index: typing.Array, state: tuple[Carry, Any]
+    ) -> tuple[Carry, Any]:
+      carry, ready = state
+      carry = body(self.block(index), carry, ready)
+      # Once nobody reads what was ready, the next takes its place in memory.
+      following, _ = jax.lax.optimization_barrier((index + 1, carry))
+      return carry, prepare(self.block(following), carry)
+
+    start = carry, prepare(self.block(0), carry)
+    return jax.lax.fori_loop(0, self.count, step, start)[0]
 
 
 def walk_listed(rows: int, size: int, listed: typing.Array) -> Walk:

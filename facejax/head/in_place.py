@@ -15,6 +15,7 @@ from facejax.head import (
   backward,
   blocks,
   collectives,
+  narrow,
   plain_update,
   rowwise,
   selection,
@@ -24,6 +25,8 @@ from facejax.runtime import typing
 
 # A block -> uint32 [size], random bits of each row.
 Words: TypeAlias = Callable[[blocks.Block], typing.Array]
+# (block, w) -> what a narrow gradient is given.
+Prepare: TypeAlias = Callable[[blocks.Block, typing.Array], narrow.Ready]
 # Arrays with class rows, sums over blocks, new rows not yet written, and where
 # these belong.
 _Carry: TypeAlias = tuple[
@@ -40,6 +43,7 @@ def update_blocks(
   tx: optax.GradientTransformation,
   by_class: Any,
   words: Words,
+  prepare: Prepare | None = None,
 ) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
 
@@ -56,6 +60,7 @@ def update_blocks(
     tx: the optimizer; what it does to a row depends on that row alone.
     by_class: the tree of `rowwise.class_leaves`.
     words: for storage in bfloat16.
+    prepare: for blocks that are bfloat16, see `facejax.head.narrow`.
 
   Returns:
     The sums, and the state after the step.
@@ -75,7 +80,10 @@ def update_blocks(
     # Blocks whose e^z_ji the forward pass kept need no first matmul.
     with_saved = functools.partial(body, saved=chosen.saved)
     carry = walk.loop(with_saved, carry, last=chosen.saved_blocks)
-  carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  if prepare is None:
+    carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  else:
+    carry = walk.loop_ahead(_take_and(prepare), body, carry)
   # The last block still waits.
   arrays, totals, waiting, place = carry
   prototypes, *rows = _put(arrays, waiting, place)
@@ -85,9 +93,19 @@ def update_blocks(
   )
 
 
+def _take_and(
+  prepare: Prepare,
+) -> Callable[[blocks.Block, _Carry], narrow.Ready]:
+  """From the arrays in a loop's carry; what waits is of other rows."""
+  return lambda block, carry: prepare(
+    block, storage.load(block.take(carry[0][0]))
+  )
+
+
 def _body(
   block: blocks.Block,
   carry: _Carry,
+  ready: narrow.Ready | None = None,
   *,
   gradient: Callable[..., backward.Gradient],
   step: Callable[..., list[typing.Array]],
@@ -103,7 +121,7 @@ def _body(
   w, *rows = map(storage.load, old)
   # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
   exponentials = None if saved is None else block.take(saved)
-  found = gradient(block, w, exponentials=exponentials)
+  found = gradient(block, w, exponentials=exponentials, ready=ready)
   # Copies of the shard along "data" saw other examples of the batch.
   d_w = collectives.sum_over_data(found.prototypes)
   # With SGD: v_j <- m v_j + dw_j + wd w_j; w_j <- w_j - lr v_j.

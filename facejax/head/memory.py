@@ -116,12 +116,20 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   Raises:
     ValueError: if the batch does not divide.
   """
-  mesh = head.mesh
-  mesh_lib.check_batch(batch, mesh)
-  rows = head.rows
   if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.
-    head = dataclasses.replace(head, num_classes=rows)
+    head = dataclasses.replace(head, num_classes=head.rows)
+  compiled = compile_step(head, dim=dim, batch=batch)
+  buffers = _buffers(compiled, *_abstract(head, dim=dim, batch=batch))
+  return Estimate(buffers, head.rows // head.shards)
+
+
+def compile_step(head: api.Head, *, dim: int, batch: int) -> jax.stages.Compiled:
+  """`Head.update`, compiled for arrays that do not exist.
+
+  Arguments and errors as of `estimate`.
+  """
+  mesh_lib.check_batch(batch, head.mesh)
   state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
 
   def step(
@@ -132,9 +140,7 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
   jitted = jax.jit(step, donate_argnums=0)
-  compiled = jitted.lower(state, embeddings, labels, key).compile()
-  buffers = _buffers(compiled, state, embeddings, labels)
-  return Estimate(buffers, rows // head.shards)
+  return jitted.lower(state, embeddings, labels, key).compile()
 
 
 def growth(head: api.Head, *, dim: int, batch: int) -> Growth:

@@ -20,17 +20,24 @@ class Plan(NamedTuple):
     size: classes a block.
     running: keep a running maximum, where sums of e^z might overflow.
     saved: the first so many blocks keep their e^z for the backward pass.
+    narrow: blocks leave the chip as bfloat16, see `facejax.head.narrow`.
   """
 
   head: options_lib.Options
   size: int
   running: bool
   saved: int = 0
+  narrow: bool = False
 
   @property
   def objective(self) -> objective_lib.Objective:
     """What to minimise."""
     return self.head.objective
+
+  @property
+  def narrow_gradient(self) -> bool:
+    """Whether the backward pass is narrow too; it does not tell shares."""
+    return self.narrow and self.head.implementation != "sparse"
 
 
 def make_plan(
@@ -60,6 +67,14 @@ def make_plan(
     head.objective.is_bounded
     and fits_float32(head.objective.scale or 0, head.num_classes)
   )
+  narrow = (
+    head.precision == "bfloat16"
+    and head.mesh.devices.flat[0].platform not in ("cpu", "tpu")
+    and not running
+    and head.objective.one_vs_all is None
+    and len(shape) == 2
+    and not head.saved_bytes
+  )
   # What is saved is e^z itself, so it must need no shift, and its derivative
   # must be itself (not a sigmoid) and belong to one prototype a class.
   can_save = (
@@ -71,7 +86,8 @@ def make_plan(
   # Whole blocks of float32 [size, batch]. A last one that starts early would
   # write over what the one before it saved, so it is not among them.
   saved = min(head.saved_bytes // (4 * size * batch), rows // size)
-  return Plan(head, size, running, saved if can_save else 0)
+  saved = saved if can_save else 0
+  return Plan(head, size, running, saved, narrow)
 
 
 def fits_float32(scale: float, num_classes: int) -> bool:
