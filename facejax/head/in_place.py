@@ -19,6 +19,7 @@ from facejax.head import (
   plain_update,
   rowwise,
   selection,
+  stages,
   storage,
 )
 from facejax.runtime import typing
@@ -47,15 +48,10 @@ def update_blocks(
 ) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
 
-  What a block becomes waits in the loop's carry and is written at the start of
-  the next turn. Written at once, new prototypes and new optimizer state would
-  each need the old values of the other while both are overwritten, and XLA
-  would copy all of them in every turn.
-
   Args:
     state: this shard's rows.
     totals: where the sums over blocks start.
-    gradient: (block, w, *, exponentials) -> the block's share.
+    gradient: (block, w, *, exponentials, ready) -> the block's share.
     chosen: which rows to visit, and what the forward pass saved of them.
     tx: the optimizer; what it does to a row depends on that row alone.
     by_class: the tree of `rowwise.class_leaves`.
@@ -65,14 +61,75 @@ def update_blocks(
   Returns:
     The sums, and the state after the step.
   """
-  walk = chosen.walk
+  step = _row_step(tx, state.optimizer, by_class)
   arrays = [state.prototypes, *rowwise.class_rows(state.optimizer, by_class)]
-  body = functools.partial(
-    _body,
-    gradient=gradient,
-    step=_row_step(tx, state.optimizer, by_class),
-    words=words,
+  halves = None
+  # What is rounded when it is written is not what new prototypes are made of.
+  if prepare and all(array.dtype == jnp.float32 for array in arrays):
+    w, *rows = (chosen.walk.block(0).take(array) for array in arrays)
+    halves = stages.split(step, w, rows, w)
+  if prepare and halves:
+    body = functools.partial(_body_at_once, gradient=gradient, halves=halves)
+    arrays, totals = chosen.walk.loop_ahead(
+      _take_and(prepare), body, (arrays, totals)
+    )
+  else:
+    body = functools.partial(_body, gradient=gradient, step=step, words=words)
+    arrays, totals = _wait(arrays, totals, body, chosen, prepare)
+  prototypes, *rows = arrays
+  optimizer = _advance(tx, state.optimizer, by_class, (prototypes, *rows))
+  return totals, plain_update.HeadState(
+    prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
   )
+
+
+def _take_and(
+  prepare: Prepare,
+) -> Callable[[blocks.Block, Any], narrow.Ready]:
+  """From the arrays in a loop's carry; what waits is of other rows."""
+  return lambda block, carry: prepare(
+    block, storage.load(block.take(carry[0][0]))
+  )
+
+
+def _body_at_once(
+  block: blocks.Block,
+  carry: tuple[list[typing.Array], backward.Totals],
+  ready: narrow.Ready,
+  *,
+  gradient: Callable[..., backward.Gradient],
+  halves: stages.Stages,
+) -> tuple[list[typing.Array], backward.Totals]:
+  """One turn: the optimizer's new rows are written, and read for the others."""
+  (prototypes, *kept), totals = carry
+  w, *rows = (block.take(array) for array in (prototypes, *kept))
+  found = gradient(block, w, exponentials=None, ready=ready)
+  d_w = collectives.sum_over_data(found.prototypes)
+  # With SGD: v_j <- m v_j + dw_j + wd w_j ...
+  new = halves.rows(d_w, rows, w)
+  new = [block.keep_stale(*pair) for pair in zip(new, rows, strict=True)]
+  kept = _put(kept, new, block.place)
+  # ... and then w_j <- w_j - lr v_j.
+  moved = halves.prototypes(d_w, [block.take(array) for array in kept], w)
+  moved = block.keep_stale(moved, w)
+  prototypes = blocks.put(prototypes, moved, block.place)
+  return [prototypes, *kept], totals.add(found)
+
+
+def _wait(
+  arrays: list[typing.Array],
+  totals: backward.Totals,
+  body: Callable[..., _Carry],
+  chosen: selection.Selected,
+  prepare: Prepare | None,
+) -> tuple[list[typing.Array], backward.Totals]:
+  """The loop in which what a block becomes waits for the next turn.
+
+  Written at once, new prototypes and new optimizer state would each need the
+  old values of the other while both are overwritten, and XLA would copy all of
+  them in every turn.
+  """
+  walk = chosen.walk
   # The first block waits with its old values: writing those changes nothing.
   start = walk.block(0)
   carry = arrays, totals, [start.take(array) for array in arrays], start.place
@@ -86,20 +143,7 @@ def update_blocks(
     carry = walk.loop_ahead(_take_and(prepare), body, carry)
   # The last block still waits.
   arrays, totals, waiting, place = carry
-  prototypes, *rows = _put(arrays, waiting, place)
-  optimizer = _advance(tx, state.optimizer, by_class, (prototypes, *rows))
-  return totals, plain_update.HeadState(
-    prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
-  )
-
-
-def _take_and(
-  prepare: Prepare,
-) -> Callable[[blocks.Block, _Carry], narrow.Ready]:
-  """From the arrays in a loop's carry; what waits is of other rows."""
-  return lambda block, carry: prepare(
-    block, storage.load(block.take(carry[0][0]))
-  )
+  return _put(arrays, waiting, place), totals
 
 
 def _body(

@@ -124,7 +124,9 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   return Estimate(buffers, head.rows // head.shards)
 
 
-def compile_step(head: api.Head, *, dim: int, batch: int) -> jax.stages.Compiled:
+def compile_step(
+  head: api.Head, *, dim: int, batch: int
+) -> jax.stages.Compiled:
   """`Head.update`, compiled for arrays that do not exist.
 
   Arguments and errors as of `estimate`.
