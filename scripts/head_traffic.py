@@ -114,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
   found.add_argument(
     "--precision", choices=("float32", "bfloat16"), default="bfloat16"
   )
-  found.add_argument("--block-size", type=int, help="classes; default: the rule")
+  found.add_argument(
+    "--block-size", type=int, help="classes; default: the rule"
+  )
   found.add_argument("--gpu", choices=tuple(GPUS), default="h100")
   found.add_argument("--json", type=pathlib.Path, help="figures as a file")
   found.add_argument(
@@ -137,7 +139,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     storage=args.storage,
     optimizer_storage=args.storage,
   )
-  compiled = memory.compile_step(head, dim=args.dim, batch=args.batch)
+  traced = memory.traced_step(head, dim=args.dim, batch=args.batch)
+  compiled = traced.lower().compile()
   program = compiled.as_text()
   if args.hlo:
     args.hlo.write_text(program)

@@ -13,8 +13,21 @@ _ARRAY = re.compile(r"(\w+?)(\d+)(?:e\w+)?\[([\d,]*)\]|pred\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # What starts no kernel: names of values, and the frames of other computations.
 _FREE = frozenset(
-  "parameter constant tuple get-tuple-element bitcast while call conditional"
-  " after-all opt-barrier iota partition-id replica-id".split()
+  (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "call",
+    "conditional",
+    "after-all",
+    "opt-barrier",
+    "iota",
+    "partition-id",
+    "replica-id",
+  )
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
 _WRITES = {"dynamic-update-slice": 1, "scatter": 2}  # the operand that is new

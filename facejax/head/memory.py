@@ -119,15 +119,13 @@ def estimate(head: api.Head, *, dim: int, batch: int) -> Estimate:
   if head.implementation == "dense":
     # Shards of unequal sizes would cost it a copy of all logits.
     head = dataclasses.replace(head, num_classes=head.rows)
-  compiled = compile_step(head, dim=dim, batch=batch)
+  compiled = traced_step(head, dim=dim, batch=batch).lower().compile()
   buffers = _buffers(compiled, *_abstract(head, dim=dim, batch=batch))
   return Estimate(buffers, head.rows // head.shards)
 
 
-def compile_step(
-  head: api.Head, *, dim: int, batch: int
-) -> jax.stages.Compiled:
-  """`Head.update`, compiled for arrays that do not exist.
+def traced_step(head: api.Head, *, dim: int, batch: int) -> jax.stages.Traced:
+  """`Head.update` as training jits it, for arrays that do not exist.
 
   Arguments and errors as of `estimate`.
   """
@@ -142,7 +140,7 @@ def compile_step(
   # As training does: the state is donated, so that it is updated in place.
   key = jax.eval_shape(jax.random.key, 0)
   jitted = jax.jit(step, donate_argnums=0)
-  return jitted.lower(state, embeddings, labels, key).compile()
+  return jitted.trace(state, embeddings, labels, key)
 
 
 def growth(head: api.Head, *, dim: int, batch: int) -> Growth:

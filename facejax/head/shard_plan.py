@@ -54,40 +54,41 @@ def make_plan(
   # row of the mesh, gathered over "model".
   rows = shape[0] // head.shards
   batch = batch // head.mesh.shape["data"]
-  size = head.block_size or blocks.block_size(
-    batch=batch,
-    dim=math.prod(shape[1:]),
-    rows=rows,
-    platform=head.mesh.devices.flat[0].platform,
-  )
-  size = min(size, rows)
   # |z_j| <= s bounds the sum over the classes by C e^s: while that fits, no
   # block needs the maximum of the blocks before it.
   running = not (
     head.objective.is_bounded
     and fits_float32(head.objective.scale or 0, head.num_classes)
   )
-  narrow = (
-    head.precision == "bfloat16"
-    and head.mesh.devices.flat[0].platform not in ("cpu", "tpu")
-    and not running
-    and head.objective.one_vs_all is None
-    and len(shape) == 2
-    and not head.saved_bytes
-  )
-  # What is saved is e^z itself, so it must need no shift, and its derivative
+  # What can be kept is e^z itself: it must need no shift, and its derivative
   # must be itself (not a sigmoid) and belong to one prototype a class.
-  can_save = (
-    head.implementation == "fused"
-    and not running
-    and head.objective.one_vs_all is None
-    and len(shape) == 2
+  plain = not running and head.objective.one_vs_all is None and len(shape) == 2
+  room = head.saved_bytes if plain and head.implementation == "fused" else 0
+  # On a GPU blocks go out to the memory between kernels and in again. There,
+  # where products round their operands to bfloat16, e^z may be rounded too.
+  narrow = (
+    plain
+    and not room
+    and head.precision == "bfloat16"
+    and platform(head) not in ("cpu", "tpu")
   )
+  size = head.block_size or blocks.block_size(
+    batch=batch,
+    dim=math.prod(shape[1:]),
+    rows=rows,
+    platform=platform(head),
+    narrow=narrow,
+  )
+  size = min(size, rows)
   # Whole blocks of float32 [size, batch]. A last one that starts early would
   # write over what the one before it saved, so it is not among them.
-  saved = min(head.saved_bytes // (4 * size * batch), rows // size)
-  saved = saved if can_save else 0
+  saved = min(room // (4 * size * batch), rows // size)
   return Plan(head, size, running, saved, narrow)
+
+
+def platform(head: options_lib.Options) -> str:
+  """Of the devices that the program is for: "cpu", "tpu" or "gpu"."""
+  return head.mesh.devices.flat[0].platform
 
 
 def fits_float32(scale: float, num_classes: int) -> bool:
