@@ -13,14 +13,14 @@ from the memory, do not count, nor does what a kernel reads twice. Nothing is
 measured. On the card the compiler also tries several kernels for each product
 and keeps the fastest, which may split what is one kernel here.
 
-The time is that of the bytes at the card's stated bandwidth, beside that of the
-products at its stated rate.
+The time is that of the bytes at the card's stated bandwidth, beside that of
+8 B C D operations, the products of the fused head, at its stated rate.
 
 Needs jax-cuda13-plugin and jax-cuda13-pjrt, of the version of jax.
 """
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import pathlib
@@ -79,7 +79,9 @@ device_description_str: "{name}"
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = parser().parse_args(arguments)
-  if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
+  try:
+    importlib.import_module("jax_plugins.xla_cuda13")
+  except ModuleNotFoundError:
     print(
       "head_traffic: compiling for a GPU needs its compiler: pip install"
       f" jax-cuda13-plugin=={jax.__version__}"
@@ -189,9 +191,9 @@ def report(figures: dict[str, Any]) -> None:
     )
   print(
     f"{figures['bytes'] / 1e9:.1f} GB a step on one {figures['gpu']}:"
-    f" {figures['milliseconds_of_bytes']:.1f} ms at its bandwidth; products"
-    f" {figures['milliseconds_of_products']:.1f} ms at its rate (of 8 B C D"
-    f" operations); temporaries {figures['temporaries'] / 2**20:.0f} MiB."
+    f" {figures['milliseconds_of_bytes']:.1f} ms at its bandwidth;"
+    f" of 8 B C D operations {figures['milliseconds_of_products']:.1f} ms at its"
+    f" rate; temporaries {figures['temporaries'] / 2**20:.0f} MiB."
     " Of the compiler's program, not measured."
   )
 

@@ -197,7 +197,7 @@ class Walk:
     It must not depend on what the body does to other blocks' rows.
     """
 
-    def ahead(index: typing.ArrayLike, carry: Carry) -> Any:
+    def ahead(index: typing.ArrayLike | int, carry: Carry) -> Any:
       # Once nobody reads what was ready, the next takes its place in memory.
       index, _ = jax.lax.optimization_barrier((index, carry))
       return prepare(self.block(index), carry)

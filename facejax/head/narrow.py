@@ -121,7 +121,7 @@ def gradient(
 
 
 def _with_targets(
-  values: typing.Array, place: typing.Array, own: typing.ArrayLike
+  values: typing.Array, place: typing.Array, own: typing.ArrayLike | int
 ) -> typing.Array:
   """`values` [size, batch] as bfloat16, with `own` at `place` of each column.
 

@@ -84,13 +84,10 @@ def test_examples_that_are_learnt():
   ("name", "shape", "options"),
   [
     ("momentum", (1, 1), {}),
-    ("momentum", (8, 2), {}),
+    ("momentum", (8, 2), {"implementation": "partial_fc", "rate": 0.3}),
     ("momentum", (2, 2), {"dtype": "bfloat16"}),
-    ("momentum", (8, 8), {"implementation": "partial_fc", "rate": 0.3}),
-    ("adagrad", (2, 2), {"implementation": "partial_fc", "rate": 0.3}),
-    ("momentum", (2, 2), {"implementation": "sparse", "rate": 0.3}),
-    ("lion", (2, 2), {}),
-    ("sgd", (1, 1), {}),
+    ("adagrad", (2, 2), {"implementation": "sparse", "rate": 0.3}),
+    ("lion", (1, 1), {}),
   ],
 )
 def test_update(name, shape, options):
