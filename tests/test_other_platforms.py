@@ -42,8 +42,7 @@ def lower(request, monkeypatch):
   platform = PLATFORMS[request.param]
   monkeypatch.setattr(mesh_lib, "platform", lambda mesh: platform)
 
-  def lower(jitted, *arrays):
-    traced = jitted.trace(*arrays)
+  def lower(traced):
     return traced.lower(lowering_platforms=(request.param,)).as_text()
 
   return lower
@@ -76,7 +75,7 @@ def test_nets(name, lower):
     return jax.grad(total)(params)
 
   key = jax.eval_shape(jax.random.key, 0)
-  text = lower(jax.jit(gradient), params, stats, images, key)
+  text = lower(jax.jit(gradient).trace(params, stats, images, key))
   check(text)
   # Images cross as bytes, and products are of bfloat16 on both sides.
   assert f"tensor<4x{NETS[name][0]}x{NETS[name][1]}x3xui8>" in text
@@ -109,8 +108,7 @@ def test_heads(implementation, storage, lower):
     storage=storage,
     optimizer_storage=storage,
   )
-  step, arrays = memory.abstract_step(head, dim=64, batch=64)
-  text = lower(step, *arrays)
+  text = lower(memory.traced_step(head, dim=64, batch=64))
   check(text)
   products = re.findall(
     r"stablehlo\.dot_general.*: \(tensor<\S+x(\w+)>, tensor<\S+x(\w+)>\)", text
@@ -136,4 +134,4 @@ def test_losses(name, lower):
     jnp.int32,
     sharding=mesh_lib.sharding(program.mesh, mesh_lib.BATCH),
   )
-  check(lower(program.step, program.like, images, labels))
+  check(lower(program.step.trace(program.like, images, labels)))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, logits, shard_plan
+from facejax.head import blocks, logits, narrow, shard_plan
 from facejax.runtime import typing
 
 
@@ -84,6 +84,7 @@ def block_gradient(
   others: typing.Array,
   cotangents: Cotangents,
   exponentials: typing.Array | None = None,
+  ready: narrow.Ready | None = None,
 ) -> Gradient:
   r"""Pulls the cotangents back to one block of prototypes.
 
@@ -110,7 +111,20 @@ def block_gradient(
     others: [batch], `chunked.Sums.others` of this shard.
     cotangents: see there.
     exponentials: [size, batch], the e^z of the forward pass, if it saved them.
+    ready: for a block that is bfloat16; its `share` is not made then, but 0.
   """
+  if ready is not None:
+    d_w, d_queries = narrow.gradient(
+      plan,
+      block,
+      w,
+      ready,
+      batch=batch,
+      others=others,
+      d_others=cotangents.others,
+      d_dot=cotangents.dot,
+    )
+    return Gradient(d_w, d_queries, None, {}, jnp.zeros_like(others))
   # (s n c)_ji once more, or what the forward pass saved of it.
   dots, best, inverse = logits.dots(plan, w, batch.queries, exponentials)
   counts, is_target = logits.masks(block, batch)

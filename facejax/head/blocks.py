@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,19 @@ from facejax.runtime import typing
 Carry = TypeVar("Carry")
 
 _CPU_CACHE = 3e6  # bytes; a share of a core's cache
-_GPU_LOGITS = 2**28  # bytes
+_GPU_LOGITS = 2**28  # bytes, of float32
+_GPU_NARROW = 2**26  # of bfloat16
 _TPU_BLOCK = 2**25  # bytes
 
 
-def block_size(*, batch: int, dim: int, rows: int, platform: str) -> int:
+def block_size(
+  *,
+  batch: int,
+  dim: int,
+  rows: int,
+  platform: str,
+  narrow: bool = False,
+) -> int:
   """Classes a block, a power of two unless there are fewer rows.
 
   The memory of the head beside prototypes and optimizer state is a few arrays
@@ -25,7 +33,13 @@ def block_size(*, batch: int, dim: int, rows: int, platform: str) -> int:
     cpu: near 3 MB / (4 (dim + batch)), within 512 to 4096, so that a block
       stays in the cache from one matmul to the next (the optimum is flat).
     gpu: the largest with 4 batch block <= 256 MiB, 8192 or more: small blocks
-      leave the device idle between kernels.
+      leave the device idle between kernels. With blocks of bfloat16 the largest
+      with 2 batch block <= 64 MiB: by the compiled program each block costs a
+      few megabytes of its own, so that a million classes move 40, 38.6, 37.7,
+      38.8 and 38.8 GB a step in blocks of 8192, 16384, ... 131072 (of the
+      larger ones the last, which starts early, repeats more rows). Powers of
+      two: of other sizes XLA may leave the update in one kernel more. Blocks of
+      8192 might stay in an H100's cache of 50 MB: that is to be measured.
     tpu: the largest with 4 block max(batch, dim) <= 32 MiB, 512 or more: by
       the compiler's cycles, larger ones leave the chip's own memory.
 
@@ -34,6 +48,7 @@ def block_size(*, batch: int, dim: int, rows: int, platform: str) -> int:
     dim: size of the embeddings.
     rows: classes of one device.
     platform: "cpu", "gpu" or "tpu", of the devices that will run it.
+    narrow: whether a GPU's blocks are bfloat16, see `facejax.head.narrow`.
 
   >>> block_size(batch=256, dim=512, rows=10**6, platform="cpu")
   1024
@@ -48,7 +63,8 @@ def block_size(*, batch: int, dim: int, rows: int, platform: str) -> int:
     widest = 4 * max(batch, dim)
     size = max(512, 2 ** math.floor(math.log2(_TPU_BLOCK / widest)))
   else:
-    size = max(8192, 2 ** math.floor(math.log2(_GPU_LOGITS / (4 * batch))))
+    room = _GPU_NARROW / 2 if narrow else _GPU_LOGITS / 4
+    size = max(8192, 2 ** math.floor(math.log2(room / batch)))
   return min(size, rows)
 
 
@@ -83,6 +99,18 @@ class Block(NamedTuple):
       return leaf.at[self.rows].get(mode="clip")
     size = self.rows.shape[0]
     return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
+
+  def find(self, rows: typing.Array) -> typing.Array:
+    """Where in the block `rows` [n] are fresh, int32 [n]; else its size."""
+    size = self.rows.shape[0]
+    if self.start is None:
+      # A list has no order: each row is compared with all of it.
+      same = (self.rows[:, None] == rows[None, :]) & self.fresh[:, None]
+      numbers = jnp.arange(size, dtype=jnp.int32)
+      return jnp.where(same, numbers[:, None], size).min(axis=0)
+    place = rows - self.start
+    fresh = self.fresh.at[place].get(mode="fill", fill_value=False)
+    return jnp.where(fresh & (place >= 0), place, size)
 
   def keep_stale(self, new: typing.Array, old: typing.Array) -> typing.Array:
     """`new` [size, ...] where fresh, else `old`."""
@@ -158,6 +186,33 @@ class Walk:
       return body(self.block(index), carry)
 
     return jax.lax.fori_loop(first, last, step, carry)
+
+  def loop_ahead(
+    self,
+    prepare: Callable[[Block, Carry], Any],
+    body: Callable[[Block, Carry, Any], Carry],
+    carry: Carry,
+  ) -> Carry:
+    """`loop` over all blocks, with body(block, carry, prepare(block, carry)).
+
+    What is prepared waits in the loop's carry since the end of the turn before.
+    It must not depend on what the body does to other blocks' rows.
+    """
+
+    def ahead(index: typing.ArrayLike | int, carry: Carry) -> Any:
+      # Once nobody reads what was ready, the next takes its place in memory.
+      index, _ = jax.lax.optimization_barrier((index, carry))
+      return prepare(self.block(index), carry)
+
+    def step(
+      index: typing.Array, state: tuple[Carry, Any]
+    ) -> tuple[Carry, Any]:
+      carry, ready = state
+      carry = body(self.block(index), carry, ready)
+      return carry, ahead(index + 1, carry)
+
+    start = carry, ahead(0, carry)
+    return jax.lax.fori_loop(0, self.count, step, start)[0]
 
 
 def walk_listed(rows: int, size: int, listed: typing.Array) -> Walk:

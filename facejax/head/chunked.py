@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, logits, shard_plan, storage
+from facejax.head import blocks, logits, narrow, shard_plan, storage
 from facejax.runtime import typing
 
 Carry = TypeVar("Carry")
@@ -101,6 +101,8 @@ def reduce(
   Returns:
     The sums and the last carry.
   """
+  if plan.narrow:
+    return _reduce_narrow(plan, walk, prototypes, batch, observe, carry)
   changed = plan.objective.negative is not None
 
   def body(
@@ -125,8 +127,7 @@ def reduce(
       carry = observe(block, z, carry)
     return Sums(total, highest, nearest), carry
 
-  nothing = jnp.zeros_like(batch.queries[:, 0])
-  state = Sums(nothing, nothing + LOWEST, nothing + LOWEST), carry
+  state = _nothing(batch), carry
   if plan.saved:
     # Two loops, so that the blocks without room do not carry the branch.
     saving = functools.partial(body, observe=observe)
@@ -140,6 +141,41 @@ def reduce(
     # log sum e^z = m + log sum e^(z - m); without a running maximum m is 0.
     total = jnp.log(total) + (highest if plan.running else 0.0)
   return Sums(total, highest, nearest if changed else highest), carry
+
+
+def _nothing(batch: logits.ShardBatch) -> Sums:
+  """Before the first block."""
+  nothing = jnp.zeros_like(batch.queries[:, 0])
+  return Sums(nothing, nothing + LOWEST, nothing + LOWEST)
+
+
+def _reduce_narrow(
+  plan: shard_plan.Plan,
+  walk: blocks.Walk,
+  prototypes: typing.Array,
+  batch: logits.ShardBatch,
+  observe: Callable[[blocks.Block, typing.Array, Any], Any] | None,
+  carry: Any,
+) -> tuple[Sums, Any]:
+  """`reduce` of blocks that are bfloat16."""
+
+  def prepare(block: blocks.Block, _: Any) -> narrow.Ready:
+    return narrow.prepare(block, storage.load(block.take(prototypes)), batch)
+
+  def body(
+    block: blocks.Block, state: tuple[Sums, Any], ready: narrow.Ready
+  ) -> tuple[Sums, Any]:
+    (total, highest, _), carry = state
+    # e^z_ji itself, of which all else is made.
+    e = narrow.exponentials(plan, block, ready, batch)
+    total, highest = narrow.add(total, highest, e)
+    if observe is not None:
+      carry = observe(block, jnp.log(e), carry)
+    return Sums(total, highest, highest), carry
+
+  state = _nothing(batch), carry
+  (total, highest, _), carry = walk.loop_ahead(prepare, body, state)
+  return Sums(jnp.log(total), highest, highest), carry
 
 
 def _add(

@@ -15,6 +15,7 @@ from facejax.head import (
   collectives,
   in_place,
   kernel_update,
+  narrow,
   plain_update,
   rowwise,
   selection,
@@ -157,6 +158,9 @@ def _on_shard(
       tx=tx,
       by_class=by_class,
       words=words,
+      prepare=functools.partial(narrow.prepare, batch=batch)
+      if plan.narrow_gradient
+      else None,
     )
   # The probability mass that got no gradient.
   output = output._replace(

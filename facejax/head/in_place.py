@@ -15,15 +15,19 @@ from facejax.head import (
   backward,
   blocks,
   collectives,
+  narrow,
   plain_update,
   rowwise,
   selection,
+  stages,
   storage,
 )
 from facejax.runtime import typing
 
 # A block -> uint32 [size], random bits of each row.
 Words: TypeAlias = Callable[[blocks.Block], typing.Array]
+# (block, w) -> what a narrow gradient is given.
+Prepare: TypeAlias = Callable[[blocks.Block, typing.Array], narrow.Ready]
 # Arrays with class rows, sums over blocks, new rows not yet written, and where
 # these belong.
 _Carry: TypeAlias = tuple[
@@ -40,34 +44,92 @@ def update_blocks(
   tx: optax.GradientTransformation,
   by_class: Any,
   words: Words,
+  prepare: Prepare | None = None,
 ) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
-
-  What a block becomes waits in the loop's carry and is written at the start of
-  the next turn. Written at once, new prototypes and new optimizer state would
-  each need the old values of the other while both are overwritten, and XLA
-  would copy all of them in every turn.
 
   Args:
     state: this shard's rows.
     totals: where the sums over blocks start.
-    gradient: (block, w, *, exponentials) -> the block's share.
+    gradient: (block, w, *, exponentials, ready) -> the block's share.
     chosen: which rows to visit, and what the forward pass saved of them.
     tx: the optimizer; what it does to a row depends on that row alone.
     by_class: the tree of `rowwise.class_leaves`.
     words: for storage in bfloat16.
+    prepare: for blocks that are bfloat16, see `facejax.head.narrow`.
 
   Returns:
     The sums, and the state after the step.
   """
-  walk = chosen.walk
+  step = row_step(tx, state.optimizer, by_class)
   arrays = [state.prototypes, *rowwise.class_rows(state.optimizer, by_class)]
-  body = functools.partial(
-    _body,
-    gradient=gradient,
-    step=row_step(tx, state.optimizer, by_class),
-    words=words,
+  halves = None
+  # What is rounded when it is written is not what new prototypes are made of.
+  if prepare and all(array.dtype == jnp.float32 for array in arrays):
+    w, *rows = (chosen.walk.block(0).take(array) for array in arrays)
+    halves = stages.split(step, w, rows, w)
+  if prepare and halves:
+    body = functools.partial(_body_at_once, gradient=gradient, halves=halves)
+    arrays, totals = chosen.walk.loop_ahead(
+      _take_and(prepare), body, (arrays, totals)
+    )
+  else:
+    body = functools.partial(_body, gradient=gradient, step=step, words=words)
+    arrays, totals = _wait(arrays, totals, body, chosen, prepare)
+  prototypes, *rows = arrays
+  optimizer = advance(tx, state.optimizer, by_class, (prototypes, *rows))
+  return totals, plain_update.HeadState(
+    prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
   )
+
+
+def _take_and(
+  prepare: Prepare,
+) -> Callable[[blocks.Block, Any], narrow.Ready]:
+  """From the arrays in a loop's carry; what waits is of other rows."""
+  return lambda block, carry: prepare(
+    block, storage.load(block.take(carry[0][0]))
+  )
+
+
+def _body_at_once(
+  block: blocks.Block,
+  carry: tuple[list[typing.Array], backward.Totals],
+  ready: narrow.Ready,
+  *,
+  gradient: Callable[..., backward.Gradient],
+  halves: stages.Stages,
+) -> tuple[list[typing.Array], backward.Totals]:
+  """One turn: the optimizer's new rows are written, and read for the others."""
+  (prototypes, *kept), totals = carry
+  w, *rows = (block.take(array) for array in (prototypes, *kept))
+  found = gradient(block, w, exponentials=None, ready=ready)
+  d_w = collectives.sum_over_data(found.prototypes)
+  # With SGD: v_j <- m v_j + dw_j + wd w_j ...
+  new = halves.rows(d_w, rows, w)
+  new = [block.keep_stale(*pair) for pair in zip(new, rows, strict=True)]
+  kept = _put(kept, new, block.place)
+  # ... and then w_j <- w_j - lr v_j.
+  moved = halves.prototypes(d_w, [block.take(array) for array in kept], w)
+  moved = block.keep_stale(moved, w)
+  prototypes = blocks.put(prototypes, moved, block.place)
+  return [prototypes, *kept], totals.add(found)
+
+
+def _wait(
+  arrays: list[typing.Array],
+  totals: backward.Totals,
+  body: Callable[..., _Carry],
+  chosen: selection.Selected,
+  prepare: Prepare | None,
+) -> tuple[list[typing.Array], backward.Totals]:
+  """The loop in which what a block becomes waits for the next turn.
+
+  Written at once, new prototypes and new optimizer state would each need the
+  old values of the other while both are overwritten, and XLA would copy all of
+  them in every turn.
+  """
+  walk = chosen.walk
   # The first block waits with its old values: writing those changes nothing.
   start = walk.block(0)
   carry = arrays, totals, [start.take(array) for array in arrays], start.place
@@ -75,19 +137,19 @@ def update_blocks(
     # Blocks whose e^z_ji the forward pass kept need no first matmul.
     with_saved = functools.partial(body, saved=chosen.saved)
     carry = walk.loop(with_saved, carry, last=chosen.saved_blocks)
-  carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  if prepare is None:
+    carry = walk.loop(body, carry, first=chosen.saved_blocks)
+  else:
+    carry = walk.loop_ahead(_take_and(prepare), body, carry)
   # The last block still waits.
   arrays, totals, waiting, place = carry
-  prototypes, *rows = _put(arrays, waiting, place)
-  optimizer = advance(tx, state.optimizer, by_class, (prototypes, *rows))
-  return totals, plain_update.HeadState(
-    prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
-  )
+  return _put(arrays, waiting, place), totals
 
 
 def _body(
   block: blocks.Block,
   carry: _Carry,
+  ready: narrow.Ready | None = None,
   *,
   gradient: Callable[..., backward.Gradient],
   step: Callable[..., list[typing.Array]],
@@ -103,7 +165,7 @@ def _body(
   w, *rows = map(storage.load, old)
   # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
   exponentials = None if saved is None else block.take(saved)
-  found = gradient(block, w, exponentials=exponentials)
+  found = gradient(block, w, exponentials=exponentials, ready=ready)
   # Copies of the shard along "data" saw other examples of the batch.
   d_w = collectives.sum_over_data(found.prototypes)
   # With SGD: v_j <- m v_j + dw_j + wd w_j; w_j <- w_j - lr v_j.

@@ -158,14 +158,16 @@ def compile_step(
   head: api.Head, *, dim: int, batch: int
 ) -> jax.stages.Compiled:
   """`Head.update`, compiled as training does; arguments as of `estimate`."""
-  step, arrays = abstract_step(head, dim=dim, batch=batch)
-  return step.lower(*arrays).compile()
+  return traced_step(head, dim=dim, batch=batch).lower().compile()
 
 
-def abstract_step(
-  head: api.Head, *, dim: int, batch: int
-) -> tuple[Any, tuple[Any, ...]]:
-  """`Head.update` under jit, and arguments for it that are not real."""
+def traced_step(head: api.Head, *, dim: int, batch: int) -> jax.stages.Traced:
+  """`Head.update` as training jits it, for arrays that do not exist.
+
+  Arguments and errors as of `estimate`.
+  """
+  mesh_lib.check_batch(batch, head.mesh)
+  state, embeddings, labels = _abstract(head, dim=dim, batch=batch)
 
   def step(
     state: api.HeadState, embeddings: Any, labels: Any, key: Any
@@ -175,7 +177,7 @@ def abstract_step(
   key = jax.eval_shape(jax.random.key, 0)
   # The state is donated, so that it is updated in place.
   jitted = jax.jit(step, donate_argnums=0)
-  return jitted, (*_abstract(head, dim=dim, batch=batch), key)
+  return jitted.trace(state, embeddings, labels, key)
 
 
 def growth(head: api.Head, *, dim: int, batch: int) -> Growth:

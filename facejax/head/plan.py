@@ -19,6 +19,7 @@ from facejax.head import (
   plan_machine,
   plan_report,
   roofline,
+  shard_plan,
   storage,
 )
 from facejax.runtime import command_flags, command_line, json_files, topology
@@ -85,26 +86,28 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
       " about the same"
     )
   settings = {name: v for name, v in vars(args).items() if name != "json"}
-  size = blocks.block_size(
+  # Of another platform; else the head chooses.
+  size = args.platform and blocks.block_size(
     batch=args.batch // mesh.shape["data"],
     dim=args.dim * args.centers,
     rows=options.MAX_CLASSES,
-    platform=args.platform or mesh_lib.platform(mesh),
+    platform=args.platform,
   )
   room = plan_machine.room(args, mesh)
   names = [args.implementation]
   if not args.topology:
     # Which would take minutes to compile for TPUs.
     names = dict.fromkeys((*names, "dense", "partial_fc"))
+  found = {
+    name: _figures(name, args, mesh, block_size=size, room=room["free"])
+    for name in names
+  }
   return {
     "settings": settings | {"devices": mesh.size, "model": mesh.shape["model"]},
     "compiled_for": plan_machine.compiled_for(mesh),
-    "block_size": size,
+    "block_size": found[args.implementation]["block_size"],
     "room": room,
-    "implementations": {
-      name: _figures(name, args, mesh, block_size=size, room=room["free"])
-      for name in names
-    },
+    "implementations": found,
   }
 
 
@@ -113,7 +116,7 @@ def _figures(
   args: argparse.Namespace,
   mesh: jax.sharding.Mesh,
   *,
-  block_size: int,
+  block_size: int | None,
   room: int,
 ) -> dict[str, Any]:
   """Those of one implementation."""
@@ -143,7 +146,11 @@ def _figures(
   )
   shards = head.shards
   chip = topology.chip_of(mesh.devices.flat[0])
+  shape = (head.rows, args.dim)
+  if head.centers > 1:
+    shape = (head.rows, head.centers, args.dim)
   return {
+    "block_size": shard_plan.make_plan(head, shape, args.batch).size,
     "dtype": head.storage,
     "state_dtype": head.optimizer_storage,
     "rows": found.rows,

@@ -1,5 +1,7 @@
 """The blockwise head with its prototypes split by class over "model"."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,7 @@ from facejax.head import (
   blocks,
   chunked,
   collectives,
+  narrow,
   shard_plan,
 )
 from facejax.head import objective as objective_lib
@@ -139,8 +142,13 @@ def _backward(
   )
   walk = blocks.Walk(prototypes.shape[0], plan.size)
 
+  def prepare(block: blocks.Block, _: Any) -> narrow.Ready:
+    return narrow.prepare(block, block.take(prototypes), forward.batch)
+
   def body(
-    block: blocks.Block, carry: tuple[typing.Array, backward.Totals]
+    block: blocks.Block,
+    carry: tuple[typing.Array, backward.Totals],
+    ready: narrow.Ready | None = None,
   ) -> tuple[typing.Array, backward.Totals]:
     d_prototypes, totals = carry
     # dw_j of this block, and its part of d(s u).
@@ -151,6 +159,7 @@ def _backward(
       batch=forward.batch,
       others=forward.sums.others,
       cotangents=found,
+      ready=ready,
     )
     # Copies of the shard saw other examples. A last block that starts early
     # must not overwrite the rows that it shares with the one before it.
@@ -161,7 +170,10 @@ def _backward(
     return d_prototypes, totals.add(gradient)
 
   start = jnp.zeros_like(prototypes), backward.Totals.zero(forward.batch)
-  d_prototypes, totals = walk.loop(body, start)
+  if plan.narrow_gradient:
+    d_prototypes, totals = walk.loop_ahead(prepare, body, start)
+  else:
+    d_prototypes, totals = walk.loop(body, start)
   return d_prototypes, collectives.add_blocks(d_examples, totals)
 
 
