@@ -27,7 +27,7 @@
 set -uo pipefail
 
 steps=(smoke head rivals trunk profile blocks tests)
-limits=(90 190 110 180 70 60 70) # seconds, 770 in all
+limits=(110 210 100 170 70 50 70) # seconds, 780 in all
 
 usage() {
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
@@ -108,7 +108,7 @@ for index in "${chosen[@]}"; do
   # The rest of the limit is for what has begun by then.
   env "${memory[@]}" timeout --kill-after=5 "$limit" \
     "$python" "$root/scripts/accelerator_$step.py" --out "$OUT" \
-    --seconds $((limit * 3 / 4)) "${tiny[@]}" >"$OUT/logs/$step.txt" 2>&1 \
+    --seconds $((limit * 4 / 5)) "${tiny[@]}" >"$OUT/logs/$step.txt" 2>&1 \
     </dev/null
   summary --step "$step" --code $? --seconds $((SECONDS - started)) \
     --limit "$limit"

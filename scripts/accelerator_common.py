@@ -80,7 +80,7 @@ def said(command: list[str]) -> str | None:
     return None
   with contextlib.suppress(OSError, subprocess.SubprocessError):
     done = subprocess.run(
-      command, capture_output=True, text=True, timeout=20, check=True
+      command, capture_output=True, text=True, timeout=30, check=True
     )
     return done.stdout.strip()
   return None
@@ -148,7 +148,7 @@ class Record:
 
 
 def timed(
-  work: Callable[[], Any], *, rounds: int = 7, turn: float = 0.3
+  work: Callable[[], Any], *, rounds: int = 7, turn: float = 0.15
 ) -> dict[str, Any]:
   """Seconds of one of many in a row: median, and each round's.
 
@@ -199,6 +199,7 @@ def torch_device() -> str | None:
     return None
   if jax.default_backend() == "cpu":
     return "cpu"
-  import torch
-
-  return "cuda" if torch.cuda.is_available() else None
+  # Asked of another process: both bring libraries of the same names.
+  ask = "import torch; print(torch.cuda.is_available())"
+  found = said([sys.executable, "-c", ask])
+  return "cuda" if found == "True" else None

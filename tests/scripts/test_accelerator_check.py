@@ -101,11 +101,11 @@ def test_chosen_steps_share_the_budget(tmp_path):
   fake = tmp_path / "python"
   fake.write_text(FAKE.format(python=sys.executable))
   fake.chmod(0o755)
-  options = "--only", "tests,rivals", "--budget", "18"
+  options = "--only", "tests,rivals", "--budget", "17"
   code, _ = check(tmp_path, *options, PYTHON=str(fake))
   assert code == 0
   steps = read(tmp_path, "summary")["steps"]
-  assert {k: v["limit"] for k, v in steps.items()} == {"rivals": 11, "tests": 7}
+  assert {k: v["limit"] for k, v in steps.items()} == {"rivals": 10, "tests": 7}
 
 
 @pytest.mark.parametrize(
