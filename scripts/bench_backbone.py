@@ -29,8 +29,8 @@ import numpy as np
 
 DIM = 512
 SQUARE = 2048  # rows of the matrices that set the measure
-TURN = 3.0  # seconds of a turn, one step of each at the least
 LEARNING_RATE = 1e-4  # too small for training to change what a step costs
+PASSES = {"forward": 1, "train": 3}  # as many forward passes a step costs
 Work = Callable[[], object]
 
 
@@ -40,7 +40,9 @@ def data(args: argparse.Namespace, size: tuple[int, int]):
   return images, rng.normal(size=(args.batch, DIM)).astype(np.float32)
 
 
-def image_size(net: str) -> tuple[int, int]:
+def image_size(net: str, args: argparse.Namespace) -> tuple[int, int]:
+  if args.image_size:
+    return tuple(args.image_size)
   return (112, 96) if net.startswith("sphereface") else (112, 112)
 
 
@@ -54,7 +56,7 @@ def in_jax(net: str, args: argparse.Namespace) -> dict[str, Work]:
   from facejax.runtime import jit
   from facejax.training import optim
 
-  size = image_size(net)
+  size = image_size(net, args)
   backbone = functional.build(
     net, embedding_dim=DIM, image_size=size, dtype=jnp.dtype(args.dtype)
   )
@@ -101,11 +103,13 @@ def in_torch(net: str, args: argparse.Namespace) -> dict[str, Work]:
 
   tests = pathlib.Path(__file__).resolve().parents[1] / "tests"
   sys.path.insert(0, str(tests))
-  import torch_nets
+  from helpers import torch_nets
 
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  size = image_size(net)
+  size = image_size(net, args)
   device = "cuda" if torch.cuda.is_available() else "cpu"
+  # Looks for the quickest kernels of these shapes, as the field trains.
+  torch.backends.cudnn.benchmark = True
   twin = torch_nets.NETS[net](dim=DIM, image_size=size).to(device)
   pixels, weight = (torch.from_numpy(a).to(device) for a in data(args, size))
   x = (pixels.permute(0, 3, 1, 2).float() - 127.5) / 127.5
@@ -166,6 +170,7 @@ def measure(net: str, args: argparse.Namespace) -> dict[str, list[float]]:
   clocks: dict[str, Callable[[int], float]] = {
     f"jax {name}": lambda n, work=work: seconds(work, n)
     for name, work in works.items()
+    if name in (*args.works, "matmul")
   }
   process = pipe = None
   if args.torch == "all":
@@ -173,12 +178,12 @@ def measure(net: str, args: argparse.Namespace) -> dict[str, list[float]]:
     pipe, theirs = context.Pipe()
     process = context.Process(target=worker, args=(net, args, theirs))
     process.start()
-    for name in ("forward", "train"):
+    for name in args.works:
       clocks[f"torch {name}"] = lambda n, name=name: ask(pipe, name, n)
   repeats = {}
   for name, clock in clocks.items():
     clock(2)  # compiles, fills caches
-    repeats[name] = min(max(1, round(TURN / clock(1))), 100)
+    repeats[name] = min(max(1, round(args.turn / clock(1))), 100)
   found = {name: [] for name in clocks}
   for _ in range(args.rounds):
     for name, clock in clocks.items():
@@ -194,24 +199,27 @@ def ask(pipe, name: str, repeats: int) -> float:
   return pipe.recv()
 
 
-def report(net: str, found: dict[str, list[float]], batch: int) -> list[str]:
+def report(
+  net: str, found: dict[str, list[float]], args: argparse.Namespace
+) -> list[str]:
   """Images a second, share of the matmul's rate, speed over PyTorch's."""
   from facejax.models import functional
 
-  size = image_size(net)
+  size = image_size(net, args)
   adds = functional.build(net, embedding_dim=DIM, image_size=size).multiply_adds
   peak = 2 * SQUARE**3 / min(found["jax matmul"])
   lines = []
-  for name, passes in (("forward", 1), ("train", 3)):
+  for name in args.works:
+    passes = PASSES[name]
     times = found[f"jax {name}"]
-    rate = batch / statistics.median(times)
+    rate = args.batch / statistics.median(times)
     share = 2 * adds * passes * rate / peak
     line = f"{net:16} {name:8} {rate:10,.1f} {share:7.0%}"
     theirs = found.get(f"torch {name}")
     if theirs:
       pairs = zip(theirs, times, strict=True)
       ratio = statistics.median(torch / ours for torch, ours in pairs)
-      line += f" {batch / statistics.median(theirs):12,.1f} {ratio:10.2f}"
+      line += f" {args.batch / statistics.median(theirs):12,.1f} {ratio:10.2f}"
     lines.append(line)
   return lines
 
@@ -224,7 +232,10 @@ def parse() -> argparse.Namespace:
   nets = ["iresnet18", "iresnet50", "sphereface20", "mobilefacenet", "vit_t"]
   add("--nets", nargs="+", default=nets, help=f"default {' '.join(nets)}")
   add("--batch", type=int, default=16, help="images a step (default 16)")
+  add("--image-size", nargs=2, type=int, help="default as the nets are used")
+  add("--works", nargs="+", choices=PASSES, default=[*PASSES], help="of a net")
   add("--rounds", type=int, default=5, help="turns of each (default 5)")
+  add("--turn", type=float, default=3.0, help="seconds of a turn (default 3)")
   add("--dtype", choices=("float32", "bfloat16"), default="float32")
   add("--torch", choices=("all", "none"), default="all")
   add("--channels-last", action="store_true", help="of PyTorch's tensors")
@@ -241,7 +252,7 @@ def main() -> None:
   print(f" {'PyTorch':>12} {'over it':>10}" if args.torch == "all" else "")
   for net in args.nets:
     figures[net] = measure(net, args)
-    print("\n".join(report(net, figures[net], args.batch)), flush=True)
+    print("\n".join(report(net, figures[net], args)), flush=True)
   if args.out:
     about = {
       "command": "python scripts/bench_backbone.py " + " ".join(sys.argv[1:]),

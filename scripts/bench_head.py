@@ -60,7 +60,7 @@ KEEP = str(2**34)  # bytes; freed blocks below this are kept
 TUNED = {"MALLOC_MMAP_THRESHOLD_": KEEP, "MALLOC_TRIM_THRESHOLD_": KEEP}
 
 
-def make_step(name: str, case: report.Case, tx, mesh, args):
+def make_step(name: str, case: report.Case, tx, mesh, args, block_size=None):
   """A step: (prototypes and optimizer state), batch -> the same, values."""
   cosface = functools.partial(margins.cosface, margin=0.35)
   saved_bytes = 0
@@ -74,6 +74,7 @@ def make_step(name: str, case: report.Case, tx, mesh, args):
     tx=tx,
     implementation=METHODS[name],
     rate=report.RATE,
+    block_size=block_size,
     saved_bytes=saved_bytes,
     precision=args.precision,
   )

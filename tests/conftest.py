@@ -1,4 +1,8 @@
-"""Every test runs on eight CPU devices, with shape mistakes made loud."""
+"""Every test runs on eight CPU devices, with shape mistakes made loud.
+
+FACEJAX_TEST_PLATFORM=cuda (or tpu) with `-m accelerator` runs the tests of that
+mark there instead: see `helpers/platforms.py`.
+"""
 
 import contextlib
 import os
@@ -19,7 +23,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax
 import pytest
 
-jax.config.update("jax_platforms", "cpu")
+_platform = os.environ.get("FACEJAX_TEST_PLATFORM", "cpu")
+# The CPU stays beside an accelerator: references in float64 are computed there.
+jax.config.update(
+  "jax_platforms", "cpu" if _platform == "cpu" else f"{_platform},cpu"
+)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -4,7 +4,6 @@ circle.
 Embeddings are scaled to unit length in here and computed in float32 at least.
 """
 
-import annotated_types
 import jax
 import jax.numpy as jnp
 
@@ -46,7 +45,7 @@ def contrastive(
   >>> [round(v, 4) for v in values.loss.tolist()]
   [1.0056, 1.0675, 0.0731]
   """
-  ranges.check_numbers(annotated_types.Interval(ge=0, le=2), margin=margin)
+  ranges.check_numbers(ranges.Range(0, 2), margin=margin)
   cosine = anchors.cosines(embeddings)
   positive, negative = anchors.pairs(labels)
   gap = jax.nn.relu(margin - anchors.distance(cosine, kind="euclidean"))

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Annotated, Literal
 
-import annotated_types
+from facejax.runtime import ranges
+
+_RATE = ranges.Range(0, 1, closed_above=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +58,16 @@ class ModelConfig:
   norm: Literal["batch", "lrn"] = "batch"
   """BatchNorm, or the local response normalisation that FaceNet's nets were
   published with."""
-  embedding_dim: Annotated[int, annotated_types.Ge(1)] = 512
+  embedding_dim: Annotated[int, ranges.Range(1)] = 512
   """Size of the embeddings."""
-  dropout: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
+  dropout: Annotated[float, _RATE] = 0.0
   """Dropout rate before the last linear layer."""
   se: bool = False
   """Squeeze-and-excitation in the blocks (iResNets)."""
-  drop_path: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
+  drop_path: Annotated[float, _RATE] = 0.0
   """Rate of stochastic depth at the last block, growing from 0 at the first
   (iResNets, ViTs). ViTs are published with 0.1, or 0.05 on large sets."""
-  mask_ratio: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
+  mask_ratio: Annotated[float, _RATE] = 0.0
   """Share of the tokens that training leaves out (ViTs); published with 0 and
   0.1."""
   remat: bool = False

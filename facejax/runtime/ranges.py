@@ -4,8 +4,9 @@ A field says what it may hold in its type, with the words of annotated_types:
 
   margin: Annotated[float, annotated_types.Interval(ge=0, lt=2)] = 0.35
 
-Here such types are read and values held against them. A number without an
-upper or lower bound must still be finite.
+or with a `Range`. Here such types are read and values held against them. A
+number without an upper or lower bound must still be finite. Functions of arrays
+check their numbers with what stands here, so it needs no other package.
 """
 
 import dataclasses
@@ -16,17 +17,15 @@ import types
 import typing
 from typing import Any
 
-import annotated_types
-
-# Radians, below pi.
-ANGLE = annotated_types.Interval(ge=0, lt=3.14159)
-POSITIVE = annotated_types.Gt(0)
-NOT_NEGATIVE = annotated_types.Ge(0)
-# Of an angle, where less than 1 would be the opposite of a margin.
-FACTOR = annotated_types.Ge(1)
-SHARE = annotated_types.Interval(ge=0, le=1)
 # The plain classes that need a range; bool, though an int to Python, does not.
 _NUMBERS = (int, float)
+# Attribute of a bound, the end that it sets, and whether that end is inside.
+_BOUNDS = (
+  ("ge", "low", "closed_below", True),
+  ("gt", "low", "closed_below", False),
+  ("le", "high", "closed_above", True),
+  ("lt", "high", "closed_above", False),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +55,15 @@ class Range:
     return f"{opened}{self.low:g}, {self.high:g}{closed}"
 
 
+# Radians, below pi.
+ANGLE = Range(0, 3.14159, closed_above=False)
+POSITIVE = Range(0, closed_below=False)
+NOT_NEGATIVE = Range(0)
+# Of an angle, where less than 1 would be the opposite of a margin.
+FACTOR = Range(1)
+SHARE = Range(0, 1)
+
+
 @functools.cache
 def of_fields(cls: type) -> dict[str, Range]:
   """The ranges of a dataclass's numbers, by field.
@@ -67,7 +75,7 @@ def of_fields(cls: type) -> dict[str, Range]:
 
   >>> @dataclasses.dataclass
   ... class Halves:
-  ...   count: typing.Annotated[int, annotated_types.Ge(1)] | None = None
+  ...   count: typing.Annotated[int, FACTOR] | None = None
   ...   name: str = ""
   >>> {name: str(found) for name, found in of_fields(Halves).items()}
   {'count': '[1, inf)'}
@@ -133,11 +141,11 @@ def check(values: Any, *, prefix: str = "", where: str = "") -> None:
       )
 
 
-def check_numbers(allowed: Any, **values: Any) -> None:
+def check_numbers(allowed: Range, **values: Any) -> None:
   """Holds arguments of a function against a range, by their names.
 
   Args:
-    allowed: of annotated_types, such as `ANGLE`.
+    allowed: such as `ANGLE`.
     **values: plain numbers are held; arrays, traced or not, and None pass.
 
   Raises:
@@ -147,29 +155,26 @@ def check_numbers(allowed: Any, **values: Any) -> None:
   Traceback (most recent call last):
   ValueError: scale=inf is out of range: allowed is (0, inf)
   """
-  bounds = _read((allowed,))
   for name, value in values.items():
-    if isinstance(value, numbers.Real) and not bounds.holds(float(value)):
-      raise ValueError(f"{name}={value} is out of range: allowed is {bounds}")
+    if isinstance(value, numbers.Real) and not allowed.holds(float(value)):
+      raise ValueError(f"{name}={value} is out of range: allowed is {allowed}")
 
 
 def _read(metadata: tuple[Any, ...]) -> Range:
-  """Bounds among what is annotated; an Interval is a group of them."""
+  """Bounds among what is annotated.
+
+  The classes of annotated_types are told by their attributes, each named like
+  the comparison that it bounds: Gt has gt, and Interval has all four.
+  """
   found: dict[str, Any] = {}
   told = False
   for item in metadata:
-    group = isinstance(item, annotated_types.GroupedMetadata)
-    told = told or group
-    for one in item if group else (item,):
-      match one:
-        case annotated_types.Ge(low):
-          found |= {"low": low, "closed_below": True}
-        case annotated_types.Gt(low):
-          found |= {"low": low, "closed_below": False}
-        case annotated_types.Le(high):
-          found |= {"high": high, "closed_above": True}
-        case annotated_types.Lt(high):
-          found |= {"high": high, "closed_above": False}
-  if not found and not told:
+    if isinstance(item, Range):
+      return item
+    for name, end, closed, holds in _BOUNDS:
+      told = told or hasattr(item, name)
+      if (bound := getattr(item, name, None)) is not None:
+        found |= {end: bound, closed: holds}
+  if not told:
     raise TypeError(f"no range among {metadata}: give one")
   return Range(**found)

@@ -15,6 +15,7 @@ from facejax.runtime import mesh as mesh_lib
 
 
 @pytest.mark.smoke
+@pytest.mark.accelerator
 @pytest.mark.parametrize(
   ("implementation", "num_classes", "scale", "shape"),
   [
@@ -36,6 +37,7 @@ def test_implementations_equal_float64(
   heads.check(actual, heads.float64(arrays, **options))
 
 
+@pytest.mark.accelerator
 def test_bfloat16_operands_change_the_loss_little():
   options = {"objective": objective.Objective(heads.COSFACE_MARGIN, 16.0)}
   arrays = heads.problem(50)

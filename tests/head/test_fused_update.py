@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from helpers import heads
+from helpers import heads, platforms
 
 from facejax.head import api, objective, rowwise, shard_plan, storage
 from facejax.runtime import mesh as mesh_lib
@@ -20,6 +20,7 @@ UNBOUNDED = objective.Objective(
 )
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize(
   ("name", "shape", "saved_bytes", "head", "centers"),
   [
@@ -37,7 +38,7 @@ UNBOUNDED = objective.Objective(
 )
 def test_equals_plain_optax(name, shape, saved_bytes, head, centers):
   tx = heads.OPTIMIZERS[name]
-  mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
+  mesh = platforms.make_mesh(*shape)
   options = {"tx": tx, "block_size": 20, "saved_bytes": saved_bytes}
 
   batches = [
@@ -66,7 +67,11 @@ def test_equals_plain_optax(name, shape, saved_bytes, head, centers):
     for implementation in ("fused", "dense")
   )
   jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+    functools.partial(
+      np.testing.assert_allclose,
+      rtol=platforms.allowed(1e-5),
+      atol=platforms.allowed(1e-6),
+    ),
     actual,
     want,
   )

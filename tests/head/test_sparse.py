@@ -139,6 +139,7 @@ def test_the_choice_is_nearly_the_best(num_classes):
   assert mass <= 1.5 * best
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize("shape", [(1, 1), (8, 2)])
 def test_a_peaked_softmax_keeps_its_gradient(shape):
   problem = peaked(1000)

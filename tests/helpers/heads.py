@@ -14,6 +14,7 @@ from facejax.head import api, objective, reference, rowwise, storage
 from facejax.losses import margins
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import optim
+from helpers import platforms
 
 MESHES = [(1, 1), (2, 2), (8, 8), (8, 2)]
 
@@ -82,7 +83,7 @@ def place(problem, mesh):
 
 def evaluate(problem, shape=(1, 1), **options):
   """Values, and gradients for prototypes, embeddings and parameters."""
-  mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
+  mesh = platforms.make_mesh(*shape)
   count = problem.prototypes.shape[0]
 
   loss_of = options.pop("objective")
@@ -103,7 +104,7 @@ def evaluate(problem, shape=(1, 1), **options):
 
 def float64(problem, *, objective):
   """The same by the dense reference in double precision."""
-  with jax.enable_x64(True):
+  with jax.enable_x64(True), platforms.on_cpu():
     prototypes, embeddings, parameters = jax.tree.map(
       lambda leaf: jnp.asarray(leaf, jnp.float64),
       (problem.prototypes, problem.embeddings, problem.parameters),
@@ -124,14 +125,15 @@ def float64(problem, *, objective):
 def close(actual, wanted, share=1e-5):
   """Equal up to `share` of the largest entry."""
   assert actual.shape == wanted.shape
-  bound = share * np.abs(wanted).max()
+  bound = platforms.allowed(share) * np.abs(wanted).max()
   np.testing.assert_allclose(actual, wanted, rtol=0, atol=bound)
 
 
 def check(actual, expected, share=1e-5):
   (out, gradients), (want, wanted) = actual, expected
-  np.testing.assert_allclose(out.loss, want.loss, rtol=share, atol=1e-6)
-  np.testing.assert_allclose(out.target_cosine, want.target_cosine, atol=1e-6)
+  rtol, atol = platforms.allowed(share), platforms.allowed(1e-6)
+  np.testing.assert_allclose(out.loss, want.loss, rtol=rtol, atol=atol)
+  np.testing.assert_allclose(out.target_cosine, want.target_cosine, atol=atol)
   np.testing.assert_array_equal(out.correct, want.correct)
   jax.tree.map(functools.partial(close, share=share), gradients, wanted)
 
@@ -147,7 +149,7 @@ def step(
   **options,
 ):
   """A step from a state that is not 0, and where it started."""
-  mesh = mesh_lib.make_mesh(devices=shape[0], model=shape[1])
+  mesh = platforms.make_mesh(*shape)
   w, x = place(problem, mesh)
   by_class = rowwise.class_leaves(tx, w)
   built = api.Head(

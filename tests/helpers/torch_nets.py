@@ -257,6 +257,7 @@ NETS = {
   "mbf": lambda **options: MobileFaceNet(2, (1, 4, 6, 2), **options),
   "mbf_large": lambda **options: MobileFaceNet(4, (2, 8, 12, 4), **options),
   "vit_t": lambda **options: ViT(256, 12, **options),
+  "vit_b": lambda **options: ViT(512, 24, **options),
 }
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import paths
+from helpers import paths, platforms
 
 from facejax.losses import anchors, center, pairwise, triplet
 from facejax.metrics import distances
@@ -17,7 +17,7 @@ GOLDEN = json.loads((paths.GOLDEN / "golden_losses.json").read_text())
 SCALARS = GOLDEN["scalars"]
 METRIC = [c for c in GOLDEN["cases"] if c["fixture"] == "metric"]
 CENTER = [c for c in GOLDEN["cases"] if c["fixture"] == "center"]
-both_dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+both_dtypes = pytest.mark.parametrize("dtype", platforms.DTYPES)
 
 # Case: how triplets are mined, and the distance, of `triplet.triplet`.
 TRIPLETS = {
@@ -63,15 +63,16 @@ def assert_close(actual, expected, dtype, *, gradient=False):
   actual, expected = np.asarray(actual), np.asarray(expected)
   assert actual.dtype == dtype and actual.shape == expected.shape
   double, size = dtype == np.float64, np.abs(expected).max()
+  single = platforms.allowed(2e-5)
   if gradient:
-    share = 1e-8 if double else 1e-4
+    share = 1e-8 if double else 5 * single
     np.testing.assert_allclose(actual, expected, rtol=0, atol=share * size)
   else:
     np.testing.assert_allclose(
       actual,
       expected,
-      rtol=1e-9 if double else 2e-5,
-      atol=(1e-12 if double else 2e-5) * size,
+      rtol=1e-9 if double else single,
+      atol=(1e-12 if double else single) * size,
     )
 
 
