@@ -80,6 +80,33 @@ def _linear(
   )
 
 
+@jax.custom_vjp
+def _scores(q: typing.Array, k: typing.Array) -> typing.Array:
+  """q k^T, [batch, heads, tokens, tokens], summed in float32 at least.
+
+  Its gradient is rounded to the type of q and k: left in float32, it would make
+  the products of the backward pass float32 ones on accelerators.
+  """
+  wide = jnp.promote_types(q.dtype, jnp.float32)
+  return jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide)
+
+
+def _scores_forward(q, k):
+  return _scores(q, k), (q, k)
+
+
+def _scores_backward(residuals, d_scores):
+  q, k = residuals
+  d_scores = d_scores.astype(q.dtype)
+  return (
+    jnp.einsum("bhqk,bkhd->bqhd", d_scores, k),
+    jnp.einsum("bhqk,bqhd->bkhd", d_scores, q),
+  )
+
+
+_scores.defvjp(_scores_forward, _scores_backward)
+
+
 class Attention(nnx.Module):
   """softmax(q k^T / sqrt(d)) v, with the softmax in float32 at least."""
 
@@ -92,12 +119,7 @@ class Attention(nnx.Module):
     batch, tokens, dim = x.shape
     qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
-    logits = jnp.einsum(
-      "bqhd,bkhd->bhqk",
-      q,
-      k,
-      preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )
+    logits = _scores(q, k)
     weights = jax.nn.softmax(logits / math.sqrt(dim // self.heads))
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
     return self.proj(mixed.reshape(batch, tokens, dim))

@@ -168,7 +168,7 @@ def test_92_million_classes_fit_24_gib(block_size):
     ),
     (
       "--classes 10 --implementation pallas",
-      "--implementation pallas: .* TPUs, not for cpu; plan for fused",
+      "--implementation pallas: .* TPUs, not for cpu; .* plan for fused",
     ),
     ("--classes 10 --json missing/plan.json", "missing/plan.json: make its"),
   ],

@@ -47,12 +47,12 @@ def test_what_a_loop_sends_is_counted_every_time():
 
   def loop(x):
     def body(_, x):
-      return jax.lax.psum(x, "model") / 8
+      return jax.lax.pcast(jax.lax.psum(x, "model") / 8, "model", to="varying")
 
     x = jax.lax.fori_loop(0, 5, body, x[0])
     return x[None]
 
-  text = compiled(loop, (8, 30), specs=(P("model"),), out=P(), mesh=mesh)
+  text = compiled(loop, (8, 30), specs=(P("model"),), out=P("model"), mesh=mesh)
   (one,) = text.collectives(mesh)
   assert (one.count, one.size, one.in_loop) == (5, 5 * 4 * 30, True)
 

@@ -75,7 +75,7 @@ def test_kernels_of_a_program(monkeypatch):
 def test_says_what_to_install():
   done = run()
   assert done.returncode == 2
-  assert "pip install jax-cuda13-plugin==" in done.stderr
+  assert "facejax[gpu-plan]" in done.stderr
   assert "Traceback" not in done.stderr
 
 
