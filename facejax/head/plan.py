@@ -94,10 +94,10 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     platform=args.platform,
   )
   room = plan_machine.room(args, mesh)
-  names = [args.implementation]
+  names: list[api.Implementation] = [args.implementation]
   if not args.topology:
     # Which would take minutes to compile for TPUs.
-    names = dict.fromkeys((*names, "dense", "partial_fc"))
+    names = [*dict.fromkeys((*names, "dense", "partial_fc"))]
   found = {
     name: _figures(name, args, mesh, block_size=size, room=room["free"])
     for name in names

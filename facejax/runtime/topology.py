@@ -176,7 +176,7 @@ def _gpus(name: str, chip: Chip, count: str) -> Sequence[Any]:
   ).devices
 
 
-def does_not_fit(error: jax.errors.JaxRuntimeError) -> str | None:
+def does_not_fit(error: Exception) -> str | None:
   """What a compiler says of a program that is too large for its chip.
 
   A TPU's compiler makes no such program. None for any other error.

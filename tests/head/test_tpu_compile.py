@@ -47,7 +47,9 @@ def test_prototypes_and_momentum_stay_where_they_are(name, options):
   assert state >= 2 * rows * DIM * (2 if narrow else 4)
   text = program_text.ProgramText(compiled.as_text())
   assert text.rewritten((rows, DIM)) == []
-  assert memory_of.temp_size_in_bytes <= 0.02 * state + 20e6
+  # A few blocks of logits, where they do not stay in the chip's own memory.
+  blocks_held = 3 * 4 * BATCH * 8192
+  assert memory_of.temp_size_in_bytes <= 0.02 * state + blocks_held
   # The embeddings there, their gradient back, and a few numbers an example.
   sent = text.collectives(mesh_lib.make_mesh(among=topology.devices(name)))
   assert {one.axis for one in sent} == {"model"}
