@@ -2,8 +2,8 @@
 
   python scripts/pallas_cycles.py --topology v5e:4x4 --classes 1_000_000
 
-needs libtpu (`pip install "facejax[tpu-plan]"`) and no TPU. Three figures of one device,
-none of them measured:
+needs libtpu (`pip install "facejax[tpu-plan]"`) and no TPU. Three figures of one
+device, none of them measured:
 
   floor    the four products at the matrix unit's published rate
   pallas   bundles of instructions in the schedule of the compiled kernels, times
@@ -25,13 +25,6 @@ import pathlib
 import re
 import tempfile
 
-# Rate of bfloat16 products and bandwidth of a device, both as published, and
-# operations a cycle of its matrix units: their clock is the ratio.
-_CHIPS = {
-  "v5e": (197e12, 819e9, 2**17),
-  "v5p": (459e12, 2765e9, 2**18),
-  "v6e": (918e12, 1640e9, 2**19),
-}
 _BUNDLE = re.compile(r"\s*(?:0x)?[0-9a-f]+\s+(?:\w+\s*)?:\s*([> ]*)\{")
 _DIM = 512
 
@@ -54,15 +47,15 @@ def main() -> None:
     }
     _, plan, rows = _compile(args, "pallas")
     from facejax.head import kernel_tiles
+    from facejax.runtime import program_text
 
     tiles = kernel_tiles.make_tiles(plan, (rows, _DIM), args.batch)
     kernels = {
       name: _bundles(pathlib.Path(folder), name, tiles)
       for name in ("head_forward", "head_backward")
     }
-  text, plan, _ = _compile(args, "fused")
-  xla = _xla_cycles(text, turns=-(-rows // plan.size))
-  _report(args, rows, kernels, xla)
+  text, _, _ = _compile(args, "fused")
+  _report(args, rows, kernels, program_text.ProgramText(text).cycles())
 
 
 def _compile(args: argparse.Namespace, implementation: str) -> tuple:
@@ -102,27 +95,16 @@ def _bundles(folder: pathlib.Path, kernel: str, tiles: object) -> int:
   return at[0] + turns * (at[1] + chunks * at[2])
 
 
-def _xla_cycles(text: str, *, turns: int) -> int:
-  """What XLA wrote on its operations; all loops are over blocks of classes."""
-  cycles, loops = collections.Counter(), set()
-  computation = ""
-  for line in text.splitlines():
-    if head := re.match(r"(?:ENTRY )?%?(\S+) .*\{$", line):
-      computation = head.group(1)
-    if found := re.search(r'"estimated_cycles":"(\d+)"', line):
-      cycles[computation] += int(found.group(1))
-    loops |= set(re.findall(r"body=%([\w.-]+)", line))
-  return sum(
-    count * (turns if name in loops else 1) for name, count in cycles.items()
-  )
-
-
 def _report(
   args: argparse.Namespace, rows: int, kernels: dict[str, int], xla: int
 ) -> None:
   """Prints cycles and the milliseconds that they are."""
-  rate, bandwidth, each = _CHIPS[args.topology.split(":")[0]]
-  clock = rate / each
+  from facejax.runtime import topology
+
+  chip = next(
+    c for c in topology.CHIPS if args.topology.startswith(f"{c.name}:")
+  )
+  clock, each = chip.clock, chip.flops / chip.clock
   one = 2 * args.batch * rows * _DIM / each  # cycles of one product
   # Prototypes once; prototypes and momentum in and out.
   passes = {"head_forward": (1, 1), "head_backward": (3, 4)}
@@ -132,7 +114,7 @@ def _report(
     print(
       f"  {name:<14}{kernels[name] / 1e6:8.3f} M bundles, floor"
       f" {products * one / 1e6:.3f} M cycles, memory"
-      f" {moved / bandwidth * clock / 1e6:.3f} M"
+      f" {moved / chip.bandwidth * clock / 1e6:.3f} M"
     )
   total = sum(kernels.values())
   lines = {"floor": 4 * one, "pallas": total, "fused, by XLA": xla}

@@ -8,7 +8,7 @@ left out, not guessed.
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -60,6 +60,12 @@ class Instruction:
       r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)", self.rest
     )
 
+  @property
+  def operands(self) -> list[str]:
+    """Names of the values that it is given."""
+    # They end at the first bracket: none of them holds one.
+    return re.findall(r"%([\w.\-]+)", self.rest.partition(")")[0])
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -83,6 +89,11 @@ class Collective:
 class ProgramText:
   """A program, taken apart.
 
+  Attributes:
+    computations: by name, the instructions of each by theirs, in order.
+    roots: by name of a computation, that of the value that it results in.
+    times: how often a step runs each computation that is not inside a fusion.
+
   >>> one = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda i, x: x @ x, x))
   >>> text = one.lower(jax.ShapeDtypeStruct((4, 4), "float32"))
   >>> sorted({*ProgramText(text.compile().as_text()).times.values()})
@@ -90,43 +101,45 @@ class ProgramText:
   """
 
   def __init__(self, text: str):
-    self.instructions: list[Instruction] = []
-    # The opcode of what each computation results in.
-    self._roots: dict[str, str] = {}
+    self.computations: dict[str, dict[str, Instruction]] = {}
+    self.roots: dict[str, str] = {}
     entry = computation = ""
     for line in text.splitlines():
       if head := _HEAD.match(line):
         computation = head[2]
+        self.computations[computation] = {}
         entry = computation if head[1] else entry
-      elif found := _LINE.match(line):
+      elif computation and (found := _LINE.match(line)):
         name, kind, opcode, rest = found.groups()
         one = Instruction(name, kind, opcode, rest, computation)
-        self.instructions.append(one)
+        self.computations[computation][name] = one
         if line.lstrip().startswith("ROOT "):
-          self._roots[computation] = one.opcode
-    self._types = {
-      (one.computation, one.name): one.type for one in self.instructions
-    }
+          self.roots[computation] = name
     self.times = self._count(entry)
 
+  @property
+  def instructions(self) -> Iterator[Instruction]:
+    """Of all computations."""
+    for computation in self.computations.values():
+      yield from computation.values()
+
+  def operands_of(self, one: Instruction) -> list[Instruction]:
+    """The instructions that made what one is given."""
+    place = self.computations[one.computation]
+    return [place[name] for name in one.operands if name in place]
+
   def _count(self, entry: str) -> dict[str, int]:
-    """How often a step runs each computation that is not inside a fusion."""
-    by_place: dict[str, list[Instruction]] = {}
-    for one in self.instructions:
-      by_place.setdefault(one.computation, []).append(one)
     times = {entry: 1}
     waiting = [entry]
     while waiting:
       place = waiting.pop()
-      for one in by_place.get(place, []):
-        for name, count in self._runs(one, by_place):
+      for one in self.computations.get(place, {}).values():
+        for name, count in self._runs(one):
           times[name] = times.get(name, 0) + count * times[place]
           waiting.append(name)
     return times
 
-  def _runs(
-    self, one: Instruction, by_place: dict[str, list[Instruction]]
-  ) -> Iterable[tuple[str, int]]:
+  def _runs(self, one: Instruction) -> Iterable[tuple[str, int]]:
     """Computations that an instruction runs, and how often."""
     if one.opcode == "while":
       body, condition = (
@@ -137,7 +150,7 @@ class ProgramText:
       # A counter from 0 is compared with a constant of the condition.
       known = known or [
         number
-        for line in by_place.get(condition, [])
+        for line in self.computations.get(condition, {}).values()
         if line.opcode == "constant" and "[]" in line.type
         for number in re.findall(r"^(\d+)\)", line.rest)
       ]
@@ -178,11 +191,7 @@ class ProgramText:
 
   def _moved(self, one: Instruction) -> int:
     """Bytes of a message: the larger of its operands and its result."""
-    operands = one.rest.split(")", 1)[0].split(",")
-    given = sum(
-      size_of(self._types.get((one.computation, name), ""))
-      for name in (word.strip().split(" ")[-1].lstrip("%") for word in operands)
-    )
+    given = sum(size_of(operand.type) for operand in self.operands_of(one))
     result = size_of(one.type)
     if one.opcode.endswith("-start"):
       # Its result holds the operands too.
@@ -205,7 +214,8 @@ class ProgramText:
         continue
       root = one.opcode
       if root == "fusion":
-        root = next(filter(None, map(self._roots.get, one.called)), "")
+        name = next(filter(self.roots.get, one.called), "")
+        root = self.computations[name][self.roots[name]].opcode if name else ""
       if root in ("copy", "copy-start", "transpose", "convert"):
         found.append(one)
     return found
@@ -215,10 +225,8 @@ class ProgramText:
     found = []
     for one in self.instructions:
       if one.opcode in ("dot", "convolution"):
-        operands = one.rest.split(")", 1)[0].split(",")
-        names = [word.strip().split(" ")[-1].lstrip("%") for word in operands]
-        types = [self._types.get((one.computation, n), "") for n in names]
-        found.append(tuple(t.partition("[")[0] for t in types if "[" in t))
+        types = [operand.type for operand in self.operands_of(one)]
+        found.append(tuple(kind.partition("[")[0] for kind in types))
     return found
 
 

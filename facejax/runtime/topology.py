@@ -43,16 +43,26 @@ class Chip:
   clock: float = 0.0
 
 
+def _tpu(
+  name: str, kind: str, *, gib: float, flops: float, a_cycle: int, gbs: float
+) -> Chip:
+  return Chip(
+    name=name,
+    kind=kind,
+    memory=int(gib * _GIB),
+    flops=flops,
+    float32_flops=flops / 6,
+    bandwidth=gbs * 1e9,
+    clock=flops / a_cycle,
+  )
+
+
 # From the makers' pages; the memory of TPUs is what their compiler allows, the
-# clock the one at which their matrix units reach `flops`.
+# clock the rate over the operations of their matrix units in a cycle.
 CHIPS = (
-  Chip(
-    "v5e", "TPU v5 lite", int(15.75 * _GIB), 197e12, 197e12 / 6, 819e9, 1.5e9
-  ),
-  Chip("v5p", "TPU v5", int(95.74 * _GIB), 459e12, 459e12 / 6, 2765e9, 1.75e9),
-  Chip(
-    "v6e", "TPU v6 lite", int(31.25 * _GIB), 918e12, 918e12 / 6, 1640e9, 1.75e9
-  ),
+  _tpu("v5e", "TPU v5 lite", gib=15.75, flops=197e12, a_cycle=2**17, gbs=819),
+  _tpu("v5p", "TPU v5", gib=95.74, flops=459e12, a_cycle=2**18, gbs=2765),
+  _tpu("v6e", "TPU v6 lite", gib=31.25, flops=918e12, a_cycle=2**19, gbs=1640),
   Chip("h100", "NVIDIA H100 80GB HBM3", 84942979072, 989e12, 67e12, 3352e9),
   Chip("h200", "NVIDIA H200", 151397597184, 989e12, 67e12, 4800e9),
 )

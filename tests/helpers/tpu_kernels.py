@@ -9,7 +9,7 @@ import sys
 
 from facejax.head import api, memory
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import topology
+from facejax.runtime import program_text, topology
 
 DIM, BATCH, ROWS = 512, 1024, 25_003
 
@@ -34,7 +34,7 @@ def main():
   )
   compiled = memory.compile_step(head, dim=DIM, batch=BATCH)
   found, text = compiled.memory_analysis(), compiled.as_text()
-  copied = rf"= \(?f32\[{ROWS},{DIM}\]\S* (?:copy|transpose|convert)[-\w]*\("
+  copied = program_text.ProgramText(text).rewritten((ROWS, DIM))
   print(
     json.dumps(
       {
@@ -45,7 +45,7 @@ def main():
         "kernels": len(re.findall('custom_call_target="tpu_custom', text)),
         "odd": refusal(head, dim=500, batch=BATCH),
         "large": refusal(head, dim=DIM, batch=2**16),
-        "copies": re.findall(copied, text),
+        "copies": [one.name for one in copied],
       }
     )
   )

@@ -9,6 +9,8 @@ import sys
 import pytest
 from helpers import paths
 
+from facejax.runtime import program_text
+
 FOLDER = paths.ROOT / "scripts"
 HAS_COMPILER = importlib.util.find_spec("jax_plugins") is not None and (
   importlib.util.find_spec("jax_plugins.xla_cuda13") is not None
@@ -68,7 +70,9 @@ def test_kernels_of_a_program(monkeypatch):
   # 100 rows of each array are read, those of one written; and the number.
   assert update[:4] == ("update", 6_404, 3_200, 4)
   assert update.total == 4 * 9_604
-  assert reader.size("(f32[2,3]{1,0}, pred[4], bf16[], f8e4m3fn[8])") == 38
+  assert (
+    program_text.size_of("(f32[2,3]{1,0}, pred[4], bf16[], f8e4m3fn[8])") == 38
+  )
 
 
 @pytest.mark.skipif(HAS_COMPILER, reason="the compiler is there")
