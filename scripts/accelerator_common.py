@@ -19,6 +19,8 @@ from typing import Any
 
 import jax
 
+from facejax.runtime import whole_files
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu")
 _PACKAGES += ("jax-cuda13-plugin", "jax-cuda12-plugin", "tokamax")
@@ -142,9 +144,8 @@ class Record:
 
   def _write(self, state: str) -> None:
     content = {**self._head, "state": state, "results": self.results}
-    draft = self._path.with_suffix(".part")
-    draft.write_text(json.dumps(content, indent=1, default=str) + "\n")
-    os.replace(draft, self._path)
+    text = json.dumps(content, indent=1, default=str) + "\n"
+    whole_files.write(self._path, text)
 
 
 def timed(

@@ -10,10 +10,7 @@ gradient; only what can be imported. Every round times each once.
 
 import functools
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
@@ -22,6 +19,7 @@ import accelerator_common as common
 import accelerator_head as heads
 import bench_head
 import bench_head_plot as report
+import bench_head_worker
 import jax
 import jax.numpy as jnp
 import optax
@@ -143,61 +141,32 @@ class Ours:
     return (time.perf_counter() - start) / repeats
 
 
-class Torch:
-  """A process of `bench_head_torch.py`, which works only when told to."""
+class PartialFC:
+  """PyTorch's, at one of the rates of its process."""
 
   RATES = (0.1, 1.0)  # memory is told as its peak so far: the smaller first
 
-  def __init__(self, case: report.Case, device: str):
-    script = common.ROOT / "scripts" / "bench_head_torch.py"
-    options = ["--case", str(case), "--device", device]
-    self._process = subprocess.Popen(
-      [sys.executable, str(script), *options, "--dtype", heads.PRECISION],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
-    )
-    self.version = self.answer()["version"]
-
-  def answer(self, order: str = "") -> dict[str, Any]:
-    """Tells it what to do, and waits for what it says."""
-    assert self._process.stdout is not None
-    if order:
-      print(order, file=self._process.stdin, flush=True)
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError(f"PyTorch ended, status {self._process.wait()}")
-    return json.loads(line)
-
-  def close(self) -> None:
-    self._process.communicate()
-
-
-class PartialFC:
-  """A rate of such a process."""
-
-  def __init__(self, process: Torch, rate: float):
+  def __init__(self, process: bench_head_worker.Worker, rate: float):
     self._process, self._rate = process, rate
-    self.about: dict[str, Any] = {"version": process.version}
+    self.about: dict[str, Any] = {"version": process.about["version"]}
 
   def seconds(self, repeats: int) -> float:
     """Of one of many in a row."""
-    answer = self._process.answer(f"step {self._rate} {repeats}")
+    answer = self._process.step(self._rate, repeats)
     if "error" in answer:
       raise MemoryError(answer["error"])
     self.about.setdefault("temporaries", answer["growth"])
     return answer["wall"]
 
 
-def contenders(case: report.Case, torch: Torch | None):
+def contenders(case: report.Case, torch: bench_head_worker.Worker | None):
   """Name and maker of each that can run here."""
   for name in ("fused", "sampled"):
     yield (
       f"facejax {bench_head.METHODS[name]}",
       functools.partial(Ours, name, case),
     )
-  for rate in Torch.RATES if torch else ():
+  for rate in PartialFC.RATES if torch else ():
     yield f"PyTorch {rate}", functools.partial(PartialFC, torch, rate)
   yield "blockwise", functools.partial(Plain, blockwise, case)
   if importlib.util.find_spec("tokamax"):
@@ -211,7 +180,9 @@ def compare(case: report.Case, record: common.Record) -> None:
   torch, device = None, common.torch_device()
   if device:
     with record.attempt(f"PyTorch {case}"):
-      torch = Torch(case, device)
+      options = ["--case", str(case), "--device", device]
+      options += ["--dtype", heads.PRECISION]
+      torch = bench_head_worker.Worker(options)
   ready, repeats, times = {}, {}, {}
   for name, make in contenders(case, torch):
     label = f"{name} {case}"

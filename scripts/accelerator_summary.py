@@ -5,10 +5,11 @@ Imports no JAX, so that it works where that does not.
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 from typing import Any
+
+from facejax.runtime import whole_files
 
 KILLED = (124, 137)  # what `timeout` says
 TAIL = 2000  # characters of a log
@@ -35,13 +36,6 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
   except (OSError, ValueError):
     return {}
-
-
-def write(path: pathlib.Path, text: str) -> None:
-  """Writes a whole file, or none."""
-  draft = path.with_suffix(path.suffix + ".part")
-  draft.write_text(text)
-  os.replace(draft, path)
 
 
 def judged(out: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -122,11 +116,11 @@ def main() -> int:
     machine = read(args.out / f"{args.step}.json").get("machine")
     summary["machine"] = summary.get("machine") or machine
     print(f"{args.step}: {found['state']}, {args.seconds} s", flush=True)
-  write(path, json.dumps(summary, indent=1) + "\n")
+  whole_files.write(path, json.dumps(summary, indent=1) + "\n")
   if not args.finish:
     return 0
   told = text(args.out, summary)
-  write(args.out / "summary.txt", told)
+  whole_files.write(args.out / "summary.txt", told)
   print(told)
   return int(any(s["state"] != "ok" for s in summary["steps"].values()))
 

@@ -28,16 +28,14 @@ import argparse
 import contextlib
 import ctypes
 import functools
-import json
-import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import bench_head_plot as report
+import bench_head_worker
 import jax
 import numpy as np
 
@@ -180,41 +178,17 @@ class InJax:
       ctypes.CDLL(None).malloc_trim(0)
 
 
-class InTorch:
-  """A process of `bench_head_torch.py`, which works only when told to."""
+class InTorch(bench_head_worker.Worker):
+  """PyTorch's Partial FC at both rates, in a process of its own."""
 
   def __init__(self, case: report.Case, environment: dict[str, str]):
     # Six arrays of each size at the peak, or nearly so.
     needed = 24 * case.classes * (case.dim + case.batch)
     if short := report.shortage(needed):
       raise MemoryError(short)
-    script = pathlib.Path(__file__).with_name("bench_head_torch.py")
     options = ["--case", str(case), "--rates", f"{report.RATE},1.0"]
-    self._process = subprocess.Popen(
-      [sys.executable, script, *options],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      # Threads without work must sleep: other methods are being measured.
-      env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | environment,
-    )
-    self.about = self._answer()
+    super().__init__(options, environment)
     self.methods, self.skipped = self.about.pop("methods"), {}
-
-  def step(self, name: str, repeats: int) -> dict[str, Any]:
-    """Seconds a step and by how much memory has grown so far."""
-    print("step", name, repeats, file=self._process.stdin, flush=True)
-    return self._answer()
-
-  def _answer(self):
-    assert self._process.stdout is not None
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError(f"PyTorch ended, status {self._process.wait()}")
-    return json.loads(line)
-
-  def close(self) -> None:
-    self._process.communicate()
 
 
 def measure(case: report.Case, args: argparse.Namespace) -> dict[str, Any]:
