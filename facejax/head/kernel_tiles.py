@@ -124,7 +124,7 @@ def make_tiles(
   size = plan.head.block_size or min(size, _TILE_BYTES // (4 * dim))
   # Whole registers of 16 rows, of 2 bytes each; or all rows.
   size = min(_round_up(size, 16), rows)
-  on_tpu = device.platform == "tpu"
+  on_tpu = plan.platform == "tpu"
   cores = device.num_cores if on_tpu else 1
   return Tiles(
     rows=rows,

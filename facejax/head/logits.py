@@ -169,6 +169,11 @@ def matmul(
   return jnp.matmul(a, b, precision=reference.PRECISION)
 
 
+def counted(block: blocks.Block, batch: ShardBatch) -> typing.Array:
+  """Rows that count, bool [size]: classes that are this block's own."""
+  return block.fresh & (block.rows < batch.valid)
+
+
 def masks(
   block: blocks.Block, batch: ShardBatch
 ) -> tuple[typing.Array, typing.Array]:
@@ -176,5 +181,5 @@ def masks(
 
   A row that only fills its block up, or is padding, counts for no example.
   """
-  counts = block.fresh & (block.rows < batch.valid)
+  counts = counted(block, batch)
   return counts[:, None], block.rows[:, None] == batch.labels[None, :]

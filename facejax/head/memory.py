@@ -81,26 +81,18 @@ class Growth(NamedTuple):
 
 
 def make_mesh(
-  *,
-  devices: int | None = None,
-  model: int | None = None,
-  absent: str | None = None,
+  *, devices: int | None = None, model: int | None = None
 ) -> jax.sharding.Mesh:
   """A mesh of this machine's devices, or of CPU devices if they are too few.
 
   Args:
     devices: how many; None takes all that there are.
     model: how many of them the classes are split over; None for all.
-    absent: a topology to plan for instead, see `runtime.topology`.
 
   Raises:
     ValueError: if `model` does not divide them, or a running JAX was started
       with too few.
   """
-  if absent is not None:
-    return mesh_lib.make_mesh(
-      devices=devices, model=model, among=topology.devices(absent)
-    )
   if devices is not None:
     # Too late once a backend runs; but then there may be enough.
     with contextlib.suppress(RuntimeError):

@@ -41,8 +41,7 @@ def prepare(
 ) -> Ready:
   """One pass over the prototypes [size, dim] of a block makes all of it."""
   inverse = logits.inverse_norms(w)
-  counts = block.fresh & (block.rows < batch.valid)
-  factor = jnp.where(counts, inverse, 0)
+  factor = jnp.where(logits.counted(block, batch), inverse, 0)
   return Ready(w.astype(jnp.bfloat16), inverse, factor)
 
 
@@ -62,8 +61,7 @@ def exponentials(
   e = jnp.exp(dots * ready.inverse[:, None])
   e = _with_targets(e, block.find(batch.labels), 0).astype(e.dtype)
   # In the passes that follow.
-  counts = block.fresh & (block.rows < batch.valid)
-  return jnp.where(counts[:, None], e, 0)
+  return jnp.where(logits.counted(block, batch)[:, None], e, 0)
 
 
 def add(

@@ -53,9 +53,10 @@ def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
       f"--platform {args.platform} with --topology {args.topology}: the"
       " topology says the platform; leave --platform out"
     )
-  return memory.make_mesh(
-    devices=args.devices, model=args.model, absent=args.topology
-  )
+  wanted = {"devices": args.devices, "model": args.model}
+  if args.topology:
+    return mesh_lib.make_mesh(**wanted, among=topology.devices(args.topology))
+  return memory.make_mesh(**wanted)
 
 
 def compiled_for(mesh: jax.sharding.Mesh) -> str:

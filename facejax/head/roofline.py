@@ -19,6 +19,18 @@ class Floor(NamedTuple):
   memory: float
 
 
+def operations(head: options_lib.Options, *, dim: int, batch: int) -> int:
+  """Products and sums of a step on each of the head's devices.
+
+  Four products of 2 B C D operations: logits, logits again, and the gradients
+  of both factors; a head that samples makes them for its share of the classes.
+  Arguments as of `floor`.
+  """
+  first, updated = _classes(head, batch)
+  seen = batch // head.mesh.shape["data"]
+  return 2 * seen * dim * head.centers * (first + 3 * updated)
+
+
 def floor(
   head: options_lib.Options,
   *,
@@ -29,8 +41,6 @@ def floor(
 ) -> Floor:
   """The floor of a step on each of the head's devices.
 
-  Four products of 2 B C D operations: logits, logits again, and the gradients
-  of both factors; a head that samples makes them for its share of the classes.
   Prototypes are read twice and written once, what the optimizer keeps is read
   and written once.
 
@@ -41,17 +51,21 @@ def floor(
     state_bytes: of prototypes and optimizer state, on one device.
     chip: what it is to run on.
   """
-  seen = batch // head.mesh.shape["data"]
   rows = head.rows // head.shards
-  updated = rows
-  if head.implementation in ("partial_fc", "sparse"):
-    updated = math.ceil(head.rate * rows) + seen
-  # Sparse reads all classes for the loss, and once more only some.
-  first = updated if head.implementation == "partial_fc" else rows
-  width = dim * head.centers
-  operations = 2 * seen * width * (first + 3 * updated)
+  first, updated = _classes(head, batch)
   peak = chip.flops if head.precision == "bfloat16" else chip.float32_flops
-  prototypes = width * (2 if head.storage == "bfloat16" else 4)
-  state = state_bytes / rows
-  moved = first * prototypes + updated * 2 * state
-  return Floor(operations / peak, moved / chip.bandwidth)
+  each = dim * head.centers * (2 if head.storage == "bfloat16" else 4)
+  moved = first * each + updated * 2 * state_bytes / rows
+  return Floor(
+    operations(head, dim=dim, batch=batch) / peak, moved / chip.bandwidth
+  )
+
+
+def _classes(head: options_lib.Options, batch: int) -> tuple[int, int]:
+  """Classes of a device that the forward pass meets, and the backward pass."""
+  rows = head.rows // head.shards
+  if head.implementation not in ("partial_fc", "sparse"):
+    return rows, rows
+  some = math.ceil(head.rate * rows) + batch // head.mesh.shape["data"]
+  # Sparse reads all classes for the loss, and once more only some.
+  return (some if head.implementation == "partial_fc" else rows), some

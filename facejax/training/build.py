@@ -31,6 +31,7 @@ class Program:
   Attributes:
     mesh: the devices.
     backbone: the net.
+    head: over the classes; None for a loss within batches.
     like: the abstract train state, with shardings.
     init: key -> train state.
     step: jitted (state, images, labels) -> (state, metrics).
@@ -41,6 +42,7 @@ class Program:
 
   mesh: jax.sharding.Mesh
   backbone: functional.Backbone
+  head: head_api.Head | None
   like: state.TrainState
   init: Callable[[typing.PRNGKey], state.TrainState]
   step: Any
@@ -125,6 +127,7 @@ def build(
   return Program(
     mesh=mesh,
     backbone=backbone,
+    head=loss.head,
     like=like,
     init=init,
     step=step,

@@ -10,7 +10,7 @@ import rich.console
 import rich.table
 
 from facejax.data import sources
-from facejax.head import blocks
+from facejax.head import blocks, roofline
 from facejax.models import functional
 from facejax.runs import checkpoint
 from facejax.runtime import mesh as mesh_lib
@@ -150,14 +150,10 @@ def _times(
   # Forward and backward pass of the trunk: its products three times.
   each = 6 * program.backbone.multiply_adds
   operations = each * config.batch_size / program.mesh.size
-  like = program.like
-  if like.prototypes is not None:
-    share = 1.0
-    if config.head.implementation == "partial_fc":
-      share = config.head.rate
-    seen = config.batch_size // program.mesh.shape["data"]
-    classes = math.prod(like.prototypes.shape) / program.mesh.shape["model"]
-    operations += 8 * share * seen * classes
+  if program.head is not None:
+    operations += roofline.operations(
+      program.head, dim=config.model.embedding_dim, batch=config.batch_size
+    )
   least = operations / chip.flops
   rows = {"products at the peak": f"{1e3 * least:,.1f} ms in bfloat16"}
   if cycles:
