@@ -15,12 +15,11 @@ import facejax
 from facejax.evaluation import pair_results, verification, while_training
 from facejax.report import build
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint
+from facejax.runs import checkpoint, run_lock
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_line, progress, topology
-from facejax.training import build as program_lib
-from facejax.training import config as config_lib
+from facejax.runtime import command_line, distributed, progress, topology
 from facejax.training import (
+  agreement,
   dry_run,
   flags,
   guards,
@@ -30,6 +29,8 @@ from facejax.training import (
   summary,
   telemetry,
 )
+from facejax.training import build as program_lib
+from facejax.training import config as config_lib
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 
@@ -54,13 +55,20 @@ def main(arguments: Sequence[str]) -> int:
   if config.model.dtype == "float64":
     jax.config.update("jax_enable_x64", True)
   # Nothing is written before all is known to be right.
-  telemetry.setup_logging()
   if command.dry_run:
+    telemetry.setup_logging()
     return _dry_run(command, config)
-  run_folder.check_unlocked(config.workdir, if_gone=_if_gone(command))
+  found = distributed.start(command, stops=True)
+  telemetry.setup_logging(primary=distributed.primary())
+  if found:
+    logger.info("%s", found)
+  if distributed.primary():
+    run_lock.check_unlocked(config.workdir, if_gone=_if_gone(command))
   run = _build(config)
-  summary.introduce(config, run.program, run.data.images, run.steps)
-  with run_folder.locked(config.workdir, if_gone=_if_gone(command)):
+  agreement.check(config, run.data, run.steps)
+  if distributed.primary():
+    summary.introduce(config, run.program, run.data.images, run.steps)
+  with run_lock.locked(config.workdir, if_gone=_if_gone(command)):
     return _train(config, run)
 
 
@@ -139,6 +147,8 @@ def _train(config: config_lib.Config, run: _Run) -> int:
     )
   if results is None:
     return code
+  if not distributed.primary():
+    return EXIT_FAILED if verifier.failed else 0
   seconds = time.monotonic() - started
   with guards.keeps_tracebacks():
     _report(folder, config, run, results, verifier.failed, seconds=seconds)
@@ -159,9 +169,11 @@ def _begin(
     total_steps=run.steps,
     checkpoints=checkpoints,
   )
-  run_folder.write(folder, config_lib.stored(config))
-  _write_card(folder, config, run.data)
-  telemetry.log_to(folder)
+  if distributed.primary():
+    run_folder.write(folder, config_lib.stored(config))
+    _write_card(folder, config, run.data)
+  distributed.barrier()
+  telemetry.log_to(folder, process=distributed.index())
   step, count = int(state.step), len(run.data.images)
   resume.tell_length(config, stored, step=step, num_images=count)
   return state
@@ -183,6 +195,7 @@ def _to_the_end(
     total_steps=run.steps,
     start_step=int(state.step),
     batch_size=config.batch_size,
+    primary=distributed.primary(),
   ) as log:
     loop = trainer.Trainer(
       config,

@@ -20,7 +20,7 @@ from facejax import train
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import while_training
-from facejax.runs import checkpoint, folder, history
+from facejax.runs import checkpoint, folder, history, run_lock
 from facejax.training import inputs, telemetry
 
 # A net that compiles in seconds; drawn people in files, and nothing verified.
@@ -112,7 +112,7 @@ def test_other_people_are_named_and_nothing_is_written(
 def test_a_folder_in_use_is_refused_and_a_left_lock_is_not(
   tmp_path, begun, people
 ):
-  with folder.locked(begun), unchanged(begun):
+  with run_lock.locked(begun), unchanged(begun):
     words = f"process {os.getpid()} on", "choose another --workdir"
     refused(again(begun, people), *words)
   run = shutil.copytree(begun, tmp_path / "run")
@@ -125,7 +125,7 @@ def test_a_folder_in_use_is_refused_and_a_left_lock_is_not(
   assert not (run / folder.LOCK).exists()
   lock["host"] = socket.gethostname()
   (run / folder.LOCK).write_text(json.dumps(lock))
-  folder.check_unlocked(run)
+  run_lock.check_unlocked(run)
 
 
 @pytest.mark.slow

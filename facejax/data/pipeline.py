@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
 import grain
@@ -43,8 +43,7 @@ def batches(
   augment: Augmentation | None = None,
   sampler: sampling.Sampler | None = None,
   on_error: Literal["skip", "raise"] = "skip",
-  process_index: int = 0,
-  process_count: int = 1,
+  places: Sequence[int] | None = None,
   threads: int = 1,
   workers: int = 0,
 ) -> Generator[dict[str, np.ndarray]]:
@@ -52,8 +51,7 @@ def batches(
 
   The global batch of a step depends on `seed`, `sampler` and the step alone:
   not on where the stream was started, nor on processes, threads or workers.
-  Record s * batch_size + i of the stream is item i // process_count of the
-  batch of process i % process_count at step s.
+  Record s * batch_size + i of the stream is at place i of the batch of step s.
 
   An image that cannot be read is replaced by the next readable one, of the same
   identity if there is one, and a warning names it once; or it ends the stream.
@@ -69,8 +67,8 @@ def batches(
       with a seed of its own; None shuffles all images.
     on_error: Whether an image that cannot be read is replaced (`skip`) or
       ends the stream (`raise`).
-    process_index: Which share of each batch to read.
-    process_count: How many processes share a batch.
+    places: Which places of each batch to read, where several processes share
+      it; None reads all.
     threads: Threads that read ahead, a batch each; 0 reads when asked.
     workers: Processes that read instead, for augmentation that keeps the
       interpreter busy; they take seconds to start.
@@ -78,13 +76,14 @@ def batches(
   Returns:
     An iterator over dicts of `image` uint8 [batch, height, width, 3], `label`
     int32 [batch], `record_id` int64 [batch] and `replaced` bool [batch], where
-    batch = batch_size / process_count. Its `close()` ends threads and workers.
+    batch is the number of places. Its `close()` ends threads and workers.
 
   Raises:
     ValueError: An argument is out of range.
     images.BadImageError: From the iterator, by `on_error`.
   """
-  _check(source, batch_size, seed, start_step, process_index, process_count)
+  places = range(batch_size) if places is None else places
+  _check(source, batch_size, seed, start_step, places)
   if sampler is not None:
     _check_sampler(sampler, source, batch_size)
   read = _ReadBatch(
@@ -93,7 +92,7 @@ def batches(
     augment=augment,
     on_error=on_error,
     seed=seed,
-    places=range(process_index, batch_size, process_count),
+    places=places,
     batch_size=batch_size,
   )
   stream = grain.MapDataset.range(_FOREVER).map(read)[start_step:]
@@ -134,19 +133,15 @@ def _check(
   batch_size: int,
   seed: int,
   start_step: int,
-  process_index: int,
-  process_count: int,
+  places: Sequence[int],
 ) -> None:
   if not len(source):
     raise ValueError("the source is empty")
-  if batch_size < 1 or batch_size % process_count:
+  if batch_size < 1:
+    raise ValueError(f"batch_size={batch_size} must be 1 or more")
+  if not places or min(places) < 0 or max(places) >= batch_size:
     raise ValueError(
-      f"batch_size={batch_size} must be a positive multiple of the"
-      f" {process_count} processes"
-    )
-  if not 0 <= process_index < process_count:
-    raise ValueError(
-      f"process_index={process_index} must lie in [0, {process_count})"
+      f"places={list(places)[:5]} … must be some of [0, {batch_size})"
     )
   if not 0 <= seed < 2**32:
     raise ValueError(f"seed={seed} must lie in [0, 2^32)")
@@ -184,7 +179,7 @@ class _ReadBatch:
     augment: Augmentation | None,
     on_error: Literal["skip", "raise"],
     seed: int,
-    places: range,
+    places: Sequence[int],
     batch_size: int,
   ):
     self._source, self._order, self._augment = source, order, augment

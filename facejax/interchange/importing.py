@@ -11,7 +11,7 @@ import numpy as np
 from facejax.interchange import recognition, safetensors_file
 from facejax.models import torch_names
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint, folder
+from facejax.runs import checkpoint, folder, run_lock
 from facejax.runs import net as net_lib
 from facejax.runtime import typing
 
@@ -143,7 +143,7 @@ def write(
       f" {card.embedding_dim}"
     )
   where = pathlib.Path(run, folder.CHECKPOINTS)
-  with folder.locked(run):
+  with run_lock.locked(run):
     check_folder(run)  # again, now that nobody else writes there
     with checkpoint.Checkpoints(where) as checkpoints:
       checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))

@@ -22,7 +22,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from facejax.runs import checkpoint_read, digest, orbax_noise, retention
-from facejax.runtime import json_files
+from facejax.runtime import distributed, json_files
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class Checkpoints:
   """The checkpoints of one run: `folder/STEP`, one folder a step.
 
   Reading changes nothing, so that one process may evaluate what another is
-  training. The first `save` removes what killed saves left behind.
+  training. The first `save` removes what killed saves left behind. Of several
+  processes of one run, each writes and reads its part; all must call alike.
 
   Args:
     folder: where the steps lie; created by the first `save`.
@@ -151,8 +152,9 @@ class Checkpoints:
     scores[str(step)] = {
       k: v if math.isfinite(v) else None for k, v in metrics.items()
     }
-    self.folder.mkdir(parents=True, exist_ok=True)
-    json_files.write(self.folder / _SCORES, scores)
+    if distributed.primary():
+      self.folder.mkdir(parents=True, exist_ok=True)
+      json_files.write(self.folder / _SCORES, scores)
 
   def restore(
     self,
@@ -188,7 +190,8 @@ class Checkpoints:
         says no.
     """
     self.wait()
-    found = self._folders()
+    # What the first process sees, so that all read the same.
+    found = distributed.gathered(self._folders())[0]
     if step is not None and step not in found:
       raise FileNotFoundError(
         f"no checkpoint of step {step} in {self.folder}; there are {found}."
@@ -196,9 +199,12 @@ class Checkpoints:
     reasons = []
     for candidate in reversed(found) if step is None else [step]:
       try:
-        path = self._at(candidate)
-        state, metadata = checkpoint_read.read(
-          path, like, resizable=resizable, partial=partial, accept=accept
+        state, metadata = _read_by_all(
+          self._at(candidate),
+          like,
+          resizable=resizable,
+          partial=partial,
+          accept=accept,
         )
         return Restored(candidate, state, metadata)
       except DamagedCheckpointError as error:
@@ -260,3 +266,24 @@ class Checkpoints:
         f"could not write the checkpoint of step {self._pending} to"
         f" {self.folder}: {checkpoint_read.summary(error)}. Complete: {self.steps}."
       ) from error
+
+
+def _read_by_all(path: str, like: PyTree, **options: Any) -> Any:
+  """Reads a checkpoint; it is damaged for all if it is so for one.
+
+  Raises:
+    DamagedCheckpointError: a process could not read it.
+    ValueError: as `checkpoint_read.read`.
+  """
+  state, error = None, None
+  try:
+    state = checkpoint_read.read(path, like, **options)
+  except DamagedCheckpointError as caught:
+    error = caught
+  found = distributed.gather("" if error is None else str(error))
+  for process, text in enumerate(found):
+    if text and error is None:
+      error = DamagedCheckpointError(f"{distributed.name(process)}: {text}")
+  if error is not None:
+    raise error
+  return state

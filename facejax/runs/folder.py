@@ -5,7 +5,7 @@ Every file is written and read by one module of this package:
   config.json          the resolved configuration by dotted names: here
   config.N.json        what it was before its length was changed: here
   env.json             versions, devices, command: here
-  run.lock             who is at work, while somebody is: here
+  run.lock             who is at work, while somebody is: `run_lock`
   model.json           the card of the net: `card`
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
   metrics.jsonl        scalars over the steps: `history`
@@ -16,7 +16,6 @@ Beside them lie report/index.html, export/, tensorboard/ and train.log, which
 nothing here reads.
 """
 
-import contextlib
 import datetime
 import importlib.metadata
 import itertools
@@ -30,7 +29,7 @@ from typing import Any
 import jax
 
 import facejax
-from facejax.runtime import folder_lock, json_files, whole_files
+from facejax.runtime import json_files, whole_files
 
 CONFIG, ENVIRONMENT = "config.json", "env.json"
 CARD, HISTORY = "model.json", "metrics.jsonl"
@@ -38,6 +37,13 @@ CHECKPOINTS, REPORT = "checkpoints", "report"
 _MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 LOCK = "run.lock"
+
+
+def log_of(process: int) -> str:
+  """The name of the log that a process of a run writes."""
+  stem, suffix = os.path.splitext(LOG)
+  return f"{stem}.{process}{suffix}" if process else LOG
+
 
 # May differ on resume: where things are, how often to look, on what devices.
 _FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
@@ -116,69 +122,20 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
   json_files.write(folder / ENVIRONMENT, _environment())
 
 
-@contextlib.contextmanager
-def locked(
-  folder: str | os.PathLike[str], *, if_gone: str = ""
-) -> Iterator[None]:
-  """Keeps other processes from the folder, which is made, while a block runs.
-
-  Nothing is left of it where the block has written nothing.
-
-  Args:
-    folder: of the run.
-    if_gone: see `folder_lock.Advice`.
-
-  Raises:
-    folder_lock.InUseError: naming who is at work there.
-    OSError: if the folder cannot be made or written.
-  """
-  folder = pathlib.Path(folder)
-  made = not folder.exists()
-  try:
-    with contextlib.ExitStack() as stack:
-      try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = folder_lock.held(folder / LOCK, _advice(if_gone))
-        stack.enter_context(lock)
-      except folder_lock.InUseError:
-        raise
-      except OSError as error:
-        raise _unwritable(folder, error.strerror or str(error)) from error
-      yield
-  finally:
-    if made:
-      with contextlib.suppress(OSError):  # it holds something
-        folder.rmdir()
-
-
-def check_unlocked(
-  folder: str | os.PathLike[str], *, if_gone: str = ""
-) -> None:
-  """Refuses a folder that another process works in; changes nothing.
-
-  Raises:
-    folder_lock.InUseError: as `locked`.
-  """
-  folder_lock.check(pathlib.Path(folder, LOCK), _advice(if_gone))
-
-
 def _check_place(folder: pathlib.Path) -> None:
   """Refuses what cannot be made a folder, before anything is made."""
   there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
   if not there.is_dir():
-    raise _unwritable(folder, f"{there} is no folder")
+    raise unwritable(folder, f"{there} is no folder")
   if not os.access(there, os.W_OK | os.X_OK):
-    raise _unwritable(folder, f"no permission to write in {there}")
+    raise unwritable(folder, f"no permission to write in {there}")
 
 
-def _unwritable(folder: pathlib.Path, why: str) -> OSError:
+def unwritable(folder: pathlib.Path, why: str) -> OSError:
+  """The error of a work folder that cannot be written."""
   return OSError(
     f"workdir {folder} cannot be written ({why}): choose another with --workdir"
   )
-
-
-def _advice(if_gone: str) -> folder_lock.Advice:
-  return folder_lock.Advice("choose another --workdir", if_gone)
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from facejax.runtime import backends, extras, plain_output
+from facejax.runtime import backends, distributed, extras, plain_output
 
 Main = Callable[..., int]
 
@@ -63,27 +63,33 @@ def command(
         _keep_for_next_time()
       with _terminable() if resumes else contextlib.nullcontext():
         words = sys.argv[1:] if arguments is None else arguments
-        return _answered(main, [*map(expanded, words)], resumes=resumes)
+        with distributed.ended_together() as leave:
+          code, said = _answered(main, [*map(expanded, words)], resumes=resumes)
+          leave(code, said)
+          return code
 
     return wrapped
 
   return decorate
 
 
-def _answered(main: Main, arguments: Sequence[str], *, resumes: bool) -> int:
+def _answered(
+  main: Main, arguments: Sequence[str], *, resumes: bool
+) -> tuple[int, str]:
   """Runs a command; its mistakes become messages and exit codes."""
   try:
     try:
-      return main(arguments)
+      return main(arguments), ""
     finally:
       sys.stdout.flush()
   except KeyboardInterrupt:
     hint = "; the same command again goes on" if resumes else ""
-    print(f"stopped{hint}", file=sys.stderr)
-    return EXIT_STOPPED
+    text = f"stopped{hint}"
+    print(text, file=sys.stderr)
+    return EXIT_STOPPED, text
   except (ValueError, OSError, ImportError) as error:
     if isinstance(error, BrokenPipeError) and _nobody_reads():
-      return _EXIT_UNREAD
+      return _EXIT_UNREAD, ""
     bug = isinstance(error, ImportError) and extras.answer(error) is None
     if bug or os.environ.get(_TRACEBACK):
       raise
@@ -93,7 +99,7 @@ def _answered(main: Main, arguments: Sequence[str], *, resumes: bool) -> int:
     if text is None or os.environ.get(_TRACEBACK):
       raise
   print(f"error: {text}", file=sys.stderr)
-  return EXIT_MISTAKE
+  return EXIT_MISTAKE, str(text)
 
 
 def expanded(word: str) -> str:

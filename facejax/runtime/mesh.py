@@ -40,6 +40,12 @@ def make_mesh(
   found = jax.devices() if among is None else among
   visible = len(found)
   devices = visible if devices is None else devices
+  if among is None and jax.process_count() > 1 and devices != visible:
+    raise ValueError(
+      f"mesh.devices={devices}, but {jax.process_count()} processes have"
+      f" {visible} device(s): each must take part, so leave mesh.devices out, or"
+      " start fewer processes"
+    )
   if not 1 <= devices <= visible:
     there = "are visible to JAX" if among is None else "has the topology"
     raise ValueError(
@@ -102,18 +108,59 @@ def check_batch(
     )
 
 
+def local_places(size: int, mesh: jax.sharding.Mesh) -> np.ndarray:
+  """The places of a batch that lie on this process's devices, int [n], rising.
+
+  >>> local_places(4, make_mesh(devices=1))
+  array([0, 1, 2, 3])
+  """
+  found = sharding(mesh, BATCH).addressable_devices_indices_map((size,))
+  # With one device, the slice has no ends.
+  parts = (range(*index[0].indices(size)) for index in found.values() if index)
+  return np.unique(np.concatenate([np.asarray(part) for part in parts]))
+
+
 def put_batch(
-  batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+  batch: Mapping[str, np.ndarray],
+  mesh: jax.sharding.Mesh,
+  *,
+  size: int | None = None,
 ) -> dict[str, typing.Array]:
-  """Places this process's part of a batch, split over all devices.
+  """Places a batch, split over all devices.
+
+  Args:
+    batch: arrays of the whole batch; every process may hold it, and gives its
+      devices their part.
+    mesh: the devices.
+    size: of the batch, where only the examples at `local_places` are given.
 
   Raises:
-    ValueError: if it does not divide by the devices of this process.
+    ValueError: if it does not divide by the devices, or the examples are not
+      those of this process.
   """
-  for values in batch.values():
-    check_batch(len(values), mesh.local_mesh)
-  batch_sharding = sharding(mesh, BATCH)
-  return {
-    name: jax.make_array_from_process_local_data(batch_sharding, values)
-    for name, values in batch.items()
-  }
+  return {name: _put(values, mesh, size) for name, values in batch.items()}
+
+
+def _put(
+  values: np.ndarray, mesh: jax.sharding.Mesh, size: int | None
+) -> typing.Array:
+  whole = len(values) if size is None else size
+  check_batch(whole, mesh)
+  places = local_places(whole, mesh)
+  if size is None and len(places) < whole:
+    values = values[places]
+  if len(values) != len(places):
+    raise ValueError(
+      f"{len(values)} examples given, but {len(places)} of {whole} lie on the"
+      " devices of this process"
+    )
+
+  def part(index: Any) -> np.ndarray:
+    start, stop, _ = index[0].indices(whole)
+    # The places of a device follow each other.
+    first = int(np.searchsorted(places, start))
+    return values[first : first + stop - start]
+
+  return jax.make_array_from_callback(
+    (whole, *values.shape[1:]), sharding(mesh, BATCH), part
+  )

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from facejax.data import images as images_lib
-from facejax.runtime import typing
+from facejax.runtime import distributed, typing
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 _NEAR_CHANCE = 0.98
 # 1 minus the length of the mean unit embedding, below which all are one.
 _COLLAPSED = 1e-3
+# A process is named from so many times what the others need, and so much more.
+_STRAGGLES, _WORTH_NAMING = 2.0, 0.02  # seconds
 _STOPPING = b"\nstopping after this step; Ctrl-C again stops without saving\n"
 
 
@@ -139,8 +141,47 @@ class Collapse:
     return True
 
 
+class Stragglers:
+  """Names a process that all others wait for, once for each.
+
+  In a step all wait for the last; what tells who that is, is the time that a
+  process needs by itself, its input included.
+  """
+
+  def __init__(self):
+    self._named: set[int] = set()
+
+  def update(
+    self, step: int, own: Sequence[float], input_wait: Sequence[float]
+  ) -> int | None:
+    """Takes what all processes took a step; which of them was named just now.
+
+    Args:
+      step: of the run.
+      own: seconds a step of each process's own, see `Stopwatch.lap`.
+      input_wait: share of the time that each waited for input.
+    """
+    slowest = int(np.argmax(own))
+    others = float(np.median(np.delete(own, slowest)))
+    if not own[slowest] > _STRAGGLES * others + _WORTH_NAMING:
+      return None
+    if slowest in self._named:
+      return None
+    self._named.add(slowest)
+    logger.warning(
+      "step %d: %s holds the others up: it needs %.3g s a step of its own, they"
+      " %.3g s (it waits for input %.0f %% of the time)",
+      *(step, distributed.name(slowest), own[slowest], others),
+      100 * input_wait[slowest],
+    )
+    return slowest
+
+
 class BadImages:
   """Counts unreadable images and stops when they are too many.
+
+  Attributes:
+    count: of those that this process has met.
 
   Args:
     max_share: largest share of the images: of the set until all have been
@@ -161,12 +202,18 @@ class BadImages:
     """
     self._seen += replaced.size
     self.count += int(replaced.sum())
-    if self.count > self._max_share * max(self._seen, self._images):
+    # Of several processes, each answers for its share of the images.
+    known = max(self._seen, self._images / distributed.count())
+    if self.count > self._max_share * known:
       raise TooManyBadImagesError(
         f"{self.count} of {self._seen} images could not be read, more than"
         f" data.max_bad_share={self._max_share:g} allows; the log names them."
         " Repair them or move them elsewhere, or raise data.max_bad_share"
       )
+
+  def total(self) -> int:
+    """The count over all processes, all of which must ask."""
+    return sum(distributed.gathered(self.count))
 
 
 class StopRequest:
@@ -174,8 +221,11 @@ class StopRequest:
 
   Whoever presses Ctrl-C again does not want to wait: KeyboardInterrupt.
 
+  Among several processes either signal to any of them is one for all; which
+  of them got it is not remembered.
+
   Attributes:
-    signal: which of them asked first; None before that.
+    signal: which of them asked first; None before that, or among several.
   """
 
   def __init__(self):
@@ -183,13 +233,18 @@ class StopRequest:
 
   @property
   def requested(self) -> bool:
-    """Whether to save and stop."""
+    """Whether to save and stop; all processes must ask equally often."""
+    if distributed.count() > 1:
+      return distributed.must_stop()
     return self.signal is not None
 
   def __enter__(self):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if distributed.count() > 1:
+      # The other one is taken by JAX's runtime, which tells the others.
+      numbers.remove(signal.SIGTERM)
     self._previous = {
-      number: signal.signal(number, self._on_signal)
-      for number in (signal.SIGTERM, signal.SIGINT)
+      number: signal.signal(number, self._on_signal) for number in numbers
     }
     return self
 
@@ -207,6 +262,8 @@ class StopRequest:
         os.write(2, _STOPPING)
     if self.signal is None:
       self.signal = number
+      if distributed.count() > 1:
+        distributed.notice_stop()
 
 
 @contextlib.contextmanager

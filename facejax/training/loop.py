@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import logging
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from facejax.data import pipeline, sampling, sources
 from facejax.data.pairs import pairs as pairs_lib
 from facejax.runs import checkpoint
+from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
@@ -134,8 +136,9 @@ class Trainer(Generic[ScoreT]):
           with self._log.waiting():
             batch = next(batches)
         except Exception:
-          # Ctrl-C ends the processes that read, too.
-          if not self._must_stop():
+          # Ctrl-C ends the processes that read, too. Among others, a process
+          # that cannot read ends them all.
+          if distributed.count() > 1 or not self._must_stop():
             raise
           self._save(step - 1, state)
           raise Stopped from None
@@ -143,6 +146,7 @@ class Trainer(Generic[ScoreT]):
         placed = mesh_lib.put_batch(
           {"images": batch["image"], "labels": batch["label"]},
           self._program.mesh,
+          size=self._config.batch_size,
         )
         state, metrics = step_fn(state, placed["images"], placed["labels"])
         self._wait_for_device(metrics)
@@ -161,7 +165,8 @@ class Trainer(Generic[ScoreT]):
     """
     self._in_flight.append(metrics)
     if len(self._in_flight) > _LEAD:
-      jax.block_until_ready(self._in_flight.popleft())
+      with self._log.idle():
+        jax.block_until_ready(self._in_flight.popleft())
 
   def _batches(self, start_step: int) -> Generator[dict[str, np.ndarray]]:
     data = self._config.data
@@ -173,8 +178,9 @@ class Trainer(Generic[ScoreT]):
       augment=inputs.augmentation(self._config),
       sampler=self._data.sampler,
       on_error=data.on_error,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      places=mesh_lib.local_places(
+        self._config.batch_size, self._program.mesh
+      ).tolist(),
       threads=data.threads,
       workers=data.workers,
     )
@@ -224,21 +230,24 @@ class Trainer(Generic[ScoreT]):
       raise
     if not scalars:
       return
-    if self._bad.count:
-      scalars["bad_images"] = self._bad.count
+    bad = self._bad.total()
+    if bad:
+      scalars["bad_images"] = bad
     self._log.train(step, scalars)
     self._stuck.update(step, scalars["loss"])
     self._collapse.update(step, scalars.get("spread"))
 
   def _explain(self, error: guards.NonFiniteLossError) -> None:
-    names = [self._data.images.name(i) for i in error.record_ids]
+    # The loss is that of all processes, each of which has a part of the batch.
+    record_ids = [*itertools.chain(*distributed.gathered(error.record_ids))]
+    names = [self._data.images.name(i) for i in record_ids[:_NAMED_IMAGES]]
     saved = self._checkpoints.steps
     logger.error(
       "%s. Images of that batch (record ids %s): %s … Last good checkpoint:"
       " %s. Try a smaller optim.learning_rate, a longer optim.warmup or"
       " optim.clip_norm",
       error,
-      error.record_ids,
-      ", ".join(names[:_NAMED_IMAGES]),
+      record_ids,
+      ", ".join(names),
       f"step {saved[-1]}" if saved else "none yet",
     )

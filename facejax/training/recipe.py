@@ -18,7 +18,7 @@ import tyro
 from tyro import constructors
 
 from facejax.data import formats
-from facejax.runtime import command_line, extras, ranges
+from facejax.runtime import command_line, distributed, extras, ranges
 from facejax.training import config as config_lib
 from facejax.training import config_checks, names, presets
 
@@ -38,6 +38,10 @@ Examples:
       --topology v5e:4x4 --classes 93431
       the same for sixteen TPUs that are not here, without the data
 
+On several machines the same command runs on each; SLURM, Open MPI, torchrun,
+Kubernetes and TPUs are noticed (--distributed), and facejax.launch starts several
+processes on one machine.
+
 The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
 Exit codes: 0 done, 2 bad input or a full disk, 75 stopped by SIGTERM and 130 by
@@ -46,7 +50,7 @@ a verification that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainCommand(config_lib.Config):
+class TrainCommand(distributed.Options, config_lib.Config):
   """The command line: a configuration and what to do with it."""
 
   config: str = "cosface.py"

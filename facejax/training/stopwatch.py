@@ -23,7 +23,7 @@ class Stopwatch:
     self._batch_size, self._clock = batch_size, clock
     self._start: tuple[int, float] | None = None
     self._lap = (0, 0.0)
-    self._waited = self._paused = 0.0
+    self._waited = self._paused = self._idle = 0.0
 
   def advance(self, step: int) -> None:
     """Starts the clock when called for the first time."""
@@ -49,19 +49,34 @@ class Stopwatch:
     finally:
       self._paused += self._clock() - start
 
+  @contextlib.contextmanager
+  def idle(self) -> Iterator[None]:
+    """Time inside is spent on waiting for devices, this one's or others'."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._idle += self._clock() - start
+
   def lap(self, step: int) -> dict[str, float]:
-    """`images_per_s` and `input_wait` (0 to 1) since the last call."""
+    """Since the last call: `images_per_s`, `input_wait` (0 to 1), `own_s`.
+
+    The last is what a step took of this process's own time, in seconds: neither
+    paused nor idle. Of processes in step, the slowest has the most.
+    """
     self.advance(step)
     last_step, last_time = self._lap
     now = self._clock()
     seconds = now - last_time - self._paused
-    steps, waited = step - last_step, self._waited
+    steps, waited, idle = step - last_step, self._waited, self._idle
     self._begin_lap(step, now)
     if steps <= 0 or seconds <= 0:
-      return {"images_per_s": math.nan, "input_wait": math.nan}
+      names = "images_per_s", "input_wait", "own_s"
+      return dict.fromkeys(names, math.nan)
     return {
       "images_per_s": steps * self._batch_size / seconds,
       "input_wait": min(waited / seconds, 1.0),
+      "own_s": max(0.0, seconds - idle) / steps,
     }
 
   def seconds_left(self, step: int, total_steps: int) -> float:
@@ -74,4 +89,4 @@ class Stopwatch:
 
   def _begin_lap(self, step: int, now: float) -> None:
     self._lap = (step, now)
-    self._waited = self._paused = 0.0
+    self._waited = self._paused = self._idle = 0.0

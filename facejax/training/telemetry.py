@@ -11,6 +11,7 @@ import logging.handlers
 import math
 import os
 import pathlib
+import statistics
 import sys
 from collections.abc import Mapping
 from typing import Self
@@ -21,8 +22,8 @@ import rich.logging
 import rich.progress
 
 from facejax.runs import folder, history
-from facejax.runtime import progress, tensorboard
-from facejax.training import stopwatch
+from facejax.runtime import distributed, progress, tensorboard
+from facejax.training import guards, stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ def setup_logging(
     workdir: created when absent. Without it nothing is written yet: what is
       logged is kept for `log_to`.
     terminal: whether the console can show a progress bar; None finds out.
-    primary: whether this is the process that speaks; others only warn, and
-      write no file.
+    primary: whether this is the process that speaks; others only warn.
 
   Returns:
     The logger "facejax", whose former handlers are closed.
@@ -63,26 +63,27 @@ def setup_logging(
   # Other libraries hang handlers on the root logger: no line comes twice.
   root.propagate = False
   root.addHandler(_console_handler(_is_terminal(terminal)))
-  if primary:
-    # Kept whatever the level and the number, until there is a target.
-    root.addHandler(
-      logging.handlers.MemoryHandler(sys.maxsize, logging.CRITICAL + 1)
-    )
-  if primary and workdir is not None:
+  # Kept whatever the level and the number, until there is a target.
+  root.addHandler(
+    logging.handlers.MemoryHandler(sys.maxsize, logging.CRITICAL + 1)
+  )
+  if workdir is not None:
     log_to(workdir)
   return root
 
 
-def log_to(workdir: str | os.PathLike[str]) -> None:
+def log_to(workdir: str | os.PathLike[str], *, process: int = 0) -> None:
   """Writes `workdir/train.log` from here on, and first what was kept for it.
 
   Args:
     workdir: created when absent.
+    process: which of several this is; all but the first have a
+      `train.PROCESS.log` of their own, made by the first warning.
   """
   root = logging.getLogger("facejax")
-  path = pathlib.Path(workdir, folder.LOG)
+  path = pathlib.Path(workdir, folder.log_of(process))
   path.parent.mkdir(parents=True, exist_ok=True)
-  to_file = _LogFile(path, encoding="utf-8")
+  to_file = _LogFile(path, encoding="utf-8", delay=process > 0)
   to_file.setFormatter(
     logging.Formatter("%(asctime)s %(levelname)s %(message)s")
   )
@@ -141,6 +142,7 @@ class Telemetry:
   ):
     self._total_steps = total_steps
     self._stopwatch = stopwatch.Stopwatch(batch_size=batch_size)
+    self._stragglers = guards.Stragglers()
     self._open = contextlib.ExitStack()
     self._history = self._tensorboard = self._progress = None
     if not primary:
@@ -178,6 +180,10 @@ class Telemetry:
     """Time inside does not count as training: evaluation, checkpoints."""
     return self._stopwatch.paused()
 
+  def idle(self) -> contextlib.AbstractContextManager[None]:
+    """Time inside is spent on waiting for the devices."""
+    return self._stopwatch.idle()
+
   def advance(self, step: int) -> None:
     """Moves the bar; cheap enough for every step."""
     self._stopwatch.advance(step)
@@ -187,9 +193,16 @@ class Telemetry:
   def train(self, step: int, scalars: Mapping[str, float]) -> None:
     """Records scalars of training, at each logging interval.
 
-    Adds `images_per_s` and `input_wait` since the last call, and `eta_s`.
+    Adds `images_per_s` and `input_wait` since the last call, the mean of all
+    processes, and `eta_s`. Names a process that holds the others up.
     """
     speed = self._stopwatch.lap(step)
+    own = speed.pop("own_s")
+    if distributed.count() > 1:
+      shares = distributed.gathered([speed["input_wait"], own])
+      waits, owns = zip(*shares, strict=True)
+      speed["input_wait"] = statistics.fmean(waits)
+      self._stragglers.update(step, owns, waits)
     speed["eta_s"] = self._stopwatch.seconds_left(step, self._total_steps)
     self._record(step, "train", {**scalars, **speed})
     line = f"step {step}/{self._total_steps}  {_text(scalars, speed)}"

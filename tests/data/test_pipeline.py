@@ -98,7 +98,7 @@ def test_threads_do_not_change_the_stream(threads):
 def test_processes_share_the_same_global_batch(count):
   whole = take(6, Tiny(10, bad=[3]))
   shares = [
-    take(6, Tiny(10, bad=[3]), process_index=index, process_count=count)
+    take(6, Tiny(10, bad=[3]), places=range(index, 4, count))
     for index in range(count)
   ]
   for step, batch in enumerate(whole):
@@ -157,9 +157,10 @@ def test_a_source_that_cannot_be_read_at_all_stops():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"batch_size": 6, "process_count": 4}, "multiple of the 4 processes"),
-    ({"batch_size": 0}, "batch_size=0 must be a positive multiple"),
-    ({"process_index": 2, "process_count": 2}, r"must lie in \[0, 2\)"),
+    ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
+    ({"places": []}, r"must be some of \[0, 4\)"),
+    ({"places": [0, 4]}, r"must be some of \[0, 4\)"),
+    ({"places": [-1]}, r"must be some of \[0, 4\)"),
     ({"seed": -1}, "seed=-1 must lie in"),
     ({"start_step": -1}, "start_step=-1"),
   ],

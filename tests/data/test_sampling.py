@@ -272,7 +272,7 @@ def test_pipeline_resumes_at_any_step(start):
 def test_any_number_of_processes_reads_the_same_batch(count):
   whole = take(5, augment=noise)
   shares = [
-    take(5, augment=noise, process_index=index, process_count=count)
+    take(5, augment=noise, places=range(index, 16, count))
     for index in range(count)
   ]
   for step, batch in enumerate(whole):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from facejax.runs import folder
+from facejax.runs import folder, run_lock
 from facejax.training import config
 from facejax.training.objectives import registry
 
@@ -82,12 +82,12 @@ def test_a_longer_run_goes_on_and_its_old_length_is_kept(tmp_path):
 
 def test_a_lock_is_no_content_and_leaves_nothing(tmp_path):
   run = tmp_path / "runs" / "new"
-  with pytest.raises(KeyError), folder.locked(run):
+  with pytest.raises(KeyError), run_lock.locked(run):
     assert (run / folder.LOCK).exists()
     assert folder.check(run, config.stored(config.Config(steps=1))) is None
     raise KeyError
   assert not run.exists()
-  with folder.locked(run):
+  with run_lock.locked(run):
     folder.write(run, config.stored(config.Config(steps=1)))
   assert {path.name for path in run.iterdir()} == {"config.json", "env.json"}
 

@@ -1,0 +1,193 @@
+"""The other processes of a run, watched: one that fails or is gone ends all.
+
+Without it they would wait for it in the next collective: some backends for
+ever. Two threads do it. One waits at the coordination service of JAX for the
+news of a failure; that its connection breaks is news, too: process 0, where the
+service runs, is gone. The other gives signs of life. Process 0 watches those of
+all, all watch those of process 0.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any, Literal
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+# EX_PROTOCOL of sysexits.h: another process is gone.
+EXIT_LOST = 76
+_FAILED, _LIFE, _LEFT, _DONE = (
+  f"facejax/{name}" for name in ("failed", "life/", "left/", "done")
+)
+_FOREVER = 10**9  # milliseconds
+_NEWS_NEEDS = 1.0  # seconds
+
+
+class Peers:
+  """The processes of a run, as one of them sees the others.
+
+  Args:
+    client: of JAX's coordination service.
+    index: which process this is.
+    names: of all processes, for messages.
+    heartbeat: seconds without a sign of life after which one counts as gone.
+  """
+
+  def __init__(
+    self, client: Any, *, index: int, names: Sequence[str], heartbeat: float
+  ):
+    self._client, self._index, self._names = client, index, names
+    self._heartbeat = heartbeat
+    self._closing = threading.Event()
+    self._ending = threading.Lock()
+    for work in (self._listen, self._give_signs_of_life):
+      threading.Thread(
+        target=work, name=f"facejax-{work.__name__}", daemon=True
+      ).start()
+
+  @property
+  def period(self) -> float:
+    """Seconds between two signs of life."""
+    return min(5.0, self._heartbeat / 5)
+
+  def fail(self, text: str, code: int, *, stacks: bool = False) -> None:
+    """Ends this process, and all others with the same message.
+
+    Args:
+      text: what went wrong; already said here.
+      code: with which all exit.
+      stacks: whether all say what their threads are at.
+    """
+    with self._ending:
+      self._closing.set()
+      self._tell(self._index, text, code, stacks=stacks)
+      if self._index == 0:
+        # The service ends with this process: the others must have heard.
+        time.sleep(_NEWS_NEEDS)
+      leave_at_once(code)
+
+  def wait_for_news(self, text: str) -> None:
+    """Waits as long as a lost process may go unnoticed.
+
+    For the message of a collective that broke, which does not say why: if a
+    process is gone or has failed, this process ends meanwhile with that news.
+    """
+    logger.warning("%s; waiting for news of the other processes", text)
+    time.sleep(self._heartbeat + 3 * self.period)
+
+  def end_together(self) -> None:
+    """Returns when all have come here; from then on nobody is watched."""
+    self._client.key_value_set(f"{_LEFT}{self._index}", "")
+    if self._index == 0:
+      for k in range(len(self._names)):
+        self._client.blocking_key_value_get(f"{_LEFT}{k}", _FOREVER)
+      self._closing.set()
+      self._client.key_value_set(_DONE, "")
+    else:
+      self._client.blocking_key_value_get(_DONE, _FOREVER)
+      self._closing.set()
+
+  def _listen(self) -> None:
+    while not self._closing.is_set():
+      try:
+        news = self._client.blocking_key_value_get(_FAILED, _FOREVER)
+      except Exception as error:
+        if "DEADLINE_EXCEEDED" in str(error):
+          continue
+        news = json.dumps(self._gone(0, "the connection to it broke"))
+      self._end(**json.loads(news))
+
+  def _give_signs_of_life(self) -> None:
+    last = [("", time.monotonic())] * len(self._names)
+    for beat in range(sys.maxsize):
+      if self._closing.wait(self.period):
+        return
+      try:
+        self._client.key_value_set(
+          f"{_LIFE}{self._index}", str(beat), allow_overwrite=True
+        )
+        signs = dict(self._client.key_value_dir_get(_LIFE))
+      except Exception:  # the listener knows more
+        continue
+      now = time.monotonic()
+      watched = range(1, len(last)) if self._index == 0 else (0,)
+      for k in watched:
+        sign = signs.get(f"{_LIFE}{k}", "")
+        if sign != last[k][0]:
+          last[k] = sign, now
+        elif now - last[k][1] > self._heartbeat:
+          silent = f"it gave no sign of life for {self._heartbeat:g} s"
+          gone = self._gone(k, silent)
+          self._tell(**gone)
+          self._end(**gone)
+
+  def _gone(self, k: int, why: str) -> dict[str, Any]:
+    text = f"it is gone: {why}"
+    return {"process": k, "text": text, "code": EXIT_LOST, "stacks": False}
+
+  def _tell(self, process: int, text: str, code: int, *, stacks: bool) -> None:
+    news = {"process": process, "text": text, "code": code, "stacks": stacks}
+    try:
+      self._client.key_value_set(_FAILED, json.dumps(news))
+    except Exception:  # somebody else was first, or the service is gone
+      return
+
+  def _end(self, process: int, text: str, code: int, stacks: bool) -> None:
+    if self._closing.is_set():
+      return
+    with self._ending:
+      if stacks:
+        dump_stacks(self._names[self._index])
+      if process != self._index:
+        say(f"error: {self._names[process]}: {text}")
+      leave_at_once(code)
+
+
+def say(text: str) -> None:
+  """Prints a message that stands by itself, and writes it into the log."""
+  print(text, file=sys.stderr, flush=True)
+  for handler in logging.getLogger("facejax").handlers:
+    if isinstance(handler, logging.FileHandler):
+      handler.handle(
+        logger.makeRecord(
+          logger.name, logging.ERROR, __file__, 0, text, (), None
+        )
+      )
+
+
+def dump_stacks(who: str) -> None:
+  """Prints what every thread of this process is at."""
+  names = {one.ident: one.name for one in threading.enumerate()}
+  lines = [f"the threads of {who}:"]
+  for ident, frame in sys._current_frames().items():
+    lines.append(f"  thread {names.get(ident, ident)}:")
+    lines += (line.rstrip() for line in traceback.format_stack(frame))
+  say("\n".join(lines))
+
+
+def leave_at_once(code: int) -> Literal[None]:
+  """Ends the process without waiting for anything but what it has said."""
+  # Workers that read images would outlive it.
+  _end_children()
+  logging.shutdown()
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except (OSError, ValueError):
+      continue
+  os._exit(code)
+
+
+def _end_children() -> None:
+  import multiprocessing
+
+  for child in multiprocessing.active_children():
+    if child.pid:
+      os.kill(child.pid, signal.SIGKILL)

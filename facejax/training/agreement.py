@@ -1,0 +1,62 @@
+"""What the processes of a run must have in common, compared before they begin."""
+
+import hashlib
+import importlib.metadata
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+from facejax.runtime import distributed
+from facejax.training import config as config_lib
+from facejax.training import loop
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
+# Of all Python of the package.
+_PACKAGE = pathlib.Path(__file__).parents[1]
+# May differ: where one process finds what another does elsewhere.
+_FREE = ("workdir", "data.path", "eval.path", "init_from")
+
+
+def check(config: config_lib.Config, data: loop.Data, total_steps: int) -> None:
+  """Refuses to train where processes differ in what must be the same.
+
+  Raises:
+    ValueError: naming a process, and what differs.
+  """
+  if distributed.count() == 1:
+    return
+  distributed.agree(_what_counts(config, data, total_steps))
+
+
+def _what_counts(
+  config: config_lib.Config, data: loop.Data, total_steps: int
+) -> dict[str, Any]:
+  """By name, as the message says it."""
+  versions = {
+    f"version of {name}": importlib.metadata.version(name) for name in _PACKAGES
+  }
+  kinds = {device.device_kind for device in jax.local_devices()}
+  return {
+    **{
+      name: value
+      for name, value in config_lib.stored(config).items()
+      if name not in _FREE
+    },
+    **data.fingerprint(),
+    **versions,
+    "version of Python": platform.python_version(),
+    "code of facejax": _code(),
+    "steps in all": total_steps,
+    "kind of device": sorted(kinds),
+  }
+
+
+def _code() -> str:
+  """A digest of the package, so that nobody runs another version of it."""
+  digest = hashlib.sha256()
+  for path in sorted(_PACKAGE.rglob("*.py")):
+    digest.update(path.relative_to(_PACKAGE).as_posix().encode())
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:16]
