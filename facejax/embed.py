@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_flags, command_line, progress
+from facejax.runtime import (
+  command_flags,
+  command_line,
+  distributed,
+  progress,
+)
 from facejax.vectors import embeddings
 
 _DESCRIPTION = """Embeds a set of images with a trained net.
@@ -38,6 +43,7 @@ _NAMED = 10
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  distributed.start(command_flags.processes_of(args))
   command_line.check_order(
     "RUN",
     args.run,
@@ -65,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   started = time.monotonic()
   with progress.counting("embedded", len(files)) as advance:
     found = embed_job.run(job, advance)
+  if found is None:  # another process has written it
+    return 0
   # A folder leaves out what is no image at once, and its warnings name it.
   damaged = len(found.skipped) + getattr(files, "skipped", 0)
   _report(args, model, found, damaged, time.monotonic() - started)
@@ -128,6 +136,7 @@ def parser() -> command_line.Parser:
     help="images saved together (4096)",
   )
   command_flags.overwrite(parser)
+  command_flags.processes(parser)
   return parser
 
 

@@ -18,7 +18,13 @@ from facejax.data import places
 from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, results
-from facejax.runtime import command_flags, command_line, progress, text_lines
+from facejax.runtime import (
+  command_flags,
+  command_line,
+  distributed,
+  progress,
+  text_lines,
+)
 
 _DESCRIPTION = """Evaluates a trained net by a protocol of the field.
 
@@ -62,9 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
   _complete(args)
+  distributed.start(command_flags.processes_of(args))
   started = time.monotonic()
   model = embedder.load(args.workdir, devices=args.devices)
   result = _evaluate(args, model)
+  if not distributed.primary():
+    return 0
   written = results.write(args.workdir, result)
   page = build.write(args.workdir)
   rich.print(table.table(result))
@@ -215,6 +224,7 @@ def parser() -> command_line.Parser:
     )
   command_flags.batch_size(parser)
   command_flags.devices(parser)
+  command_flags.processes(parser)
   return parser
 
 

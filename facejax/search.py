@@ -13,7 +13,13 @@ import numpy as np
 
 from facejax.data import image_sets
 from facejax.runs import embed_job, embedder
-from facejax.runtime import command_line, progress, whole_files
+from facejax.runtime import (
+  command_flags,
+  command_line,
+  distributed,
+  progress,
+  whole_files,
+)
 from facejax.vectors import embeddings, nearest, verdicts
 from facejax.vectors import gallery as gallery_lib
 
@@ -51,6 +57,7 @@ _SHOWN = 20
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
+  distributed.start(command_flags.processes_of(args))
   return args.action(args)
 
 
@@ -67,6 +74,8 @@ def build(args: argparse.Namespace) -> int:
   gallery_lib.check_free(args.gallery)
   started = time.monotonic()
   sets = [_embeddings(path, args.run, {}) for path in args.faces]
+  if not distributed.primary():
+    return 0
   made = gallery_lib.build(args.gallery, sets, index=args.index)
   known = made.known
   people = len(np.unique(known.labels[known.labels >= 0]))
@@ -91,6 +100,8 @@ def query(args: argparse.Namespace) -> int:
   gallery = gallery_lib.open_gallery(args.gallery)
   about = gallery.known.about
   asked = _embeddings(args.queries, args.run or about.get("run"), about)
+  if not distributed.primary():
+    return 0
   gallery_lib.check_same_net(about, asked.about)
   known = (args.threshold, about.get("threshold"), asked.about.get("threshold"))
   threshold = next((cosine for cosine in known if cosine is not None), None)
@@ -258,6 +269,7 @@ def _action(actions, name: str, run, text: str, example: str):
     allow_abbrev=False,
   )
   parser.set_defaults(action=run)
+  command_flags.processes(parser)
   return parser.add_argument
 
 

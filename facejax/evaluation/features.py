@@ -75,6 +75,7 @@ def of_images(
     size=batch_size,
     name=source.name,
     advance=advance,
+    share=True,
   )
   plain, mirrored = np.split(np.concatenate([f for _, f in batches]), 2, axis=1)
   # Named while the images are known; nothing is normalised yet.

@@ -132,7 +132,11 @@ class Checkpoints:
         lightweight_initialize=True,
       )
       self._writer.save_async(
-        step, leaves, force=True, overwrite=True, custom_metadata=record
+        step,
+        leaves,
+        force=True,
+        overwrite=True,
+        custom_metadata=checkpoint_read.sealed(record),
       )
 
   def score(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import json
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +15,8 @@ from orbax.checkpoint import v1 as ocp
 from facejax.runs import digest, orbax_noise
 
 PyTree = Any
+
+_SEAL = "crc32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,22 @@ def read_record(path: str) -> Mapping[str, Any]:
     raise DamagedCheckpointError(summary(error)) from error
   if not isinstance(record, Mapping) or "leaves" not in record:
     raise DamagedCheckpointError("the record of digests is not readable")
+  # Older ones have no seal.
+  if record.get(_SEAL, seal := _seal(record)) != seal:
+    raise DamagedCheckpointError("the record of digests has changed")
   return record
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A record with a digest of its own, to be stored beside the arrays."""
+  return {**record, _SEAL: _seal(record)}
+
+
+def _seal(record: Mapping[str, Any]) -> int:
+  text = json.dumps(
+    {k: v for k, v in record.items() if k != _SEAL}, sort_keys=True
+  )
+  return zlib.crc32(text.encode())
 
 
 def _read_arrays(path: str, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:

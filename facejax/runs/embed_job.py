@@ -1,19 +1,19 @@
 """Embedding a large set in parts that survive a kill, joined at the end."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from facejax.data import encoded, fingerprints, image_sets, images
 from facejax.runs import embedder as embedder_lib
-from facejax.runtime import folder_lock, json_files
+from facejax.runtime import distributed, folder_lock, json_files
 from facejax.vectors import embeddings as embeddings_lib
 
 _PLAN, _LOCK = "plan.json", "lock"
@@ -65,15 +65,17 @@ class EmbedJob:
 
 def run(
   job: EmbedJob, advance: Callable[[int], None] = lambda count: None
-) -> embeddings_lib.Embeddings:
+) -> embeddings_lib.Embeddings | None:
   """Embeds what is not yet embedded, and joins all parts.
+
+  Of several processes, each embeds its share, and the first one writes.
 
   Args:
     job: what to do.
     advance: told how many more images are done.
 
   Returns:
-    What was written, without the vectors.
+    What was written, without the vectors; None in all processes but the first.
 
   Raises:
     ValueError: if the parts there are of another job, an image cannot be read
@@ -83,30 +85,36 @@ def run(
   embeddings_lib.check_suffix(job.out)
   job.parts_folder.mkdir(exist_ok=True)
   advice = folder_lock.Advice("name another file of embeddings")
-  with folder_lock.held(job.parts_folder / _LOCK, advice):
+  lock = contextlib.nullcontext()
+  if distributed.primary():
+    lock = folder_lock.held(job.parts_folder / _LOCK, advice)
+  with lock:
     return _run(job, advance)
 
 
 def _run(
   job: EmbedJob, advance: Callable[[int], None]
-) -> embeddings_lib.Embeddings:
-  """The same where no other process is at work."""
-  _prepare(job)
+) -> embeddings_lib.Embeddings | None:
+  """The same where no other job is at work."""
+  distributed.only_primary(lambda: _prepare(job))
   starts = range(0, len(job.files), job.part)
   paths = [job.parts_folder / f"{k:06d}.npz" for k in range(len(starts))]
+  done = distributed.gathered([path.exists() for path in paths])[0]
   bad: list[str] = []
-  for start, path in zip(starts, paths, strict=True):
-    if path.exists():
+  for start, path, there in zip(starts, paths, done, strict=True):
+    if there:
       bad += embeddings_lib.read_skipped(path)
       advance(min(job.part, len(job.files) - start))
     else:
       part = _embed(job, start, advance)
       bad += part.skipped
       _check_bad(job, bad)
-      embeddings_lib.write(path, part)
+      if distributed.primary():
+        embeddings_lib.write(path, part)
   _check_bad(job, bad)
-  if len(bad) == len(job.files):
-    raise ValueError(f"no image could be read; the first: {bad[0]}")
+  _check_some(job, bad)
+  if not distributed.primary():
+    return None
   whole = embeddings_lib.join(job.out, paths)
   shutil.rmtree(job.parts_folder)
   return whole
@@ -120,17 +128,20 @@ def in_memory(
   advance: Callable[[int], None] = lambda count: None,
 ) -> embeddings_lib.Embeddings:
   """Embeds a small set at once; images that cannot be read are left out."""
-  with tempfile.TemporaryDirectory() as folder:
-    out = pathlib.Path(folder) / "all.npz"
-    size = min(128, 1 << (len(files) - 1).bit_length())
-    run(
-      EmbedJob(
-        model, files, out, batch_size=size, flip=flip, max_bad_share=1.0
-      ),
-      advance,
-    )
-    found = embeddings_lib.read(out)
-    return dataclasses.replace(found, vectors=np.array(found.vectors))
+  count = max(1, len(files))
+  job = EmbedJob(
+    model,
+    files,
+    pathlib.Path("nowhere.npz"),
+    batch_size=min(128, 1 << (count - 1).bit_length()),
+    flip=flip,
+    part=count,
+    max_bad_share=1.0,
+  )
+  found = _embed(job, 0, advance)
+  _check_some(job, found.skipped)
+  # As it would be read from a file.
+  return dataclasses.replace(found, about=json.loads(json.dumps(found.about)))
 
 
 def _prepare(job: EmbedJob) -> None:
@@ -196,6 +207,11 @@ def _embed(
     about=job.about(),
     skipped=skipped,
   )
+
+
+def _check_some(job: EmbedJob, bad: Sequence[str]) -> None:
+  if len(bad) == len(job.files):
+    raise ValueError(f"no image could be read; the first: {bad[0]}")
 
 
 def _check_bad(job: EmbedJob, bad: list[str]) -> None:

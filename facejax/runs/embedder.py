@@ -49,7 +49,9 @@ def load(
   """
   run = os.path.expanduser(run)
   card = net.read_card(run)
-  mesh = mesh_lib.make_mesh(devices=devices)
+  # Of several processes, each embeds by itself: see `embedding_loop`.
+  here = jax.local_devices() if jax.process_count() > 1 else None
+  mesh = mesh_lib.make_mesh(devices=devices, among=here)
   backbone = net.build(card, card.dtype)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
   like = net.like(card, backbone, replicated)
@@ -160,6 +162,7 @@ class Embedder:
       indices,
       size=size,
       name=name,
+      share=True,
       **options,
     ):
       yield (

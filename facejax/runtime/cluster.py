@@ -182,9 +182,9 @@ def _open_mpi(environment: Environment) -> Place | None:
   on_node = _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE") or 1
   # 1531576320.0;tcp://10.96.0.1,10.148.0.1:34911, of mpirun itself.
   uri = environment.get("OMPI_MCA_orte_hnp_uri", "")
-  mpirun = re.match(r"(\d+)\..*?tcp6?://\[?([^,:\]]+)", uri)
+  mpirun = re.match(r"(\d+)\..*?(?:tcp6://\[([^,\]]+)|tcp://([^,:]+))", uri)
   if mpirun:
-    host, job = mpirun[2], int(mpirun[1]) // 4096
+    host, job = mpirun[3] or f"[{mpirun[2]}]", int(mpirun[1]) // 4096
   elif on_node == processes:
     host = "127.0.0.1"
     name = environment.get("PMIX_NAMESPACE", "")

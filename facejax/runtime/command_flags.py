@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from facejax.runtime import command_line
+from facejax.runtime import command_line, distributed
 
 Parser = argparse.ArgumentParser
 
@@ -99,4 +99,34 @@ def workers(parser: Parser, *, least: int = 1, what: str = "processes") -> None:
     default=max(1, os.cpu_count() or 1),
     metavar="N",
     help=f"{what} (one for each core)",
+  )
+
+
+def processes(parser: Parser) -> None:
+  """The flags of commands that several processes may share."""
+  group = parser.add_argument_group(
+    "several processes",
+    "the same command in each: each does its share, the first one writes",
+  )
+  add = group.add_argument
+  add(
+    "--distributed",
+    choices=("auto", "on", "off"),
+    default="auto",
+    help="whether there are others: as the launcher's variables say (auto)",
+  )
+  add("--coordinator", metavar="HOST:PORT", help="of process 0")
+  count = command_line.number(int, 1, _MOST)
+  add("--processes", type=count, metavar="N", help="how many there are")
+  place = command_line.number(int, 0, _MOST)
+  add("--process-id", type=place, metavar="I", help="which this is, from 0")
+
+
+def processes_of(args: argparse.Namespace) -> distributed.Options:
+  """What was given for the flags of `processes`."""
+  return distributed.Options(
+    distributed=args.distributed,
+    coordinator=args.coordinator,
+    processes=args.processes,
+    process_id=args.process_id,
   )

@@ -143,22 +143,53 @@ def trained(arguments, *, quickly=contextlib.nullcontext):
   with quickly():
     state = train_state.create(program.init, program.like, seed=config.seed)
   start = np.asarray(state.prototypes)
+  # The state is donated: one at a time.
+  losses, last = [], state
+  for last, loss, _ in _steps(config, images, program, state):  # noqa: B007
+    losses.append(loss)
+  return losses, start, np.asarray(last.prototypes)
+
+
+def curve(arguments):
+  """The losses of all steps, and which images this process read for them.
+
+  Of several processes, each reads its places of the batch.
+  """
+  config, images, program = _parts(arguments)
+  state = train_state.create(program.init, program.like, seed=config.seed)
+  places = mesh_lib.local_places(config.batch_size, program.mesh)
+  losses, record_ids = [], []
+  for _, loss, records in _steps(config, images, program, state):
+    losses.append(loss)
+    record_ids.append(records.tolist())
+  return {
+    "losses": losses,
+    "places": places.tolist(),
+    "record_ids": record_ids,
+  }
+
+
+def _steps(config, images, program, state):
+  """Takes the steps of a run: yields state, loss and records of each."""
+  places = mesh_lib.local_places(config.batch_size, program.mesh)
   batches = pipeline.batches(
     images,
     batch_size=config.batch_size,
     seed=config.seed,
     augment=inputs.augmentation(config),
+    sampler=inputs.sampler(config, images),
+    places=places.tolist(),
   )
-  losses = []
   for _ in range(config.steps):
     batch = next(batches)
     placed = mesh_lib.put_batch(
-      {"images": batch["image"], "labels": batch["label"]}, program.mesh
+      {"images": batch["image"], "labels": batch["label"]},
+      program.mesh,
+      size=config.batch_size,
     )
     state, metrics = program.step(state, placed["images"], placed["labels"])
-    losses.append(float(metrics["loss"]))
+    yield state, float(metrics["loss"]), batch["record_id"]
   batches.close()
-  return losses, start, np.asarray(state.prototypes)
 
 
 def final_state(arguments, workdir, devices=1):

@@ -232,6 +232,14 @@ def garble_record(folder, step):
   (folder / str(step) / "_CHECKPOINT_METADATA").write_text("{")
 
 
+def change_record(folder, step):
+  # Still readable; without the seal it would be that of another kind of state.
+  path = folder / str(step) / "_CHECKPOINT_METADATA"
+  text = path.read_text()
+  assert ".prototypes" in text
+  path.write_text(text.replace(".prototypes", ".prototypec"))
+
+
 def garble_tree(folder, step):
   (folder / str(step) / "state" / "_METADATA").write_text("{")
 
@@ -247,6 +255,7 @@ DAMAGES = [
   remove_data,
   remove_record,
   garble_record,
+  change_record,
   garble_tree,
   empty,
 ]

@@ -1,0 +1,312 @@
+"""Faults of running processes, for `chaos.py`.
+
+Each takes a folder of its own, the losses of a calm run, and draws what it
+needs; it returns what became of the fault.
+"""
+
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+
+import chaos_world as world
+
+Calm = Mapping[int, float]
+# Exit codes of facejax.train.
+_DONE, _FAILED, _MISTAKE, _STOPPED, _LOST = 0, 1, 2, 75, 76
+
+
+class Kills:
+  """One run after the other is killed again and again, and goes on.
+
+  Args:
+    folder: for the runs.
+    calm: what their losses must be in the end.
+    count: of processes.
+  """
+
+  def __init__(self, folder: pathlib.Path, calm: Calm, *, count: int):
+    self._folder, self._calm, self._count = folder, calm, count
+    self._runs = 0
+    self._workdir = folder / "kills0"
+
+  def kill(self, rng: random.Random) -> world.Outcome:
+    """Kills one process at a random moment; the rest must end by themselves."""
+    before = world.whole_steps(self._workdir)
+    last = max(world.losses(self._workdir), default=0)
+    run = world.Run(self._workdir, count=self._count)
+    victim = rng.randrange(self._count)
+    fault = f"SIGKILL of process {victim} of {self._count}"
+    if not run.wait_for_step(min(last + 1, max(self._calm))):
+      return self._ended(run, fault, 0.0)
+    world.some_time(rng, 0.6)
+    began = time.monotonic()
+    run.processes[victim].kill()
+    codes = run.codes()
+    seconds = time.monotonic() - began
+    if codes[victim] != -signal.SIGKILL:
+      return self._ended(run, fault, seconds)
+    others = [code for k, code in enumerate(codes) if k != victim]
+    named = run.said(rf"error: process {victim} \(.*it is gone")
+    whole = world.whole_steps(self._workdir)
+    kept = not before or (bool(whole) and whole[-1] >= before[-1])
+    text = f"newest whole checkpoint: step {whole[-1] if whole else 0}"
+    if others:
+      text = f"the others ended with {sorted(set(others))}; {text}"
+    ok = kept and all(code == _LOST for code in others)
+    ok = ok and (named or not others)
+    return world.Outcome(fault, text, seconds, ok)
+
+  def _ended(self, run: world.Run, fault: str, seconds: float) -> world.Outcome:
+    """The run came to its end first: was it as if nothing had happened?"""
+    codes = run.codes()
+    same = world.same_curve(self._workdir, self._calm)
+    self._runs += 1
+    self._workdir = self._folder / f"kills{self._runs}"
+    text = "after many kills at its end, " + (
+      "losses as those of a calm run" if same else f"other losses ({codes})"
+    )
+    return world.Outcome(fault, text, seconds, same)
+
+
+def stopped(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """SIGTERM or Ctrl-C to one of two processes, then the same command again."""
+  number = rng.choice((signal.SIGTERM, signal.SIGINT))
+  victim = rng.randrange(2)
+  slow = {"fault": "slow", "seconds": 0.1, "process": 0}
+  run = world.Run(folder / "run", count=2, chaos=slow)
+  fault = f"{number.name} to process {victim} of 2"
+  run.wait_for_step(rng.randint(1, 6))
+  began = time.monotonic()
+  run.processes[victim].send_signal(number)
+  codes = run.codes()
+  seconds = time.monotonic() - began
+  step = (world.whole_steps(folder / "run") or [0])[-1]
+  again = world.Run(folder / "run", count=1)
+  again.codes()
+  same = world.same_curve(folder / "run", calm)
+  text = f"all ended with {codes}, saved step {step}; resumed by one process"
+  resumed = step == 0 or again.said(f"resumed at step {step}")
+  ok = codes == [_STOPPED] * 2 and same and resumed
+  return world.Outcome(fault, text, seconds, ok)
+
+
+def error(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """An exception in one of two processes."""
+  del calm
+  victim, step = rng.randrange(2), rng.randint(1, 8)
+  run = world.Run(
+    folder / "run",
+    count=2,
+    chaos={"fault": "raise", "process": victim, "step": step},
+  )
+  run.wait_for_step(step)
+  began = time.monotonic()
+  codes = run.codes()
+  seconds = time.monotonic() - began
+  told = all("an error of its own" in output for output in run.outputs)
+  text = f"all ended with {codes}, each with the message: {told}"
+  return world.Outcome(
+    f"exception in process {victim} of 2 at step {step}",
+    text,
+    seconds,
+    codes == [_FAILED] * 2 and told,
+  )
+
+
+def straggler(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """One of two processes is slow; it is named, and nothing else changes."""
+  victim = rng.randrange(2)
+  slow = {"fault": "slow", "seconds": 1.0, "process": victim}
+  began = time.monotonic()
+  run = world.Run(folder / "run", "--steps", 8, count=2, chaos=slow)
+  codes = run.codes()
+  named = run.said(rf"process {victim} \(.*holds the others up")
+  del calm
+  return world.Outcome(
+    f"process {victim} of 2 sleeps 1 s a step",
+    f"named in the log: {named}",
+    time.monotonic() - began,
+    codes == [_DONE] * 2 and named,
+  )
+
+
+def two_runs(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """A second run in a work folder."""
+  first = world.Run(folder / "run")
+  first.wait_for_step(rng.randint(1, 4))
+  began = time.monotonic()
+  second = world.Run(folder / "run")
+  # Both write their output beside the folder: this one's is the last.
+  codes = second.codes()
+  seconds = time.monotonic() - began
+  first_codes = first.codes()
+  same = world.same_curve(folder / "run", calm)
+  told = second.said("is in use by process")
+  return world.Outcome(
+    "a second run in the same work folder",
+    f"refused with {codes[0]} and a message; the first ended untouched: {same}",
+    seconds,
+    codes == [_MISTAKE] and first_codes == [_DONE] and same and told,
+  )
+
+
+def input_worker(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """A process that reads images is killed."""
+  del calm
+  step = rng.randint(2, 6)
+  run = world.Run(
+    folder / "run",
+    *("--data.workers", 1),
+    chaos={"fault": "worker", "step": step},
+  )
+  run.wait_for_step(step)
+  began = time.monotonic()
+  codes = run.codes()
+  seconds = time.monotonic() - began
+  said = run.outputs[0].strip().splitlines()[-1][:120]
+  whole = world.whole_steps(folder / "run")
+  return world.Outcome(
+    f"input worker killed after step {step}",
+    f"ended with {codes[0]} ({said}), newest checkpoint: step {whole[-1]}",
+    seconds,
+    codes[0] not in (_DONE, -signal.SIGKILL) and bool(whole),
+  )
+
+
+def clock(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """The time of day jumps by up to a day at every look."""
+  del rng
+  began = time.monotonic()
+  run = world.Run(folder / "run", chaos={"fault": "clock"})
+  codes = run.codes()
+  same = world.same_curve(folder / "run", calm)
+  return world.Outcome(
+    "the clock jumps by up to a day, both ways",
+    f"ended with {codes[0]}, losses as those of a calm run: {same}",
+    time.monotonic() - began,
+    codes == [_DONE] and same,
+  )
+
+
+def disk_full(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """A disk of few MiB is full while a checkpoint or the log is written."""
+  disk = folder / "disk"
+  disk.mkdir()
+  size = f"{rng.randint(30, 90)}M"
+  done = subprocess.run(
+    ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk],
+    capture_output=True,
+  )
+  if done.returncode:
+    return None  # only root may
+  try:
+    run = world.Run(disk / "run")
+    began = time.monotonic()
+    codes = run.codes()
+    seconds = time.monotonic() - began
+    told = run.said("No space left on device|[Dd]isk quota|full")
+    trace = run.said("Traceback")
+    whole = world.whole_steps(disk / "run")
+    text = f"ended with {codes[0]}, told: {told}, whole checkpoints: {whole}"
+    # With room again, the same command goes on.
+    subprocess.run(
+      ["mount", "-o", "remount,size=1G", disk], check=True, capture_output=True
+    )
+    again = world.Run(disk / "run")
+    same = again.codes() == [_DONE] and world.same_curve(disk / "run", calm)
+    text += f"; with room again, as a calm run: {same}"
+  finally:
+    subprocess.run(["umount", "-l", disk], capture_output=True)
+  ok = codes == [_MISTAKE] and told and not trace and same
+  return world.Outcome(f"a disk of {size} is full", text, seconds, ok)
+
+
+def read_only(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """The work folder becomes read-only while the run is at work."""
+  disk = folder / "disk"
+  disk.mkdir()
+  done = subprocess.run(
+    ["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True
+  )
+  if done.returncode:
+    return None  # only root may
+  try:
+    run = world.Run(disk / "run")
+    run.wait_for_step(rng.randint(3, 10))
+    began = time.monotonic()
+    # Fails while files are open for writing: lazily forced.
+    subprocess.run(
+      ["mount", "-o", "remount,ro", disk], capture_output=True, check=False
+    )
+    codes = run.codes()
+    seconds = time.monotonic() - began
+    told = run.said("Read-only file system")
+    subprocess.run(
+      ["mount", "-o", "remount,rw", disk], check=True, capture_output=True
+    )
+    again = world.Run(disk / "run")
+    same = again.codes() == [_DONE] and world.same_curve(disk / "run", calm)
+  finally:
+    subprocess.run(["umount", "-l", disk], capture_output=True)
+  text = f"ended with {codes[0]}; writable again, as a calm run: {same}"
+  refused = codes == [_DONE]  # the system kept it writable: nothing happened
+  ok = same and (refused or (codes[0] == _MISTAKE and told))
+  return world.Outcome("the work folder becomes read-only", text, seconds, ok)
+
+
+def bad_images(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """Image files are damaged while they are trained on."""
+  del calm
+  photos = _photos(folder / "photos")
+  run = world.Run(
+    folder / "run",
+    *("--data.source", "folder", "--data.path", folder / "photos"),
+    *("--data.max-bad-share", 0.5, "--steps", 30),
+  )
+  run.wait_for_step(rng.randint(2, 6))
+  began = time.monotonic()
+  for path in rng.sample(photos, 4):
+    data = path.read_bytes()
+    path.write_bytes(data[: rng.randrange(len(data))])
+  codes = run.codes()
+  named = len(set(re.findall(r"replaced by \S+: (\S+)", run.outputs[0])))
+  return world.Outcome(
+    "4 of 40 image files are truncated during an epoch",
+    f"ended with {codes[0]}; {named} named and replaced",
+    time.monotonic() - began,
+    codes == [_DONE] and named >= 1,
+  )
+
+
+def _photos(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Ten people, four files each."""
+  import numpy as np
+  from PIL import Image
+
+  draw = np.random.default_rng(0)
+  paths = []
+  for person in range(10):
+    (folder / f"person{person}").mkdir(parents=True)
+    for k in range(4):
+      path = folder / f"person{person}" / f"{k}.png"
+      pixels = draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(path)
+      paths.append(path)
+  return paths
+
+
+FAULTS = {
+  "stop": stopped,
+  "error": error,
+  "straggler": straggler,
+  "two_runs": two_runs,
+  "worker": input_worker,
+  "clock": clock,
+  "disk_full": disk_full,
+  "read_only": read_only,
+  "bad_images": bad_images,
+}

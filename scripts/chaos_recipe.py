@@ -1,0 +1,88 @@
+"""A tiny run that something happens to, for `chaos.py`; no recipe for users.
+
+The variable CHAOS says what, as JSON: {"fault": "raise", "process": 1, "step":
+5, …}. It happens in one process, at the end of one step.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import time
+
+from facejax.models import config as model_config
+from facejax.runtime import distributed
+from facejax.training import config, loop, recipe
+
+_CHAOS = json.loads(os.environ.get("CHAOS", "{}"))
+
+
+def get_config(preset: str = "") -> config.Config:
+  """Generated faces of 16 x 16 and a net without BatchNorm, in float64."""
+  del preset
+  base = recipe.load("cosface.py")
+  _arm()
+  return dataclasses.replace(
+    base,
+    steps=40,
+    batch_size=8,
+    log_every=1,
+    seed=7,
+    data=dataclasses.replace(
+      base.data,
+      image_size=(16, 16),
+      num_identities=10,
+      images_per_identity=4,
+    ),
+    model=model_config.ModelConfig(
+      name="sphereface4", embedding_dim=8, dtype="float64"
+    ),
+    optim=dataclasses.replace(base.optim, learning_rate=0.02),
+    eval=dataclasses.replace(base.eval, num_pairs=20, batch_size=16),
+    checkpoint=dataclasses.replace(base.checkpoint, every=2, keep=3),
+  )
+
+
+def _arm() -> None:
+  """Lets the fault happen."""
+  after = loop.Trainer._after
+
+  def with_fault(trainer, step, state):
+    after(trainer, step, state)
+    here = _CHAOS.get("process", 0) == distributed.index()
+    at = _CHAOS.get("step")
+    if here and (at is None or step == at):
+      _happen(step)
+
+  loop.Trainer._after = with_fault
+  if _CHAOS.get("fault") == "clock":
+    _jumping_clock()
+
+
+def _happen(step: int) -> None:
+  fault = _CHAOS.get("fault")
+  if fault == "raise":
+    raise RuntimeError(f"an error of its own at step {step}")
+  if fault == "slow":
+    time.sleep(_CHAOS["seconds"])
+  if fault == "hang":
+    time.sleep(10**6)
+  if fault == "worker":
+    _kill_a_child()
+
+
+def _kill_a_child() -> None:
+  """Kills one of the processes that read images."""
+  children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children")
+  for pid in map(int, children.read_text().split()):
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(pid, 9)
+      return
+
+
+def _jumping_clock() -> None:
+  """The time of day jumps by up to a day, both ways, at every look."""
+  tell, draw = time.time, random.Random(0)
+  time.time = lambda: tell() + draw.uniform(-86_400, 86_400)

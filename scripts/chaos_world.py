@@ -1,0 +1,174 @@
+"""Runs for `chaos.py`: started, watched, ended, and held against a calm one."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facejax.runs import checkpoint, folder, history
+
+RECIPE = pathlib.Path(__file__).with_name("chaos_recipe.py")
+HEARTBEAT = 4
+# Far more than any fault may take; what takes longer hangs.
+LIMIT = 150.0
+
+
+class Hang(Exception):
+  """Something did not end in time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of a fault.
+
+  Attributes:
+    fault: what happened.
+    outcome: what came of it, in words.
+    seconds: from the fault to the end of all processes.
+    ok: nothing lost, nobody left waiting, and a message that names the cause.
+  """
+
+  fault: str
+  outcome: str
+  seconds: float
+  ok: bool
+
+
+class Run:
+  """Processes that train together.
+
+  Attributes:
+    processes: of the system.
+    outputs: what they have said, once they have ended.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *options: object,
+    count: int = 1,
+    chaos: Mapping[str, Any] | None = None,
+    recipe: pathlib.Path = RECIPE,
+    **popen: Any,
+  ):
+    self.workdir = workdir
+    self.outputs: list[str] = []
+    port = _free_port()
+    words = ["--config", recipe, "--workdir", workdir, *options]
+    words += ["--heartbeat", HEARTBEAT, "--end-timeout", 20]
+    self._logs = [workdir.with_suffix(f".{k}.txt") for k in range(count)]
+    self.processes = [
+      subprocess.Popen(
+        [sys.executable, "-m", "facejax.train", *map(str, words)],
+        env=os.environ
+        | {
+          "JAX_PLATFORMS": "cpu",
+          "JAX_NUM_CPU_DEVICES": "1",
+          "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+          "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+          "JAX_NUM_PROCESSES": str(count),
+          "JAX_PROCESS_ID": str(k),
+          "CHAOS": json.dumps(chaos or {}),
+        },
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        **popen,
+      )
+      for k, log in enumerate(self._logs)
+    ]
+
+  @property
+  def alive(self) -> bool:
+    """Whether all processes still run."""
+    return all(one.poll() is None for one in self.processes)
+
+  def wait_for_step(self, step: int) -> bool:
+    """Waits until a step is logged; False if a process ended before that."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+      if any(one["step"] >= step for one in history.read(self.workdir)):
+        return True
+      if not self.alive:
+        return False
+      time.sleep(0.02)
+    self.end()
+    raise Hang(f"step {step} was not reached")
+
+  def end(self) -> None:
+    """Kills what is left."""
+    for one in self.processes:
+      one.kill()
+
+  def codes(self) -> list[int]:
+    """The exit codes of all; waits for them."""
+    deadline = time.monotonic() + LIMIT
+    try:
+      for one in self.processes:
+        one.wait(timeout=max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+      self.end()
+      raise Hang(f"{self._tail()} did not end") from None
+    self.outputs = [log.read_text(errors="replace") for log in self._logs]
+    return [one.returncode for one in self.processes]
+
+  def said(self, pattern: str) -> bool:
+    """Whether any process has said so."""
+    return any(re.search(pattern, output) for output in self.outputs)
+
+  def _tail(self) -> str:
+    return " | ".join(log.read_text()[-200:] for log in self._logs)
+
+
+def whole_steps(workdir: pathlib.Path) -> list[int]:
+  """The steps of a run whose checkpoint is whole."""
+  return checkpoint.Checkpoints(workdir / folder.CHECKPOINTS).steps
+
+
+def losses(workdir: pathlib.Path) -> dict[int, float]:
+  """The loss of each step."""
+  return {
+    one["step"]: one["loss"]
+    for one in history.read(workdir)
+    if one["kind"] == "train"
+  }
+
+
+def same_curve(workdir: pathlib.Path, calm: Mapping[int, float]) -> bool:
+  """Whether a run that ended had the losses of a calm one, to rounding."""
+  found = losses(workdir)
+  return found.keys() == calm.keys() and all(
+    abs(found[step] - calm[step]) <= 1e-9 * abs(calm[step]) for step in calm
+  )
+
+
+def calm(workdir: pathlib.Path) -> dict[int, float]:
+  """The losses of a run that nothing happens to."""
+  run = Run(workdir)
+  codes = run.codes()
+  if codes != [0]:
+    raise RuntimeError(f"the calm run failed: {run.outputs[0][-2000:]}")
+  return losses(workdir)
+
+
+def some_time(rng: random.Random, most: float) -> None:
+  """Waits for a random moment."""
+  time.sleep(rng.uniform(0, most))
+
+
+def _free_port() -> int:
+  with socket.socket() as one:
+    one.bind(("127.0.0.1", 0))
+    return one.getsockname()[1]
+
+
+def names(fault: str, words: Sequence[object]) -> str:
+  """A fault and how it was drawn."""
+  return f"{fault}, {', '.join(map(str, words))}"

@@ -1,0 +1,76 @@
+"""One computation, whatever the number of processes."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import paths, processes
+
+FORMS = {
+  "fused": ["--steps", "20"],
+  "partial_fc": [
+    *("--head.implementation", "partial_fc", "--head.rate", "0.5"),
+    *("--steps", "20"),
+  ],
+  "sparse": [
+    *("--head.implementation", "sparse", "--head.rate", "0.5"),
+    *("--steps", "20"),
+  ],
+  "model of one": ["--mesh.model", "1", "--steps", "20"],
+  "half the model": ["--mesh.model", "2", "--steps", "20"],
+  "average": ["--optim.ema", "0.9", "--steps", "20"],
+  # Its strength is a state of the loss.
+  "a_softmax": ["--config", "sphereface.py", "--steps", "20"],
+  "triplets": [
+    *("--config", "facenet.py", "--steps", "20"),
+    *("--data.identities-per-batch", "4", "--data.images-of-identity", "2"),
+    *("--data.random-negatives", "0"),
+  ],
+}
+
+
+def curves(count, devices):
+  """What all processes say of all forms."""
+  lines = [json.dumps([*processes.TINY, *one]) for one in FORMS.values()]
+  codes, outputs = processes.run(
+    lines,
+    count=count,
+    devices=devices,
+    command=(str(paths.ROOT / "tests" / "helpers" / "curves.py"),),
+  )
+  assert codes == [0] * count, outputs
+  return [
+    dict(zip(FORMS, json.loads(one.rpartition("curves:")[2]), strict=True))
+    for one in outputs
+  ]
+
+
+@pytest.fixture(scope="module")
+def alone():
+  [found] = curves(1, 4)
+  return found
+
+
+@pytest.fixture(scope="module")
+def together():
+  return curves(2, 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_losses_are_those_of_one_process(form, alone, together):
+  for one in together:
+    np.testing.assert_allclose(
+      one[form]["losses"], alone[form]["losses"], rtol=1e-9
+    )
+  # They differ from step to step: there is something to compare.
+  assert len(np.unique(alone[form]["losses"])) == 20
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batches_are_those_of_one_process(form, alone, together):
+  whole = np.asarray(alone[form]["record_ids"])
+  merged = np.full_like(whole, -1)
+  for one in together:
+    merged[:, one[form]["places"]] = one[form]["record_ids"]
+  np.testing.assert_array_equal(merged, whole)
+  assert sum(len(one[form]["places"]) for one in together) == 8
