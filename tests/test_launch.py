@@ -155,16 +155,21 @@ def test_who_does_not_end_is_killed(script, run):
 
 
 @pytest.mark.parametrize(
-  ("number", "expected"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+  ("number", "passed", "expected"),
+  [
+    ("SIGTERM", "SIGTERM", 75),
+    ("SIGHUP", "SIGTERM", 75),
+    ("SIGINT", "SIGINT", 130),
+  ],
 )
-def test_signals_reach_all(script, number, expected, start):
+def test_signals_reach_all(script, number, passed, expected, start):
   running = start(script(SAVING + WAIT), "--restarts", 3)
   wait_until_ready(running)
-  running.send_signal(number)
+  running.send_signal(signal.Signals[number])
   code, out, _ = finish(running)
   assert code == expected
   for k in range(2):
-    assert lines_of(out, k) == [f"saved {number.name}"]
+    assert lines_of(out, k) == [f"saved {passed}"]
 
 
 def test_told_to_stop_before_anything_was_begun(script, start):
@@ -228,7 +233,7 @@ def test_a_crash_loop_is_seen(script, tmp_path, saved, starts, run):
 
 def test_a_crash_loop_is_seen_by_its_time(script, run):
   path = script("print('start')\nraise SystemExit(1)")
-  code, out, error = run(path, "--restarts", 9, "--backoff", 0)
+  code, out, error = run(path, "--restarts", 9, "--backoff", 0, processes=1)
   assert code == 1 and lines_of(out, 0) == ["start"] * 3
   assert "crash loop" in error
 
