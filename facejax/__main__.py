@@ -35,6 +35,7 @@ COMMANDS = {
   "export": Command("facejax.export", "write a net for other programs"),
   "convert": Command("facejax.convert", "take over weights of elsewhere"),
   "plan": Command("facejax.head.plan", "say how many people fit in memory"),
+  "launch": Command("facejax.launch", "run a command as several processes"),
   "data align": Command("facejax.data.align", "align photos by landmarks"),
   "data convert": Command("facejax.data.convert", "convert sets of images"),
   "data make-pairs": Command(
@@ -81,13 +82,13 @@ def main(words: Sequence[str]) -> int:
   elif words[0] == "data" and set(words[1:]) <= {"-h", "--help"}:
     print(_list("data "))
   else:
-    module, rest = _find(words)
+    module, rest = find(words)
     with command_line.called(_as_typed):
       return importlib.import_module(module).main(rest)
   return 0
 
 
-def _find(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+def find(words: Sequence[str]) -> tuple[str, Sequence[str]]:
   """The module of a command, and what is left for it.
 
   Raises:
