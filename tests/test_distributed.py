@@ -191,4 +191,4 @@ def test_evaluation_is_shared(tiny_run, tiny_faces):
     [file] = (tiny_run / "report").glob("identification*.json")
     results.append(json.loads(file.read_text()))
     assert all("written" not in one for one in outputs[1:])
-  assert results[0]["metrics"] == results[1]["metrics"]
+  assert results[0]["quantities"] == results[1]["quantities"]

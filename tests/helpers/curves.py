@@ -12,9 +12,11 @@ from facejax.runtime import distributed
 from helpers import small_training
 
 if __name__ == "__main__":
-  jax.config.update("jax_enable_x64", True)
   with distributed.ended_together() as leave:
     distributed.start(distributed.Options())
-    found = [small_training.curve(json.loads(one)) for one in sys.argv[1:]]
+    found = []
+    for one in sys.argv[1:]:
+      jax.config.update("jax_enable_x64", "float32" not in one)
+      found.append(small_training.curve(json.loads(one)))
     print("curves:", json.dumps(found))
     leave(0, "")
