@@ -21,7 +21,9 @@ from facejax.runtime import mesh as mesh_lib
   [
     ("chunked", 1183, 8.0, (8, 8)),
     ("chunked", 50, 64.0, (2, 2)),
-    ("chunked", 50, 256.0, (8, 8)),
+    pytest.param(
+      *("chunked", 50, 256.0, (8, 8)), marks=pytest.mark.as_users_compile
+    ),
     ("dense", 7, 30.0, (8, 2)),
     ("dense", 50, 256.0, (1, 1)),
   ],
