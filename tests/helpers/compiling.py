@@ -6,6 +6,7 @@ time; the code that it makes runs more slowly and rounds in other places.
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -61,6 +62,15 @@ def quickly() -> contextlib.AbstractContextManager[None]:
   if platforms.NAME != "cpu":  # tested as users compile for an accelerator
     return contextlib.nullcontext()
   return _compiling(_quick_options, costly_passes=False)
+
+
+def environment() -> dict[str, str]:
+  """The variables of this process, for another one that compiles quickly."""
+  flags = [f"--{name}={str(value).lower()}" for name, value in _known().items()]
+  return os.environ | {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip(),
+  }
 
 
 def program_of_users() -> contextlib.AbstractContextManager[None]:

@@ -2,13 +2,12 @@
 
 import functools
 import json
-import os
 import subprocess
 import sys
 
 import jax
 import pytest
-from helpers import paths
+from helpers import compiling, paths
 
 from facejax.training import recipe
 
@@ -40,7 +39,9 @@ def check(out, *options, **environment):
     ["bash", SCRIPTS / "accelerator_check.sh", *options],
     capture_output=True,
     text=True,
-    env=os.environ | {"OUT": str(out), "PYTHON": sys.executable} | environment,
+    env=compiling.environment()
+    | {"OUT": str(out), "PYTHON": sys.executable}
+    | environment,
     timeout=800,
   )
   return done.returncode, done.stdout + done.stderr
