@@ -2,12 +2,13 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 
 import jax
 import pytest
-from helpers import compiling, paths
+from helpers import paths
 
 from facejax.training import recipe
 
@@ -39,9 +40,7 @@ def check(out, *options, **environment):
     ["bash", SCRIPTS / "accelerator_check.sh", *options],
     capture_output=True,
     text=True,
-    env=compiling.environment()
-    | {"OUT": str(out), "PYTHON": sys.executable}
-    | environment,
+    env=os.environ | {"OUT": str(out), "PYTHON": sys.executable} | environment,
     timeout=800,
   )
   return done.returncode, done.stdout + done.stderr
