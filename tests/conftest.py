@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import pytest
+from helpers import compiling
 
 _platform = os.environ.get("FACEJAX_TEST_PLATFORM", "cpu")
 # The CPU stays beside an accelerator: references in float64 are computed there.
@@ -30,6 +31,14 @@ jax.config.update(
 )
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# For the whole session, doctests included.
+_session = contextlib.ExitStack()
+_session.enter_context(compiling.quickly())
+
+
+def pytest_unconfigure():
+  """Compiling is as it was before the session."""
+  _session.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,36 +55,13 @@ def pytest_runtest_setup(item):
     pytest.importorskip("libtpu", reason="pip install facejax[tpu-plan]")
 
 
-@pytest.fixture(scope="session")
-def without_llvm():
-  """Switches the costly passes of LLVM off and on again."""
-
-  @contextlib.contextmanager
-  def off():
-    if _platform != "cpu":  # an accelerator is tested as users compile for it
-      yield
-      return
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    jax.config.update(name, True)
-    try:
-      yield
-    finally:
-      jax.config.update(name, before)
-
-  return off
-
-
-@pytest.fixture
-def quick_compile(request, without_llvm):
-  """Programs are compiled in half the time, unless marked `as_users_compile`.
-
-  XLA makes the same programs of them; LLVM alone does less. For tests to which
-  speed does not matter; the fused update and real runs are compiled as users
-  compile them.
-  """
-  marked = request.node.get_closest_marker("as_users_compile")
-  with contextlib.nullcontext() if marked else without_llvm():
+@pytest.fixture(autouse=True)
+def way_to_compile(request):
+  """Leaves the quick way of compiling where a test is marked."""
+  with contextlib.ExitStack() as ways:
+    for mark, way in compiling.MARKS.items():
+      if request.node.get_closest_marker(mark):
+        ways.enter_context(way())
     yield
 
 

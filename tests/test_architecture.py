@@ -14,11 +14,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def worked(tmp_path_factory, without_llvm):
+def worked(tmp_path_factory):
   """The names that the page's code leaves, run from top to bottom."""
   folder = tmp_path_factory.mktemp("architecture")
   names = {}
-  with pytest.MonkeyPatch.context() as patch, without_llvm():
+  with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
     for block in BLOCKS:
       first = block.partition("\n")[0]

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import compiling
 
 from facejax import embed
 from facejax.data import image_sets
@@ -187,9 +188,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(
   paths = [str(tiny_faces / f"person{k // 3}" / f"{k}.png") for k in range(12)]
   names = tmp_path / "list.txt"
   names.write_text("\n".join(paths * 25))
-  inherited = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  environment = {
-    **inherited,
+  environment = compiling.environment() | {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "2",
   }

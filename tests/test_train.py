@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers import small_training
+from helpers import compiling, small_training
 from PIL import Image
 
 import facejax
@@ -23,7 +23,7 @@ from facejax.training import inputs, recipe
 # One program for all runs that do not differ in what is compiled.
 ONE = ["--mesh.devices", 1]
 RUN = [*small_training.SMALL, *ONE, "--steps", 40]
-# Compiles in a third of the time: where the net is not what is tested.
+# Compiles in less time still: where the net is not what is tested.
 SIMPLE = [*small_training.SMALL, *ONE, "--model.name", "sphereface4"]
 
 
@@ -31,9 +31,10 @@ SIMPLE = [*small_training.SMALL, *ONE, "--model.name", "sphereface4"]
 def finished_run(tmp_path_factory):
   """The folder of a run that nothing disturbed, and what it wrote."""
   folder = tmp_path_factory.mktemp("finished")
-  code, output = small_training.call(
-    [*RUN, "--eval.every", 15, "--workdir", folder]
-  )
+  with compiling.as_users():
+    code, output = small_training.call(
+      [*RUN, "--eval.every", 15, "--workdir", folder]
+    )
   assert code == 0, output
   return folder, output
 
@@ -104,7 +105,7 @@ def double_precision():
 
 
 @pytest.mark.slow
-def test_results_do_not_depend_on_the_devices(double_precision, without_llvm):
+def test_results_do_not_depend_on_the_devices(double_precision):
   # In double precision, at the recipe's own learning rate. In float32 the
   # gradient of one kernel jumps at some step, as where an activation within
   # rounding of PReLU's kink falls on its other side; from then on runs part.
@@ -116,7 +117,6 @@ def test_results_do_not_depend_on_the_devices(double_precision, without_llvm):
   for devices, model in ((1, 1), (2, 2), (8, 8), (8, 2)):
     losses, start, rows = small_training.trained(
       [*arguments, "--mesh.devices", devices, "--mesh.model", model],
-      quickly=without_llvm,
     )
     assert rows.dtype == np.float64
     assert rows.shape[0] == (1184 if model == 8 or model == 2 else 1183)
@@ -135,7 +135,6 @@ def test_results_do_not_depend_on_the_devices(double_precision, without_llvm):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compile")
 def test_triplets_go_on_from_the_net_of_another_run(tmp_path, finished_run):
   first, _ = finished_run
   second = tmp_path / "second"
@@ -269,7 +268,6 @@ def test_a_mistake_is_the_exit_code_of_the_process(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compile")
 def test_every_exact_head_trains_the_same(tmp_path):
   results = []
   for implementation in ("dense", "chunked", "fused"):
@@ -287,6 +285,7 @@ def test_every_exact_head_trains_the_same(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.as_users_compile  # as `finished_run` is, so it is there already
 def test_dry_run_compiles_and_leaves_nothing(tmp_path):
   code, output = small_training.call(
     [*RUN, "--dry-run", "--workdir", tmp_path / "run"]

@@ -43,9 +43,10 @@ class Head(options_lib.Options):
   >>> head = Head(objective, 10, mesh.make_mesh(devices=1), tx=optax.sgd(1.0))
   >>> state = head.init(jax.random.key(0), dim=4)
   >>> embeddings, labels = jnp.eye(4), jnp.arange(4)
-  >>> before = head.loss(state.prototypes, embeddings, labels)
-  >>> state = head.update(state, embeddings, labels).state
-  >>> after = head.loss(state.prototypes, embeddings, labels)
+  >>> loss, update = jax.jit(head.loss), jax.jit(head.update)
+  >>> before = loss(state.prototypes, embeddings, labels)
+  >>> state = update(state, embeddings, labels).state
+  >>> after = loss(state.prototypes, embeddings, labels)
   >>> bool(after.loss.mean() < before.loss.mean())
   True
   """

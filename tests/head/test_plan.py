@@ -10,6 +10,8 @@ import pytest
 
 from facejax.head import api, memory, plan
 
+pytestmark = pytest.mark.program_of_users
+
 CLASSES, DIM, BATCH = 1183, 16, 16
 GIB = 2**30
 

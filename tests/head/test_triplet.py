@@ -307,6 +307,7 @@ def test_random_order_belongs_to_the_pair(pair):
   assert (np.asarray(table) < triplet.LAST).all()
 
 
+@pytest.mark.program_of_users
 @pytest.mark.parametrize("rule", ["all", "random"])
 def test_memory_of_a_large_batch(rule):
   """16,384 x 512 on eight devices: no array of all distances on any."""

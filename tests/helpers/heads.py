@@ -81,6 +81,17 @@ def place(problem, mesh):
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(head, w, x, labels, parameters):
+  """Compiled once for equal heads and problems of one size."""
+
+  def loss(w, x, parameters):
+    out = head.loss(w, x, labels, parameters=parameters)
+    return out.loss.mean(), out
+
+  return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(w, x, parameters)
+
+
 def evaluate(problem, shape=(1, 1), **options):
   """Values, and gradients for prototypes, embeddings and parameters."""
   mesh = platforms.make_mesh(*shape)
@@ -89,14 +100,8 @@ def evaluate(problem, shape=(1, 1), **options):
   loss_of = options.pop("objective")
   options = {"implementation": "chunked"} | options
   head = api.Head(loss_of, count, mesh, **options)
-
-  def loss(w, x, parameters):
-    out = head.loss(w, x, problem.labels, parameters=parameters)
-    return out.loss.mean(), out
-
-  run = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
   (_, out), (dw, *rest) = jax.device_get(
-    run(*place(problem, mesh), problem.parameters)
+    _evaluate(head, *place(problem, mesh), problem.labels, problem.parameters)
   )
   assert not dw[count:].any(), "padding took part"
   return out, (dw[:count], *rest)

@@ -32,7 +32,7 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, quick_compile):
+def tiny(monkeypatch):
   for name, spec in TINY.items():
     monkeypatch.setitem(registry.SPECS, name, spec)
   nets = (*registry.NETS, *TINY)

@@ -74,7 +74,7 @@ def winners(loss, inputs, y):
   def each(w):
     return evaluate(loss, inputs._replace(W=w), y)[1]["per_sample"]
 
-  slopes = jnp.abs(jax.jacrev(each)(inputs.W)).max(axis=2)
+  slopes = jnp.abs(jax.jit(jax.jacrev(each))(inputs.W)).max(axis=2)
   moved = slopes.reshape(len(y), -1, loss.centers) > 0
   assert (moved.sum(axis=2) == 1).all()
   return moved.argmax(axis=2)

@@ -26,8 +26,6 @@ OPTIONS: dict[str, Any] = {
   "tiny_iresnet": {"drop_path": 0.5},
   "tiny_vit": {"drop_path": 0.5, "mask_ratio": 0.25},
 }
-# Compiles faster, to code that is slower.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +40,7 @@ def compiled_step(name, remat=False):
   net = tiny_nets.build(name, remat=remat, **OPTIONS.get(name, {}))
   towards = np.random.default_rng(1).normal(size=(8, 16))
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def step(params, stats, key):
     def loss(params):
       embeddings, new = net.apply(
@@ -62,7 +60,7 @@ def compiled_step(name, remat=False):
 @functools.cache
 def initialized(name):
   init = tiny_nets.build(name, **OPTIONS.get(name, {})).init
-  return jax.jit(init, compiler_options=QUICK)(jax.random.key(0, impl="rbg"))
+  return jax.jit(init)(jax.random.key(0, impl="rbg"))
 
 
 @pytest.mark.parametrize("name", tiny_nets.TINY)
@@ -120,7 +118,7 @@ def test_bfloat16_trunk_stays_near_float32(name):
   *_, expected, _ = compiled_step(name)(params, stats, key)
   net = tiny_nets.build(name, dtype=jnp.bfloat16, **OPTIONS.get(name, {}))
 
-  @functools.partial(jax.jit, compiler_options=QUICK)
+  @jax.jit
   def embed(params, stats, batch):
     return net.apply(params, stats, batch, train=True, dropout_key=key)
 

@@ -1,7 +1,5 @@
 """iResNet: published sizes, padding, statistics, and the pure functions."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +19,7 @@ PUBLISHED = {
 }
 
 
-# Compiles faster, to code that is slower; with the generator that compiles in
-# half the time.
-quick = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
+# Of the generator that compiles in half the time.
 KEY = jax.random.key(0, impl="rbg")
 
 
@@ -40,11 +34,11 @@ def build(**options):
 def tiny():
   """The net with its weights, and `apply` compiled."""
   net = build()
-  return net, *quick(net.init)(KEY), compiled(net)
+  return net, *jax.jit(net.init)(KEY), compiled(net)
 
 
 def compiled(net):
-  return quick(net.apply, static_argnames="train")
+  return jax.jit(net.apply, static_argnames="train")
 
 
 def images(batch=8):
@@ -153,7 +147,7 @@ def test_initial_weights_are_the_published_distributions():
   spec = iresnet.NETS["iresnet18"]
   assert spec.widths == (64, 128, 256, 512)
   net = functional.build("iresnet18", embedding_dim=64, image_size=(32, 32))
-  params, _ = quick(net.init)(KEY)
+  params, _ = jax.jit(net.init)(KEY)
   kernel = np.asarray(params["blocks"][7]["conv2"]["kernel"])
   assert kernel.std() == pytest.approx(0.1, rel=0.01)
   linear = np.asarray(params["linear"]["kernel"])

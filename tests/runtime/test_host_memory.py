@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import compiling
 
 from facejax.runtime import host_memory
 
@@ -37,6 +38,7 @@ print(faults(6))
 def faults(mode):
   out = subprocess.run(
     [sys.executable, "-c", FAULTS, mode],
+    env=compiling.environment(),
     capture_output=True,
     text=True,
     check=True,

@@ -22,6 +22,7 @@ def convolve(x):
   )
 
 
+@pytest.mark.program_of_users
 def test_convolutions_are_left_to_eigen():
   x = jnp.ones((2, 8, 8, 4))
   text = jit.jit(convolve).lower(x).compile().as_text()

@@ -10,6 +10,8 @@ import pytest
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import program_text
 
+pytestmark = pytest.mark.program_of_users
+
 P = jax.P
 
 

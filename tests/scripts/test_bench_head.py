@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
-from helpers import paths
+from helpers import compiling, paths
 
 ROOT = paths.ROOT
 METHODS = {"dense", "chunked", "fused", "fused-saved", "sampled", "sparse"}
@@ -19,7 +18,10 @@ needs_torch = pytest.mark.skipif(
 
 
 def run(script, *options, lines=""):
-  environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  environment = compiling.environment() | {
+    "PYTHONPATH": str(ROOT),
+    "JAX_PLATFORMS": "cpu",
+  }
   return subprocess.run(
     [sys.executable, ROOT / "scripts" / script, *map(str, options)],
     input=lines,

@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import pytest
 from helpers import small_training
 
 from facejax.runtime import mesh as mesh_lib
@@ -30,7 +29,6 @@ def step(devices, model):
   return np.asarray(state.prototypes)[:1183] - start, float(metrics["loss"])
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_a_step_in_float32_is_the_same_on_any_mesh():
   want_moved, want = step(1, 1)
   bound = 2e-6 * np.abs(want_moved).max()

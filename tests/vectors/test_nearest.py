@@ -98,6 +98,7 @@ def test_top_k_is_that_of_jax(columns, k):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.program_of_users
 def test_memory_does_not_grow_with_the_vectors():
   # What the compiled step holds beside its arguments follows from the block.
   mesh = mesh_lib.make_mesh(devices=1)

@@ -77,7 +77,6 @@ def advance(program, state, steps):
   return state, jax.device_get(metrics)
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "recipe",
