@@ -44,7 +44,7 @@ def recipe(folder, *lines):
     "after = loop.Trainer._after\n"
     + "\n".join(lines)
     + '\ndef get_config(preset=""):\n'
-    '  return recipe.load("cosface.py")\n'
+    f'  return recipe.load("{processes.NARROW}")\n'
   )
   return ["--config", path]
 

@@ -1,23 +1,17 @@
 """Several processes that run one command together, each of its own devices."""
 
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 import time
 
 from facejax.runs import history
-from helpers import paths
+from helpers import compiling, paths
 
-# A net without BatchNorm: many times fewer messages, for which these wait.
-TINY = [
-  *("--config", "cosface.py", "--model.name", "sphereface4"),
-  *("--batch-size", "8", "--data.image-size", "16", "16"),
-  *("--data.num-identities", "10", "--data.images-per-identity", "4"),
-  *("--model.embedding-dim", "8", "--model.dtype", "float64"),
-  *("--eval.num-pairs", "20", "--eval.batch-size", "16"),
-  *("--log-every", "1", "--seed", "7", "--optim.learning-rate", "0.02"),
-]
+NARROW = pathlib.Path(__file__).with_name("narrow_recipe.py")
+TINY = ["--config", f"{NARROW}:cosface"]
 
 
 def start(
@@ -35,10 +29,9 @@ def start(
   port = _free_port()
   processes = []
   for k in range(count):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+    environment = compiling.environment() | {
       "JAX_PLATFORMS": "cpu",
       "JAX_NUM_CPU_DEVICES": str(devices),
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
       "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
       "JAX_NUM_PROCESSES": str(count),
       "JAX_PROCESS_ID": str(k),

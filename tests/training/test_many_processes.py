@@ -21,9 +21,11 @@ FORMS = {
   "half the model": ["--mesh.model", "2", "--steps", "20"],
   "average": ["--optim.ema", "0.9", "--steps", "20"],
   # Its strength is a state of the loss.
-  "a_softmax": ["--config", "sphereface.py", "--steps", "20"],
+  "a_softmax": [
+    *("--config", f"{processes.NARROW}:sphereface", "--steps", "20"),
+  ],
   "triplets": [
-    *("--config", "facenet.py", "--steps", "20"),
+    *("--config", f"{processes.NARROW}:facenet", "--steps", "20"),
     *("--data.identities-per-batch", "4", "--data.images-of-identity", "2"),
     *("--data.random-negatives", "0"),
   ],
