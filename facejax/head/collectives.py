@@ -87,9 +87,14 @@ def scatter(d_queries: typing.Array) -> typing.Array:
   return jax.lax.psum_scatter(d_queries, "model", tiled=True)
 
 
+def copies() -> int:
+  """How many devices have the same classes; inside shard_map."""
+  return jax.lax.axis_size("data")
+
+
 def sum_over_data(gradient: Any) -> Any:
   """The sum over the copies of a shard; inside shard_map."""
-  if jax.lax.axis_size("data") == 1:
+  if copies() == 1:
     return gradient
   return jax.lax.psum(gradient, "data")
 

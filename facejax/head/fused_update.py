@@ -17,6 +17,7 @@ from facejax.head import (
   kernel_update,
   narrow,
   plain_update,
+  row_updates,
   rowwise,
   selection,
   shard_plan,
@@ -171,7 +172,7 @@ def _on_shard(
   return output, collectives.add_blocks(d_examples, totals), state
 
 
-def _words(key: typing.PRNGKey, rows: int) -> in_place.Words:
+def _words(key: typing.PRNGKey, rows: int) -> row_updates.Words:
   """The random word of each row, for rounding: of (key, class id) alone."""
   first = jax.lax.axis_index("model") * rows
   return lambda block: storage.row_words(

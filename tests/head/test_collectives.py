@@ -48,3 +48,26 @@ def test_rounded_queries_give_the_same_on_any_mesh(shape):
   # Gradients of logits are rounded to 2^-9 of themselves, either way.
   heads.check((out, gradients), (want, wanted), share=2**-8)
   np.testing.assert_allclose(out.loss, want.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "partial_fc", "sparse"])
+def test_gradients_are_summed_one_block_behind(implementation):
+  """The sum is of what the loop's turn was given, not of its own products."""
+  head = api.Head(
+    heads.COSFACE,
+    1000,
+    mesh_lib.make_mesh(devices=8, model=2),
+    tx=heads.OPTIMIZERS["momentum"],
+    implementation=implementation,
+    block_size=100,
+  )
+  text = memory.traced_step(head, dim=16, batch=64).lower().as_text()
+  summed = re.findall(
+    r'"stablehlo\.all_reduce"\(%([\w#]+)\)(?:.(?!"stablehlo))*?'
+    r"\}\) : \(tensor<100x16xf32>\)",
+    text,
+    re.DOTALL,
+  )
+  # In the loop an argument; after it, for the last block, a result of the loop.
+  assert len(summed) == 2
+  assert all(re.fullmatch(r"(arg|iterArg_?)\d+|\d+#\d+", n) for n in summed)
