@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import re
 import signal
 import time
 
@@ -288,10 +289,18 @@ def test_every_exact_head_trains_the_same(tmp_path):
 @pytest.mark.as_users_compile  # as `finished_run` is, so it is there already
 def test_dry_run_compiles_and_leaves_nothing(tmp_path):
   code, output = small_training.call(
-    [*RUN, "--dry-run", "--workdir", tmp_path / "run"]
-  )
+    [
+      *SIMPLE, "--steps", 40, "--dry-run", "--workdir", tmp_path / "run",
+      "--mesh.devices", 8, "--mesh.model", 4, "--head.block-size", 1,
+    ],
+  )  # fmt: skip
   assert code == 0, output
   assert "temporaries" in output
+  # The trunk's gradient; queries; the prototypes' gradient, block by block.
+  sent = " ".join(output.partition("sent in a step")[2].split())
+  assert re.search(r"all-reduce over data, model, [\d.]+ MiB", sent), sent
+  assert "all-gather over model" in sent
+  assert re.search(r"all-reduce over data, [\d.]+ MiB, inside a loop", sent)
   assert not (tmp_path / "run").exists()
 
 

@@ -56,9 +56,10 @@ class Totals(NamedTuple):
   @classmethod
   def zero(cls, batch: logits.ShardBatch) -> "Totals":
     """Before the first block."""
-    nothing = jnp.zeros_like(batch.queries[:, 0])
+    nothing = jnp.zeros_like(batch.lengths)
     parameters = dict.fromkeys(batch.parameters, nothing)
-    queries = jnp.zeros_like(batch.queries)
+    # Sums, not narrower than float32 where the queries are.
+    queries = jnp.zeros_like(batch.queries, nothing.dtype)
     return cls(queries, nothing, parameters, nothing)
 
   def add(self, block: Gradient) -> "Totals":

@@ -46,7 +46,7 @@ def target(
   Args:
     plan: see there.
     prototypes: [rows, (k,) dim], this shard's, as they are kept.
-    queries: [batch, dim], s u.
+    queries: [batch, dim], s u, of the type that they were gathered in.
     labels: int32 [batch], rows of this shard, or outside [0, rows).
   """
   rows = prototypes.shape[0]
@@ -145,7 +145,7 @@ def reduce(
 
 def _nothing(batch: logits.ShardBatch) -> Sums:
   """Before the first block."""
-  nothing = jnp.zeros_like(batch.queries[:, 0])
+  nothing = jnp.zeros_like(batch.lengths)
   return Sums(nothing, nothing + LOWEST, nothing + LOWEST)
 
 

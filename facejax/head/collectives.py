@@ -68,14 +68,33 @@ def specs(
   return enter, each
 
 
-def gather(queries: typing.Array) -> typing.Array:
-  """The queries of all devices along "model"; inside shard_map."""
+def gather(plan: shard_plan.Plan, queries: typing.Array) -> typing.Array:
+  """The queries of all devices along "model"; inside shard_map.
+
+  In the type of the products' operands: what a product would round is rounded
+  before it is sent, on one device as on many.
+  """
+  if plan.head.precision == "bfloat16":
+    queries = queries.astype(jnp.bfloat16)
   return jax.lax.all_gather(queries, "model", tiled=True)
+
+
+def scatter(d_queries: typing.Array) -> typing.Array:
+  """The transpose of `gather`: each device's own sum over the shards.
+
+  Sums of gradients are never narrower than float32.
+  """
+  return jax.lax.psum_scatter(d_queries, "model", tiled=True)
+
+
+def copies() -> int:
+  """How many devices have the same classes; inside shard_map."""
+  return jax.lax.axis_size("data")
 
 
 def sum_over_data(gradient: Any) -> Any:
   """The sum over the copies of a shard; inside shard_map."""
-  if jax.lax.axis_size("data") == 1:
+  if copies() == 1:
     return gradient
   return jax.lax.psum(gradient, "data")
 
@@ -222,14 +241,14 @@ def cotangents(
 def add_blocks(d_examples: Examples, total: backward.Totals) -> Examples:
   """The gradient of the examples, with the part that came through blocks.
 
-  Queries are not summed here: that is the transpose of `gather`, which sends
-  each device the sum for its own examples alone.
+  Queries are those of this device: `scatter` sends each the sum for its own
+  examples alone.
   """
   # [batch] numbers of each shard's classes; the same total on all of them.
   parts = jax.lax.psum((total.lengths, total.parameters), "model")
   lengths, negative = parts
   return d_examples._replace(
-    queries=total.queries,
+    queries=scatter(total.queries),
     lengths=d_examples.lengths + lengths,
     parameters=d_examples.parameters._replace(negative=negative),
   )

@@ -17,6 +17,7 @@ from facejax.head import (
   kernel_update,
   narrow,
   plain_update,
+  row_updates,
   rowwise,
   selection,
   shard_plan,
@@ -119,9 +120,10 @@ def _on_shard(
   Returns:
     The values of each example, the gradient of the examples, the new state.
   """
-  # s u of all devices along "model"; the transpose sums and splits d(s u).
-  queries, pull = jax.vjp(collectives.gather, examples.queries)
-  examples = examples._replace(queries=queries)
+  # s u of all devices along "model".
+  examples = examples._replace(
+    queries=collectives.gather(plan, examples.queries)
+  )
   # The target: s n_y c_y and n_y, from the shard that owns y.
   batch, target = collectives.begin(plan, state.prototypes, examples)
   words = _words(key, state.prototypes.shape[0])
@@ -167,12 +169,10 @@ def _on_shard(
     dropped=selection.dropped(plan, chosen, totals.share, output)
   )
   # What came through blocks joins what came through the target.
-  d_examples = collectives.add_blocks(d_examples, totals)
-  d_examples = d_examples._replace(queries=pull(d_examples.queries)[0])
-  return output, d_examples, state
+  return output, collectives.add_blocks(d_examples, totals), state
 
 
-def _words(key: typing.PRNGKey, rows: int) -> in_place.Words:
+def _words(key: typing.PRNGKey, rows: int) -> row_updates.Words:
   """The random word of each row, for rounding: of (key, class id) alone."""
   first = jax.lax.axis_index("model") * rows
   return lambda block: storage.row_words(

@@ -5,7 +5,7 @@ memory where they lie.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from facejax.head import (
   blocks,
   collectives,
   narrow,
+  one_behind,
   plain_update,
+  row_updates,
   rowwise,
   selection,
   stages,
@@ -24,8 +26,6 @@ from facejax.head import (
 )
 from facejax.runtime import typing
 
-# A block -> uint32 [size], random bits of each row.
-Words: TypeAlias = Callable[[blocks.Block], typing.Array]
 # (block, w) -> what a narrow gradient is given.
 Prepare: TypeAlias = Callable[[blocks.Block, typing.Array], narrow.Ready]
 # Arrays with class rows, sums over blocks, new rows not yet written, and where
@@ -43,7 +43,7 @@ def update_blocks(
   chosen: selection.Selected,
   tx: optax.GradientTransformation,
   by_class: Any,
-  words: Words,
+  words: row_updates.Words,
   prepare: Prepare | None = None,
 ) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
@@ -61,31 +61,43 @@ def update_blocks(
   Returns:
     The sums, and the state after the step.
   """
-  step = row_step(tx, state.optimizer, by_class)
+  step = row_updates.row_step(tx, state.optimizer, by_class)
   arrays = [state.prototypes, *rowwise.class_rows(state.optimizer, by_class)]
-  halves = None
-  # What is rounded when it is written is not what new prototypes are made of.
-  if prepare and all(array.dtype == jnp.float32 for array in arrays):
-    w, *rows = (chosen.walk.block(0).take(array) for array in arrays)
-    halves = stages.split(step, w, rows, w)
-  if prepare and halves:
-    body = functools.partial(_body_at_once, gradient=gradient, halves=halves)
-    arrays, totals = chosen.walk.loop_ahead(
-      _take_and(prepare), body, (arrays, totals)
+  work = row_updates.Work(gradient, step, words, chosen)
+  if prepare:
+    work = work._replace(
+      prepare=_take_and(prepare), halves=_halves(work, arrays)
     )
+  if collectives.copies() > 1:
+    arrays, totals = one_behind.update(work, arrays, totals)
+  elif work.halves:
+    body = functools.partial(_body_at_once, work=work, halves=work.halves)
+    arrays, totals = work.loop(body, (arrays, totals))
   else:
-    body = functools.partial(_body, gradient=gradient, step=step, words=words)
-    arrays, totals = _wait(arrays, totals, body, chosen, prepare)
+    arrays, totals = _wait(work, arrays, totals)
   prototypes, *rows = arrays
-  optimizer = advance(tx, state.optimizer, by_class, (prototypes, *rows))
+  optimizer = row_updates.advance(
+    tx, state.optimizer, by_class, (prototypes, *rows)
+  )
   return totals, plain_update.HeadState(
     prototypes, rowwise.with_class_rows(optimizer, by_class, rows)
   )
 
 
-def _take_and(
-  prepare: Prepare,
-) -> Callable[[blocks.Block, Any], narrow.Ready]:
+def _halves(
+  work: row_updates.Work, arrays: list[typing.Array]
+) -> stages.Stages | None:
+  """The step in two stages, where there are such and no row is rounded.
+
+  What is rounded when it is written is not what new prototypes are made of.
+  """
+  if any(array.dtype != jnp.float32 for array in arrays):
+    return None
+  w, *rows = (work.chosen.walk.block(0).take(array) for array in arrays)
+  return stages.split(work.step, w, rows, w)
+
+
+def _take_and(prepare: Prepare) -> row_updates.Prepare:
   """From the arrays in a loop's carry; what waits is of other rows."""
   return lambda block, carry: prepare(
     block, storage.load(block.take(carry[0][0]))
@@ -95,33 +107,23 @@ def _take_and(
 def _body_at_once(
   block: blocks.Block,
   carry: tuple[list[typing.Array], backward.Totals],
-  ready: narrow.Ready,
   *,
-  gradient: Callable[..., backward.Gradient],
+  work: row_updates.Work,
   halves: stages.Stages,
+  ready: narrow.Ready | None = None,
 ) -> tuple[list[typing.Array], backward.Totals]:
   """One turn: the optimizer's new rows are written, and read for the others."""
-  (prototypes, *kept), totals = carry
-  w, *rows = (block.take(array) for array in (prototypes, *kept))
-  found = gradient(block, w, exponentials=None, ready=ready)
-  d_w = collectives.sum_over_data(found.prototypes)
-  # With SGD: v_j <- m v_j + dw_j + wd w_j ...
-  new = halves.rows(d_w, rows, w)
-  new = [block.keep_stale(*pair) for pair in zip(new, rows, strict=True)]
-  kept = _put(kept, new, block.place)
-  # ... and then w_j <- w_j - lr v_j.
-  moved = halves.prototypes(d_w, [block.take(array) for array in kept], w)
-  moved = block.keep_stale(moved, w)
-  prototypes = blocks.put(prototypes, moved, block.place)
-  return [prototypes, *kept], totals.add(found)
+  arrays, totals = carry
+  values = [block.take(array) for array in arrays]
+  found = work.gradient(block, values[0], exponentials=None, ready=ready)
+  arrays = row_updates.write_at_once(
+    halves, block, found.prototypes, arrays, values
+  )
+  return arrays, totals.add(found)
 
 
 def _wait(
-  arrays: list[typing.Array],
-  totals: backward.Totals,
-  body: Callable[..., _Carry],
-  chosen: selection.Selected,
-  prepare: Prepare | None,
+  work: row_updates.Work, arrays: list[typing.Array], totals: backward.Totals
 ) -> tuple[list[typing.Array], backward.Totals]:
   """The loop in which what a block becomes waits for the next turn.
 
@@ -129,99 +131,34 @@ def _wait(
   old values of the other while both are overwritten, and XLA would copy all of
   them in every turn.
   """
-  walk = chosen.walk
   # The first block waits with its old values: writing those changes nothing.
-  start = walk.block(0)
+  start = work.chosen.walk.block(0)
   carry = arrays, totals, [start.take(array) for array in arrays], start.place
-  if chosen.saved is not None:
-    # Blocks whose e^z_ji the forward pass kept need no first matmul.
-    with_saved = functools.partial(body, saved=chosen.saved)
-    carry = walk.loop(with_saved, carry, last=chosen.saved_blocks)
-  if prepare is None:
-    carry = walk.loop(body, carry, first=chosen.saved_blocks)
-  else:
-    carry = walk.loop_ahead(_take_and(prepare), body, carry)
+  carry = work.loop(functools.partial(_body, work=work), carry)
   # The last block still waits.
   arrays, totals, waiting, place = carry
-  return _put(arrays, waiting, place), totals
+  return row_updates.put(arrays, waiting, place), totals
 
 
 def _body(
   block: blocks.Block,
   carry: _Carry,
-  ready: narrow.Ready | None = None,
   *,
-  gradient: Callable[..., backward.Gradient],
-  step: Callable[..., list[typing.Array]],
-  words: Words,
+  work: row_updates.Work,
   saved: typing.Array | None = None,
+  ready: narrow.Ready | None = None,
 ) -> _Carry:
   """One turn: writes the block before, makes the new values of this one."""
   arrays, totals, waiting, place = carry
   # First of all in the turn: from here on nobody needs what is overwritten.
-  arrays = _put(arrays, waiting, place)
+  arrays = row_updates.put(arrays, waiting, place)
   # W and the momentum of this block, the old values.
   old = [block.take(array) for array in arrays]
-  w, *rows = map(storage.load, old)
-  # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
+  values = [storage.load(array) for array in old]
   exponentials = None if saved is None else block.take(saved)
-  found = gradient(block, w, exponentials=exponentials, ready=ready)
-  # Copies of the shard along "data" saw other examples of the batch.
-  d_w = collectives.sum_over_data(found.prototypes)
-  # With SGD: v_j <- m v_j + dw_j + wd w_j; w_j <- w_j - lr v_j.
-  new = step(d_w, rows, w)
-  # Rounded at random, so that E[stored] is the new value; float32 as it is.
-  noise = words(block) if any(a.dtype == jnp.uint16 for a in arrays) else None
-  waiting = [
-    block.keep_stale(storage.store(value, like, noise, salt=salt), like)
-    for salt, (value, like) in enumerate(zip(new, old, strict=True))
-  ]
-  return arrays, totals.add(found), waiting, block.place
-
-
-def row_step(
-  tx: optax.GradientTransformation, optimizer: optax.OptState, by_class: Any
-) -> Callable[..., list[typing.Array]]:
-  """(dw, rows of the optimizer's leaves, w) -> new w and new rows."""
-
-  def step(
-    d_w: typing.Array, rows: list[typing.Array], w: typing.Array
-  ) -> list[typing.Array]:
-    # Leaves without class rows stay what they were until the step is done:
-    # every block must see the same step count.
-    of_block = rowwise.with_class_rows(optimizer, by_class, rows)
-    updates, after = tx.update(d_w, of_block, w)
-    moved: Any = optax.apply_updates(w, updates)
-    return [moved, *rowwise.class_rows(after, by_class)]
-
-  return step
-
-
-def advance(
-  tx: optax.GradientTransformation,
-  optimizer: optax.OptState,
-  by_class: Any,
-  arrays: Sequence[typing.Array],
-) -> optax.OptState:
-  """The optimizer state with its step counts moved on, once a step.
-
-  What they become depends on no gradient (`rowwise.require`), so one row of
-  zeros will do; of leaves with class rows the result is of no use.
-  """
-  one, *none = (jnp.zeros_like(storage.load(array[:1])) for array in arrays)
-  _, after = tx.update(
-    one, rowwise.with_class_rows(optimizer, by_class, none), one
+  # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
+  found = work.gradient(
+    block, values[0], exponentials=exponentials, ready=ready
   )
-  return after
-
-
-def _put(
-  arrays: Sequence[typing.Array],
-  rows: Sequence[typing.Array],
-  place: typing.Array,
-) -> list[typing.Array]:
-  """Each array with the rows of the block at `place` replaced."""
-  return [
-    blocks.put(array, row, place)
-    for array, row in zip(arrays, rows, strict=True)
-  ]
+  waiting = row_updates.renewed(work, block, found.prototypes, old, values)
+  return arrays, totals.add(found), waiting, block.place

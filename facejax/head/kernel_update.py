@@ -17,10 +17,10 @@ from facejax.head import (
   backward,
   collectives,
   hoisting,
-  in_place,
   kernel_tiles,
   kernels,
   plain_update,
+  row_updates,
   rowwise,
   shard_plan,
 )
@@ -93,7 +93,7 @@ def update(
   )
   d_queries = d_queries.sum(axis=0)[:, :count].T
   totals = backward.Totals.zero(batch)._replace(queries=d_queries)
-  optimizer = in_place.advance(tx, state.optimizer, by_class, arrays)
+  optimizer = row_updates.advance(tx, state.optimizer, by_class, arrays)
   w, *rest = arrays
   return totals, plain_update.HeadState(
     w, rowwise.with_class_rows(optimizer, by_class, rest)
@@ -112,7 +112,7 @@ def _step(
   Learning rates and the like are made outside the kernel, whose scalar unit
   knows no powers.
   """
-  row_step = in_place.row_step(tx, optimizer, by_class)
+  row_step = row_updates.row_step(tx, optimizer, by_class)
 
   def step(
     d_w: typing.Array, w: typing.Array, *rows: typing.Array

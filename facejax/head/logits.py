@@ -27,7 +27,7 @@ class ShardBatch(NamedTuple):
   """The examples, as one shard sees them.
 
   Attributes:
-    queries: [batch, dim] float32, s u.
+    queries: [batch, dim], s u, of the type of the products' operands.
     lengths: [batch], s.
     labels: int32 [batch], the target's row; outside [0, rows) where another
       shard owns it.

@@ -168,4 +168,4 @@ def _empty(shape: tuple[int, ...], batch: logits.ShardBatch) -> typing.Array:
 
   What a loop carries must have one type; what it writes here varies.
   """
-  return jnp.zeros(shape) + 0 * batch.queries[0, 0]
+  return jnp.zeros(shape) + 0 * batch.lengths[0]

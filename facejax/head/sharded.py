@@ -1,5 +1,6 @@
 """The blockwise head with its prototypes split by class over "model"."""
 
+import functools
 from typing import Any
 
 import jax
@@ -44,20 +45,11 @@ def loss(
   plan = shard_plan.make_plan(head, prototypes.shape, embeddings.shape[0])
   # Its backward pass may come much later, or never: nothing is kept for it.
   plan = plan._replace(saved=0)
-
-  def on_shard(
-    prototypes: typing.Array, examples: collectives.Examples
-  ) -> objective_lib.HeadOutput:
-    # Every shard compares its classes with all embeddings: an all-gather of
-    # [batch, dim], whose transpose sends each device its sum of gradients.
-    examples = examples._replace(queries=collectives.gather(examples.queries))
-    return _loss(plan, prototypes, examples)
-
   enter, leave = collectives.specs(head.mesh)
   # s u and s.
   queries, lengths = head.objective.queries(embeddings)
   return jax.shard_map(
-    on_shard,
+    functools.partial(_loss, plan),
     mesh=head.mesh,
     in_specs=(P("model"), enter),
     out_specs=leave,
@@ -82,7 +74,9 @@ def target_cosine(
   def on_shard(
     prototypes: typing.Array, examples: collectives.Examples
   ) -> typing.Array:
-    examples = examples._replace(queries=collectives.gather(examples.queries))
+    examples = examples._replace(
+      queries=collectives.gather(plan, examples.queries)
+    )
     return collectives.begin(plan, prototypes, examples)[0].target_cosine
 
   enter, leave = collectives.specs(head.mesh)
@@ -102,7 +96,7 @@ def _reduce(
   prototypes: typing.Array,
   examples: collectives.Examples,
 ) -> objective_lib.HeadOutput:
-  """The values of each example; inside shard_map, with gathered queries."""
+  """The values of each example; inside shard_map, with its own queries."""
   return _forward(plan, prototypes, examples)[0]
 
 
@@ -115,6 +109,10 @@ def _forward(
 
   Beside the arguments themselves, which are alive anyhow.
   """
+  # Every shard compares its classes with all embeddings.
+  examples = examples._replace(
+    queries=collectives.gather(plan, examples.queries)
+  )
   # s n_y c_y of the target, from its owner.
   batch, target = collectives.begin(plan, prototypes, examples)
   # others_i = log sum_{j != y_i} e^z_ji over this shard, block by block.

@@ -68,6 +68,8 @@ def test_equals_dense(head, num_classes, shape, precision, share):
     take_step(problem, shape, head=head, precision=precision),
     heads.float64(problem, objective=head),
     share,
+    # Of queries rounded to 2^-9 of themselves.
+    cosine=2**-8 if precision == "bfloat16" else 1e-6,
   )
 
 

@@ -134,9 +134,9 @@ def close(actual, wanted, share=1e-5):
   np.testing.assert_allclose(actual, wanted, rtol=0, atol=bound)
 
 
-def check(actual, expected, share=1e-5):
+def check(actual, expected, share=1e-5, *, cosine=1e-6):
   (out, gradients), (want, wanted) = actual, expected
-  rtol, atol = platforms.allowed(share), platforms.allowed(1e-6)
+  rtol, atol = platforms.allowed(share), platforms.allowed(cosine)
   np.testing.assert_allclose(out.loss, want.loss, rtol=rtol, atol=atol)
   np.testing.assert_allclose(out.target_cosine, want.target_cosine, atol=atol)
   np.testing.assert_array_equal(out.correct, want.correct)
