@@ -7,8 +7,11 @@ service runs, is gone. The other gives signs of life. Process 0 watches those of
 all, all watch those of process 0.
 """
 
+import contextlib
+import ctypes
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -47,6 +50,7 @@ class Peers:
     self._heartbeat = heartbeat
     self._closing = threading.Event()
     self._ending = threading.Lock()
+    _abort_later()
     for work in (self._listen, self._give_signs_of_life):
       threading.Thread(
         target=work, name=f"facejax-{work.__name__}", daemon=True
@@ -140,7 +144,8 @@ class Peers:
       return
 
   def _end(self, process: int, text: str, code: int, stacks: bool) -> None:
-    if self._closing.is_set():
+    # What failed for one has often failed here, too, and is being cleared up.
+    if self._closing.wait(_NEWS_NEEDS):
       return
     with self._ending:
       if stacks:
@@ -148,6 +153,18 @@ class Peers:
       if process != self._index:
         say(f"error: {self._names[process]}: {text}")
       leave_at_once(code)
+
+
+def _abort_later() -> None:
+  """Puts an abort off, so that there is time to say why.
+
+  JAX aborts a process as soon as the service is gone, without naming anybody;
+  the listener hears of it at the same moment. Called for SIGABRT, sleep() takes
+  the number of the signal for seconds: six.
+  """
+  with contextlib.suppress(OSError, AttributeError):
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGABRT, libc.sleep)
 
 
 def say(text: str) -> None:
@@ -186,8 +203,6 @@ def leave_at_once(code: int) -> Literal[None]:
 
 
 def _end_children() -> None:
-  import multiprocessing
-
   for child in multiprocessing.active_children():
     if child.pid:
       os.kill(child.pid, signal.SIGKILL)
