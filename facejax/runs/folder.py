@@ -45,8 +45,12 @@ def log_of(process: int) -> str:
   return f"{stem}.{process}{suffix}" if process else LOG
 
 
-# May differ on resume: where things are, how often to look, on what devices.
-_FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
+# May differ on resume: where things are, how often to look, on what devices,
+# when to give up.
+_FREE = (
+  *("workdir", "log_every", "mesh.", "eval.", "checkpoint."),
+  "stuck_after",
+)
 # The images themselves are compared by their fingerprint.
 _FREE_DATA = (
   *("data.source", "data.path", "data.split", "data.join"),

@@ -227,6 +227,10 @@ class Config:
   """Images a step, over all devices."""
   log_every: Annotated[int, annotated_types.Ge(1)] = 20
   """Steps between log lines."""
+  stuck_after: Annotated[float, annotated_types.Ge(0)] = 300.0
+  """Seconds without a step (or ten times what steps take, if that is more)
+  after which the run ends with the stacks of all threads and exit code 70;
+  0 waits for ever."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()

@@ -1,11 +1,19 @@
 """One training run: restore, train, verify, save, report."""
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import logging
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import jax
@@ -18,7 +26,7 @@ from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, telemetry
+from facejax.training import guards, inputs, telemetry, watchdog
 from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
@@ -117,6 +125,7 @@ class Trainer(Generic[ScoreT]):
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
+    self._watchdog = watchdog.Watchdog(config.stuck_after)
 
   def train(
     self, state: train_state.TrainState, step_fn: Any
@@ -129,19 +138,12 @@ class Trainer(Generic[ScoreT]):
       TooManyBadImagesError: when they are.
     """
     start_step = int(state.step)
-    batches = self._batches(start_step)
-    try:
+    with (
+      self._watchdog,
+      contextlib.closing(self._batches(start_step)) as batches,
+    ):
       for step in range(start_step + 1, self._total_steps + 1):
-        try:
-          with self._log.waiting():
-            batch = next(batches)
-        except Exception:
-          # Ctrl-C ends the processes that read, too. Among others, a process
-          # that cannot read ends them all.
-          if distributed.count() > 1 or not self._must_stop():
-            raise
-          self._save(step - 1, state)
-          raise Stopped from None
+        batch = self._next(batches, step, state)
         self._bad.update(batch["replaced"])
         placed = mesh_lib.put_batch(
           {"images": batch["image"], "labels": batch["label"]},
@@ -152,10 +154,27 @@ class Trainer(Generic[ScoreT]):
         self._wait_for_device(metrics)
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
+        self._watchdog.advance(step)
         self._after(step, state)
-    finally:
-      batches.close()
     return state
+
+  def _next(
+    self,
+    batches: Iterator[dict[str, np.ndarray]],
+    step: int,
+    state: train_state.TrainState,
+  ) -> dict[str, np.ndarray]:
+    """The batch of a step, whose state before it is given."""
+    try:
+      with self._log.waiting():
+        return next(batches)
+    except Exception:
+      # Ctrl-C ends the processes that read, too. Among others, a process that
+      # cannot read ends them all.
+      if distributed.count() > 1 or not self._must_stop():
+        raise
+      self._save(step - 1, state)
+      raise Stopped from None
 
   def _wait_for_device(self, metrics: Any) -> None:
     """Keeps the host from running far ahead of the device.
@@ -205,7 +224,7 @@ class Trainer(Generic[ScoreT]):
       self._verify_saved(step, state)
 
   def _verify_saved(self, step: int, state: train_state.TrainState) -> None:
-    with self._log.paused():
+    with self._log.paused(), self._watchdog.paused():
       found = self._verify(state)
     if found is None:  # a stop was asked for meanwhile
       raise Stopped
@@ -219,7 +238,7 @@ class Trainer(Generic[ScoreT]):
   def _save(self, step: int, state: train_state.TrainState) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.
     self._write_metrics(step)
-    with self._log.paused():
+    with self._log.paused(), self._watchdog.paused():
       self._checkpoints.save(step, state, metadata=self._data.fingerprint())
 
   def _write_metrics(self, step: int) -> None:

@@ -45,8 +45,9 @@ processes on one machine.
 The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
 Exit codes: 0 done, 2 bad input or a full disk, 75 stopped by SIGTERM and 130 by
-Ctrl-C, both after saving (run the same command again), 1 anything else, such as
-a verification that failed."""
+Ctrl-C, both after saving (run the same command again), 70 stuck (--stuck-after),
+76 another process is gone, 1 anything else, such as a verification that
+failed."""
 
 
 @dataclasses.dataclass(frozen=True)
