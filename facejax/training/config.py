@@ -231,6 +231,10 @@ class Config:
   """Seconds without a step (or ten times what steps take, if that is more)
   after which the run ends with the stacks of all threads and exit code 70;
   0 waits for ever."""
+  on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+  """A loss (or, but for stop, a gradient) that is not finite: stop ends the run,
+  skip leaves the update out, rollback goes back to the last checkpoint and on
+  without that batch."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()

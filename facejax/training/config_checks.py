@@ -69,6 +69,11 @@ def _validate_together(config: config_lib.Config) -> None:
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)
+  if config.on_nonfinite == "skip" and config.head.implementation == "pallas":
+    raise ValueError(
+      "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
+      " step; use fused, which skips, or on_nonfinite=rollback"
+    )
   try:
     functional.check_image_size(config.model.name, config.data.image_size)
   except ValueError as error:

@@ -3,8 +3,7 @@
 import collections
 import contextlib
 import dataclasses
-import itertools
-import logging
+import math
 import zlib
 from collections.abc import (
   Callable,
@@ -21,21 +20,17 @@ import numpy as np
 
 from facejax.data import pipeline, sampling, sources
 from facejax.data.pairs import pairs as pairs_lib
-from facejax.runs import checkpoint
+from facejax.runs import checkpoint, left_out
 from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, telemetry, watchdog
+from facejax.training import guards, inputs, nonfinite, telemetry, watchdog
 from facejax.training import state as train_state
-
-logger = logging.getLogger(__name__)
 
 # Steps at chance level after which the run warns.
 _PATIENCE = 500
 _LEAD = 2  # steps that are dispatched before their turn
-# Files named when the loss is not finite.
-_NAMED_IMAGES = 5
 
 
 class Verified(Protocol):
@@ -97,6 +92,7 @@ class Trainer(Generic[ScoreT]):
     log: the run's telemetry.
     verify: scores a state.
     must_stop: asked after each step whether to save and stop.
+    without: batches that the run goes without.
   """
 
   def __init__(
@@ -110,13 +106,15 @@ class Trainer(Generic[ScoreT]):
     log: telemetry.Telemetry,
     verify: Verify[ScoreT],
     must_stop: Callable[[], bool],
+    without: left_out.LeftOut = left_out.LeftOut(),  # noqa: B008, frozen
   ):
     self._config, self._program, self._data = config, program, data
     self._total_steps = total_steps
     self._checkpoints, self._log = checkpoints, log
     self._verify, self._must_stop = verify, must_stop
+    self._without = without
     self.results: Sequence[ScoreT] | None = None
-    self._metrics = guards.MetricBuffer()
+    self._metrics = nonfinite.MetricBuffer(config.on_nonfinite)
     self._in_flight: collections.deque[Any] = collections.deque()
     self._bad = guards.BadImages(
       max_share=config.data.max_bad_share, images=len(data.images)
@@ -189,11 +187,12 @@ class Trainer(Generic[ScoreT]):
 
   def _batches(self, start_step: int) -> Generator[dict[str, np.ndarray]]:
     data = self._config.data
-    return pipeline.batches(
+    first = self._without.number(start_step)
+    batches = pipeline.batches(
       self._data.images,
       batch_size=self._config.batch_size,
       seed=self._config.seed,
-      start_step=start_step,
+      start_step=first,
       augment=inputs.augmentation(self._config),
       sampler=self._data.sampler,
       on_error=data.on_error,
@@ -203,6 +202,7 @@ class Trainer(Generic[ScoreT]):
       threads=data.threads,
       workers=data.workers,
     )
+    return self._without.without(batches, first=first)
 
   def _after(self, step: int, state: train_state.TrainState) -> None:
     """Logs, saves and verifies what is due after a step.
@@ -244,29 +244,18 @@ class Trainer(Generic[ScoreT]):
   def _write_metrics(self, step: int) -> None:
     try:
       scalars = self._metrics.drain()
-    except guards.NonFiniteLossError as error:
-      self._explain(error)
+    except nonfinite.NonFiniteLossError as error:
+      nonfinite.tell(error, self._data.images, self._checkpoints.steps)
       raise
+    finally:
+      nonfinite.tell_skipped(self._metrics.skipped, self._data.images)
     if not scalars:
       return
     bad = self._bad.total()
     if bad:
       scalars["bad_images"] = bad
     self._log.train(step, scalars)
+    if not math.isfinite(scalars["loss"]):  # all were skipped
+      return
     self._stuck.update(step, scalars["loss"])
     self._collapse.update(step, scalars.get("spread"))
-
-  def _explain(self, error: guards.NonFiniteLossError) -> None:
-    # The loss is that of all processes, each of which has a part of the batch.
-    record_ids = [*itertools.chain(*distributed.gathered(error.record_ids))]
-    names = [self._data.images.name(i) for i in record_ids[:_NAMED_IMAGES]]
-    saved = self._checkpoints.steps
-    logger.error(
-      "%s. Images of that batch (record ids %s): %s … Last good checkpoint:"
-      " %s. Try a smaller optim.learning_rate, a longer optim.warmup or"
-      " optim.clip_norm",
-      error,
-      record_ids,
-      ", ".join(names),
-      f"step {saved[-1]}" if saved else "none yet",
-    )

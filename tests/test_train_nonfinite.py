@@ -1,0 +1,133 @@
+"""Runs that meet a loss which is not finite, and go on."""
+
+import contextlib
+import json
+from unittest import mock
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import small_training
+
+from facejax import train
+from facejax.runs import history
+from facejax.training import build
+
+SIMPLE = [
+  *small_training.SMALL[2:], "--mesh.devices", 1, "--model.name",
+  "sphereface4", "--steps", 6,
+]  # fmt: skip
+# As of images that hold nothing: the loss of one step, by the step's own key.
+BAD_LOSS = """
+import dataclasses
+from facejax.training import recipe
+from facejax.training.objectives import definition as definition_lib
+from facejax.training.objectives import registry
+import jax, jax.numpy as jnp
+
+@dataclasses.dataclass(frozen=True)
+class Bad(registry.CosFace):
+  def definition(self, num_classes):
+    def prepare(weights, stats, batch):
+      key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 3), 2)
+      same = (jax.random.key_data(key) == jax.random.key_data(batch.key)).all()
+      penalty = jnp.where(same, jnp.nan, 0.0)
+      return definition_lib.Prepared(
+        definition_lib.objective_lib.Parameters(), stats=stats,
+        penalty=jnp.broadcast_to(penalty, batch.embeddings.shape[:1]),
+      )
+    plain = super().definition(num_classes)
+    return dataclasses.replace(plain, prepare=prepare)
+
+def get_config(preset="default"):
+  config = recipe.load("cosface.py")
+  return dataclasses.replace(config, loss=Bad(scale=16.0, margin=0.1))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compile")
+def test_a_skipped_step_is_counted_named_and_survived(tmp_path):
+  (tmp_path / "bad.py").write_text(BAD_LOSS)
+  code, output = small_training.call(
+    [
+      "--config", tmp_path / "bad.py", *SIMPLE, "--on-nonfinite", "skip",
+      "--workdir", tmp_path / "run",
+    ],
+  )  # fmt: skip
+  assert code == 0, output
+  assert "step 3 was left out" in output and "synthetic/" in output
+  lines = [x for x in history.read(tmp_path / "run") if x["kind"] == "train"]
+  assert [x["skipped"] for x in lines] == [0, 0, 1, 0, 0, 0]
+  assert lines[2]["loss"] is None
+  assert all(np.isfinite([x["loss"] for x in lines if not x["skipped"]]))
+
+
+@contextlib.contextmanager
+def bad_batches(batches, seen):
+  """The step calls the loss of some batches NaN, by their labels.
+
+  Args:
+    batches: which, by their place among the different ones that are met.
+    seen: is given the labels of every call.
+  """
+  compiled = build.compiled
+  met = []
+
+  def with_bad(config, program):
+    step = compiled(config, program)
+
+    def call(state, images, labels):
+      seen.append(np.asarray(labels).tolist())
+      digest = np.asarray(images).tobytes()
+      if digest not in met:
+        met.append(digest)
+      state, metrics = step(state, images, labels)
+      if met.index(digest) in batches:
+        metrics = metrics | {"loss": jnp.float32(jnp.nan)}
+      return state, metrics
+
+    return call
+
+  with mock.patch.object(build, "compiled", with_bad):
+    yield
+
+
+def rolled_back(run, batches, *flags):
+  seen = []
+  arguments = ["--config", "cosface.py", *SIMPLE, "--on-nonfinite", "rollback"]
+  with bad_batches(batches, seen):
+    found = small_training.call(
+      [*arguments, "--checkpoint.every", 2, *flags, "--workdir", run]
+    )
+  return *found, seen
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compile")
+def test_a_run_goes_back_and_on_without_the_batch(tmp_path):
+  code, output, seen = rolled_back(tmp_path, {3, 5})
+  assert code == 0, output
+  assert "back to step 2; goes on without batch 3" in output
+  assert "back to step 4; goes on without batch 5" in output
+  # Batches 0 to 3, then 2, 4, 5, then 6, 7.
+  assert len(seen) == 9 and seen[4] == seen[2]
+  record = json.loads((tmp_path / "left_out.json").read_text())
+  assert [one["batch"] for one in record["batches"]] == [3, 5]
+  lines = [x for x in history.read(tmp_path) if x["kind"] == "train"]
+  assert [x["step"] for x in lines] == [1, 2, 3, 4, 5, 6]
+  assert all(np.isfinite([x["loss"] for x in lines]))
+  # Whoever makes it longer goes without the same batches.
+  code, output, again = rolled_back(tmp_path, (), "--steps", 7)
+  assert code == 0, output
+  assert len(again) == 1 and again[0] not in seen
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compile")
+def test_what_is_always_bad_is_given_up(tmp_path):
+  code, output, seen = rolled_back(tmp_path, range(2, 99))
+  assert code == train.EXIT_FAILED, output
+  assert output.count("back to step 2;") == 3
+  assert "it is not a batch alone" in output and "Traceback" not in output
+  assert len(seen) < 12
