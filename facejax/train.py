@@ -24,7 +24,6 @@ from facejax.training import (
   flags,
   guards,
   inputs,
-  nonfinite,
   recipe,
   resume,
   rounds,
@@ -202,7 +201,7 @@ def _to_the_end(
     logger.info("stopped and saved; the same command again goes on")
     by_hand = stop.signal == signal.SIGINT
     return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
-  except nonfinite.NonFiniteLossError:
+  except rounds.FailedError:
     return EXIT_FAILED, None
 
 

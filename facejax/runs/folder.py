@@ -51,7 +51,7 @@ def log_of(process: int) -> str:
 # when to give up.
 _FREE = (
   *("workdir", "log_every", "mesh.", "eval.", "checkpoint."),
-  *("stuck_after", "on_nonfinite"),
+  *("stuck_after", "on_nonfinite", "check_every"),
 )
 # The images themselves are compared by their fingerprint.
 _FREE_DATA = (

@@ -235,6 +235,9 @@ class Config:
   """A loss (or, but for stop, a gradient) that is not finite: stop ends the run,
   skip leaves the update out, rollback goes back to the last checkpoint and on
   without that batch."""
+  check_every: Annotated[int, annotated_types.Ge(0)] = 0
+  """Steps between two that are computed twice, to find devices that compute
+  wrong; the state is held twice meanwhile. 0 for never."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from facejax.runs import checkpoint, folder, left_out
 from facejax.runtime import distributed
-from facejax.training import build, loop, nonfinite, telemetry
+from facejax.training import build, loop, nonfinite, replay, telemetry
 from facejax.training import config as config_lib
 from facejax.training import state as train_state
 
@@ -13,6 +13,10 @@ logger = logging.getLogger(__name__)
 
 # Times that a run goes back to one checkpoint.
 _MOST_BACK = 3
+
+
+class FailedError(Exception):
+  """The run cannot go on, and has said why."""
 
 
 def train(
@@ -42,8 +46,8 @@ def train(
 
   Raises:
     loop.Stopped: after saving, when a stop was requested.
-    nonfinite.NonFiniteLossError: if the run is told to stop then, or went back
-      to one checkpoint three times.
+    FailedError: a loss is not finite, and the run is told to stop then or
+      went back to one checkpoint three times; or a device computes wrong.
   """
   step_fn = build.compiled(config, program)
   while True:
@@ -67,7 +71,12 @@ def train(
         without=without,
       )
       try:
-        state = trainer.train(state, step_fn)
+        state = trainer.train(
+          state,
+          replay.checked(
+            step_fn, every=config.check_every, first=int(state.step)
+          ),
+        )
         # A run that was already at its end is only verified.
         found = trainer.results
         found = verify(state) if found is None else found
@@ -76,8 +85,11 @@ def train(
         return found
       except nonfinite.NonFiniteLossError as error:
         if config.on_nonfinite != "rollback":
-          raise
+          raise FailedError from None
         bad = error.step
+      except replay.CorruptionError as error:
+        logger.error("%s", error)
+        raise FailedError from None
     # Out here, where nothing holds the bad state any more.
     state = _back(config.workdir, without, bad, restore)
 
@@ -91,7 +103,7 @@ def _back(
   """The state to go on from, without the batch of a bad step from now on.
 
   Raises:
-    nonfinite.NonFiniteLossError: after several times.
+    FailedError: after several times.
   """
   state = restore()
   step = int(state.step)
@@ -101,7 +113,7 @@ def _back(
       step,
       _MOST_BACK,
     )
-    raise nonfinite.NonFiniteLossError(bad, [])
+    raise FailedError
   number = without.number(bad - 1)
   left_out.write(workdir, without.and_also(number, from_step=step))
   logger.warning(

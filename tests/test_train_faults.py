@@ -1,16 +1,18 @@
-"""Runs that meet a loss which is not finite, and go on."""
+"""Runs that meet a loss which is not finite, or a device that is wrong."""
 
 import contextlib
+import dataclasses
 import json
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import small_training
 
 from facejax import train
-from facejax.runs import history
+from facejax.runs import checkpoint, history
 from facejax.training import build
 
 SIMPLE = [
@@ -131,3 +133,40 @@ def test_what_is_always_bad_is_given_up(tmp_path):
   assert output.count("back to step 2;") == 3
   assert "it is not a batch alone" in output and "Traceback" not in output
   assert len(seen) < 12
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compile")
+def test_a_device_that_computes_wrong_ends_the_run(tmp_path):
+  arguments = [
+    "--config", "cosface.py", *SIMPLE, "--mesh.devices", 2, "--check-every", 2,
+    "--checkpoint.every", 1, "--workdir", tmp_path,
+  ]  # fmt: skip
+  code, output = small_training.call([*arguments, "--steps", 3])
+  assert code == 0, output
+  assert "step 2 came out the same twice" in output
+  compiled, calls = build.compiled, 0
+
+  def with_fault(config, program):
+    step = compiled(config, program)
+
+    def call(state, images, labels):
+      nonlocal calls
+      calls += 1
+      state, metrics = step(state, images, labels)
+      if calls != 2:
+        return state, metrics
+      moved = jnp.nextafter(state.prototypes[0, 0], jnp.inf)
+      wrong = state.prototypes.at[0, 0].set(moved)
+      wrong = jax.device_put(wrong, state.prototypes.sharding)
+      return dataclasses.replace(state, prototypes=wrong), metrics
+
+    return call
+
+  with mock.patch.object(build, "compiled", with_fault):
+    code, output = small_training.call(arguments)
+  assert code == train.EXIT_FAILED, output
+  assert "step 4 was computed twice" in output and "Traceback" not in output
+  assert "device 0 (cpu): [0].prototypes differs" in output
+  with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    assert max(checkpoints.steps) == 3
