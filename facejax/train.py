@@ -24,6 +24,7 @@ from facejax.training import (
   flags,
   guards,
   inputs,
+  needs,
   recipe,
   resume,
   rounds,
@@ -130,6 +131,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   started = time.monotonic()
   folder = pathlib.Path(config.workdir)
   with (
+    needs.explained(config, run.program),
     guards.StopRequest() as stop,
     checkpoint.Checkpoints(
       folder / run_folder.CHECKPOINTS,
@@ -140,12 +142,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
     state = _begin(config, run, checkpoints)
     verifier = _verifier(config, run, stop)
     code, results = _to_the_end(
-      config,
-      run,
-      state,
-      checkpoints=checkpoints,
-      stop=stop,
-      verifier=verifier,
+      config, run, state, checkpoints=checkpoints, stop=stop, verifier=verifier
     )
   if results is None:
     return code
