@@ -131,7 +131,7 @@ def test_what_is_always_bad_is_given_up(tmp_path):
   code, output, seen = rolled_back(tmp_path, range(2, 99))
   assert code == train.EXIT_FAILED, output
   assert output.count("back to step 2;") == 3
-  assert "it is not a batch alone" in output and "Traceback" not in output
+  assert "it is no matter of one batch" in output and "Traceback" not in output
   assert len(seen) < 12
 
 

@@ -69,11 +69,6 @@ def _validate_together(config: config_lib.Config) -> None:
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)
-  if config.on_nonfinite == "skip" and config.head.implementation == "pallas":
-    raise ValueError(
-      "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
-      " step; use fused, which skips, or on_nonfinite=rollback"
-    )
   try:
     functional.check_image_size(config.model.name, config.data.image_size)
   except ValueError as error:
@@ -157,6 +152,11 @@ def _validate_head(config: config_lib.Config) -> None:
       f"head.implementation={head.implementation} keeps prototypes and their"
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
       " storage"
+    )
+  if config.on_nonfinite == "skip" and head.implementation == "pallas":
+    raise ValueError(
+      "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
+      " step; use fused, which skips, or on_nonfinite=rollback"
     )
   narrow = narrow or head.precision == "bfloat16"
   if config.model.dtype == "float64" and (

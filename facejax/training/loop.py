@@ -245,7 +245,12 @@ class Trainer(Generic[ScoreT]):
     try:
       scalars = self._metrics.drain()
     except nonfinite.NonFiniteLossError as error:
-      nonfinite.tell(error, self._data.images, self._checkpoints.steps)
+      nonfinite.tell(
+        error,
+        self._data.images,
+        self._checkpoints.steps,
+        on_nonfinite=self._config.on_nonfinite,
+      )
       raise
     finally:
       nonfinite.tell_skipped(self._metrics.skipped, self._data.images)

@@ -116,7 +116,11 @@ class MetricBuffer:
 
 
 def tell(
-  error: NonFiniteLossError, images: sources.Source, saved: Sequence[int]
+  error: NonFiniteLossError,
+  images: sources.Source,
+  saved: Sequence[int],
+  *,
+  on_nonfinite: OnNonfinite,
 ) -> None:
   """Says which images it was, and what may help; all processes must call.
 
@@ -124,14 +128,16 @@ def tell(
     error: what stopped the run.
     images: of the run.
     saved: steps of its checkpoints.
+    on_nonfinite: what is done about it.
   """
+  others = ", or go on without such batches: --on-nonfinite skip or rollback"
   logger.error(
     "%s. Images of that batch (record ids %s. Last good checkpoint: %s. Try a"
-    " smaller optim.learning_rate, a longer optim.warmup or optim.clip_norm, or"
-    " go on without such batches: --on-nonfinite skip or rollback",
+    " smaller optim.learning_rate, a longer optim.warmup or optim.clip_norm%s",
     error,
     _named(error.record_ids, images),
     f"step {saved[-1]}" if saved else "none yet",
+    others if on_nonfinite == "stop" else "",
   )
 
 

@@ -71,18 +71,11 @@ def train(
         without=without,
       )
       try:
-        state = trainer.train(
-          state,
-          replay.checked(
-            step_fn, every=config.check_every, first=int(state.step)
-          ),
+        step = replay.checked(
+          step_fn, every=config.check_every, first=int(state.step)
         )
-        # A run that was already at its end is only verified.
-        found = trainer.results
-        found = verify(state) if found is None else found
-        if found is None:
-          raise loop.Stopped
-        return found
+        state = trainer.train(state, step)
+        return _results(trainer, state, verify)
       except nonfinite.NonFiniteLossError as error:
         if config.on_nonfinite != "rollback":
           raise FailedError from None
@@ -92,6 +85,23 @@ def train(
         raise FailedError from None
     # Out here, where nothing holds the bad state any more.
     state = _back(config.workdir, without, bad, restore)
+
+
+def _results(
+  trainer: loop.Trainer[loop.ScoreT],
+  state: train_state.TrainState,
+  verify: loop.Verify[loop.ScoreT],
+) -> Sequence[loop.ScoreT]:
+  """What was verified at the end.
+
+  Raises:
+    loop.Stopped: if a stop was requested meanwhile.
+  """
+  # A run that was already at its end is only verified.
+  found = verify(state) if trainer.results is None else trainer.results
+  if found is None:
+    raise loop.Stopped
+  return found
 
 
 def _back(
@@ -109,9 +119,9 @@ def _back(
   step = int(state.step)
   if without.times(step) >= _MOST_BACK:
     logger.error(
-      "back at step %d %d times already: it is not a batch alone",
-      step,
-      _MOST_BACK,
+      "the run went back to step %d %d times already: it is no matter of one"
+      " batch",
+      *(step, _MOST_BACK),
     )
     raise FailedError
   number = without.number(bad - 1)

@@ -152,7 +152,7 @@ def _step(
   loss = definition_lib.advance(
     state.loss, d_weights, tx=tx, stats=prepared.stats
   )
-  if skip_nonfinite:
+  if skip_nonfinite and center_loss is not None:
     # No centre follows an image without a class.
     good = jnp.isfinite(done.output.loss.mean() + penalty.mean())
     labels = jnp.where(good, labels, -1)
