@@ -24,8 +24,10 @@ from facejax.training import (
   flags,
   guards,
   inputs,
+  needs,
   recipe,
   resume,
+  rounds,
   summary,
   telemetry,
 )
@@ -87,8 +89,9 @@ def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
 
 def _if_gone(command: recipe.TrainCommand) -> str:
   """What a lock of another machine asks for; nothing if that was given."""
-  again = "the same command with --take-over goes on"
-  return "" if command.take_over else again
+  return (
+    "" if command.take_over else "the same command with --take-over goes on"
+  )
 
 
 class _Run(NamedTuple):
@@ -128,6 +131,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   started = time.monotonic()
   folder = pathlib.Path(config.workdir)
   with (
+    needs.explained(config, run.program),
     guards.StopRequest() as stop,
     checkpoint.Checkpoints(
       folder / run_folder.CHECKPOINTS,
@@ -138,20 +142,14 @@ def _train(config: config_lib.Config, run: _Run) -> int:
     state = _begin(config, run, checkpoints)
     verifier = _verifier(config, run, stop)
     code, results = _to_the_end(
-      config,
-      run,
-      state,
-      checkpoints=checkpoints,
-      stop=stop,
-      verifier=verifier,
+      config, run, state, checkpoints=checkpoints, stop=stop, verifier=verifier
     )
   if results is None:
     return code
-  if not distributed.primary():
-    return EXIT_FAILED if verifier.failed else 0
-  seconds = time.monotonic() - started
-  with guards.keeps_tracebacks():
-    _report(folder, config, run, results, verifier.failed, seconds=seconds)
+  if distributed.primary():
+    seconds = time.monotonic() - started
+    with guards.keeps_tracebacks():
+      _report(folder, config, run, results, verifier.failed, seconds=seconds)
   return EXIT_FAILED if verifier.failed else 0
 
 
@@ -162,20 +160,14 @@ def _begin(
   folder = pathlib.Path(config.workdir)
   # Again, now that nobody else writes there.
   stored = run_folder.check(folder, config_lib.stored(config))
-  state = resume.restore_or_create(
-    config,
-    run.program,
-    run.data,
-    total_steps=run.steps,
-    checkpoints=checkpoints,
-  )
+  state = _restore(config, run, checkpoints)
   if distributed.primary():
     run_folder.write(folder, config_lib.stored(config))
     _write_card(folder, config, run.data)
   distributed.barrier()
   telemetry.log_to(folder, process=distributed.index())
-  step, count = int(state.step), len(run.data.images)
-  resume.tell_length(config, stored, step=step, num_images=count)
+  count = len(run.data.images)
+  resume.tell_length(config, stored, step=int(state.step), num_images=count)
   return state
 
 
@@ -189,38 +181,38 @@ def _to_the_end(
   verifier: while_training.Verifier,
 ) -> tuple[int, Sequence[verification.Verification] | None]:
   """Trains and verifies; no results of a run that did not get to its end."""
-  step_fn = program_lib.compiled(config, run.program)
-  with telemetry.Telemetry(
-    config.workdir,
+  try:
+    with guards.keeps_tracebacks():
+      return 0, rounds.train(
+        config,
+        run.program,
+        run.data,
+        state,
+        total_steps=run.steps,
+        checkpoints=checkpoints,
+        restore=lambda: _restore(config, run, checkpoints),
+        verify=verifier,
+        must_stop=lambda: stop.requested,
+      )
+  except trainer.Stopped:
+    logger.info("stopped and saved; the same command again goes on")
+    by_hand = stop.signal == signal.SIGINT
+    return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
+  except rounds.FailedError:
+    return EXIT_FAILED, None
+
+
+def _restore(
+  config: config_lib.Config, run: _Run, checkpoints: checkpoint.Checkpoints
+) -> train_state.TrainState:
+  """The newest sound checkpoint, or the state at step 0."""
+  return resume.restore_or_create(
+    config,
+    run.program,
+    run.data,
     total_steps=run.steps,
-    start_step=int(state.step),
-    batch_size=config.batch_size,
-    primary=distributed.primary(),
-  ) as log:
-    loop = trainer.Trainer(
-      config,
-      run.program,
-      run.data,
-      total_steps=run.steps,
-      checkpoints=checkpoints,
-      log=log,
-      verify=verifier,
-      must_stop=lambda: stop.requested,
-    )
-    try:
-      with guards.keeps_tracebacks():
-        state = loop.train(state, step_fn)
-        # A run that was already at its end is only verified.
-        results = verifier(state) if loop.results is None else loop.results
-      if results is None:
-        raise trainer.Stopped
-    except trainer.Stopped:
-      logger.info("stopped and saved; the same command again goes on")
-      by_hand = stop.signal == signal.SIGINT
-      return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
-    except guards.NonFiniteLossError:
-      return EXIT_FAILED, None
-  return 0, results
+    checkpoints=checkpoints,
+  )
 
 
 def _verifier(
@@ -268,8 +260,7 @@ def _report(
   else:
     _write_results(folder, config, run, results, seconds=seconds)
   page = build.write_if_possible(folder)
-  spent = progress.duration(seconds)
-  logger.info("finished in %s; report in %s", spent, page)
+  logger.info("finished in %s; report in %s", progress.duration(seconds), page)
 
 
 def _write_results(

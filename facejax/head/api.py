@@ -138,6 +138,7 @@ class Head(options_lib.Options):
     *,
     parameters: objective_lib.Parameters = _NONE,
     key: typing.PRNGKey | None = None,
+    finite_with: typing.Array | None = None,
   ) -> Update:
     """One step on the mean loss of a batch.
 
@@ -150,6 +151,9 @@ class Head(options_lib.Options):
         `Objective`.
       parameters: numbers of each example that the objective depends on.
       key: of this step; for partial_fc and for bfloat16 storage.
+      finite_with: a scalar; where the mean loss together with it is not
+        finite, prototypes and optimizer state stay as they are, but for counts
+        of steps. None takes every step. Not for "pallas".
 
     Returns:
       Values of each example, gradients for embeddings and parameters, and the
@@ -174,13 +178,20 @@ class Head(options_lib.Options):
         return self.loss(prototypes, embeddings, labels, parameters=parameters)
 
       return plain_update.value_and_update(
-        loss, state, embeddings, parameters, tx=tx
+        loss, state, embeddings, parameters, tx=tx, finite_with=finite_with
       )
     # A block's update must be that of its rows within all of W.
     rowwise.require(tx, dim=state.prototypes.shape[-1])
     mesh_lib.check_batch(embeddings.shape[0], self.mesh)
     return fused_update.value_and_update(
-      self, state, embeddings, labels, tx=tx, parameters=parameters, key=key
+      self,
+      state,
+      embeddings,
+      labels,
+      tx=tx,
+      parameters=parameters,
+      key=key,
+      finite_with=finite_with,
     )
 
   def target_cosine(

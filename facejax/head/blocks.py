@@ -140,11 +140,13 @@ class Walk:
     size: rows a block; `listed` holds a multiple of it.
     listed: int32 [n], the rows to visit, each once, with -1 for none; None
       visits all.
+    only_if: bool, a scalar; where it is false no row is fresh. None is true.
   """
 
   rows: int
   size: int
   listed: typing.Array | None = None
+  only_if: typing.Array | None = None
 
   @property
   def count(self) -> int:
@@ -158,6 +160,12 @@ class Walk:
     The last of consecutive blocks starts early enough to be whole.
     """
     nominal = jnp.asarray(index, jnp.int32) * self.size
+    block = self._block(nominal)
+    if self.only_if is None:
+      return block
+    return block._replace(fresh=block.fresh & self.only_if)
+
+  def _block(self, nominal: typing.Array) -> Block:
     if self.listed is not None:
       # Row 0 stands in for none: some row must be read, and is thrown away.
       rows = jax.lax.dynamic_slice_in_dim(self.listed, nominal, self.size)

@@ -3,6 +3,7 @@
 Beside prototypes and optimizer state, it holds a few arrays of a block's size.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -39,6 +40,7 @@ def value_and_update(
   tx: optax.GradientTransformation,
   parameters: objective_lib.Parameters,
   key: typing.PRNGKey | None = None,
+  finite_with: typing.Array | None = None,
 ) -> plain_update.Update:
   """One step on the mean loss of a batch.
 
@@ -53,6 +55,7 @@ def value_and_update(
     tx: the optimizer, which passed `rowwise.require`.
     parameters: of the objective.
     key: of this step; for sampling and for bfloat16.
+    finite_with: see `api.Head.update`.
 
   Raises:
     ValueError: if a key is missing.
@@ -79,13 +82,14 @@ def value_and_update(
     on_shard,
     mesh=head.mesh,
     # Labels twice: by rows of the mesh for the loss, whole for the selection.
-    in_specs=(state_spec, enter, P(), P()),
+    in_specs=(state_spec, enter, P(), P(), P()),
     out_specs=(leave, enter, state_spec),
   )(
     state,
     collectives.Examples(queries, lengths, labels, parameters),
     labels,
     jax.random.key(0) if key is None else key,
+    finite_with,
   )
   # Through u = x / ||x||, back to the embeddings.
   (d_embeddings,) = pull((d_examples.queries, d_examples.lengths))
@@ -97,6 +101,7 @@ def _on_shard(
   examples: collectives.Examples,
   all_labels: typing.Array,
   key: typing.PRNGKey,
+  finite_with: typing.Array | None,
   *,
   plan: shard_plan.Plan,
   tx: optax.GradientTransformation,
@@ -112,6 +117,7 @@ def _on_shard(
     examples: this device's queries; the rest by rows of the mesh.
     all_labels: int [batch], of all devices.
     key: of the step.
+    finite_with: see `api.Head.update`.
     plan: see there.
     tx: the optimizer.
     by_class: the tree of `rowwise.class_leaves`.
@@ -134,6 +140,12 @@ def _on_shard(
   )
   # L = log(1 + e^(others - z_y)), z_y = s n_y phi(c_y).
   output = collectives.combine(plan, chosen.sums, target, examples)
+  if finite_with is not None:
+    # Decided before anything is overwritten, for there is no copy of it.
+    total = collectives.sum_over_data(output.loss.sum())
+    good = jnp.isfinite(total / batch_size + finite_with)
+    walk = dataclasses.replace(chosen.walk, only_if=good)
+    chosen = chosen._replace(walk=walk)
   # d mean(L) = sum_i dL_i / batch, as g, h and k of each example ...
   forward = collectives.Forward(batch, target, chosen.sums)
   d_loss = jnp.full_like(output.loss, 1 / batch_size)

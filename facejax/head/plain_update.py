@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from facejax.head import objective as objective_lib
-from facejax.runtime import typing
+from facejax.runtime import gating, typing
 
 
 class HeadState(NamedTuple):
@@ -50,6 +51,7 @@ def value_and_update(
   parameters: objective_lib.Parameters,
   *,
   tx: optax.GradientTransformation,
+  finite_with: typing.Array | None = None,
 ) -> Update:
   """One step on the mean loss of a batch: gradient, then `tx.update`.
 
@@ -59,6 +61,7 @@ def value_and_update(
     embeddings: [batch, dim].
     parameters: of the objective.
     tx: the optimizer; it may mix classes.
+    finite_with: see `api.Head.update`.
   """
 
   def mean_loss(
@@ -79,4 +82,8 @@ def value_and_update(
     d_prototypes, state.optimizer, state.prototypes
   )
   moved: Any = optax.apply_updates(state.prototypes, updates)
-  return Update(output, d_embeddings, d_parameters, HeadState(moved, optimizer))
+  after = HeadState(moved, optimizer)
+  if finite_with is not None:
+    good = jnp.isfinite(output.loss.mean() + finite_with)
+    after = gating.taken_if(good, after, state)
+  return Update(output, d_embeddings, d_parameters, after)

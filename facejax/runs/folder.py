@@ -9,6 +9,7 @@ Every file is written and read by one module of this package:
   model.json           the card of the net: `card`
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
   metrics.jsonl        scalars over the steps: `history`
+  left_out.json        batches that the run goes without: `left_out`
   report/metrics.json  what training verified at its end: `metrics_file`
   report/NAME.json     other evaluations: `results`
 
@@ -37,6 +38,7 @@ CHECKPOINTS, REPORT = "checkpoints", "report"
 _MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 LOCK = "run.lock"
+LEFT_OUT = "left_out.json"
 
 
 def log_of(process: int) -> str:
@@ -45,8 +47,12 @@ def log_of(process: int) -> str:
   return f"{stem}.{process}{suffix}" if process else LOG
 
 
-# May differ on resume: where things are, how often to look, on what devices.
-_FREE = ("workdir", "log_every", "mesh.", "eval.", "checkpoint.")
+# May differ on resume: where things are, how often to look, on what devices,
+# when to give up.
+_FREE = (
+  *("workdir", "log_every", "mesh.", "eval.", "checkpoint."),
+  *("stuck_after", "on_nonfinite", "check_every"),
+)
 # The images themselves are compared by their fingerprint.
 _FREE_DATA = (
   *("data.source", "data.path", "data.split", "data.join"),

@@ -4,38 +4,14 @@ Launchers tell each process who it is by variables, each launcher by its own.
 Nothing here starts anything: see `facejax.runtime.distributed`.
 """
 
-import dataclasses
 import glob
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-# Ports that nobody is given by the system: 61,440 and the 4,095 above it.
-_FIRST_PORT, _PORTS = 61_440, 4_096
+from facejax.runtime import launchers
 
-Environment = Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-  """The place of a process among others.
-
-  Attributes:
-    told_by: where this is known from, in words.
-    coordinator: HOST:PORT of process 0; empty where JAX alone knows.
-    processes: how many there are; 0 where JAX alone knows.
-    process_id: which of them this is, from 0.
-    devices: which of the machine's accelerators are its own, by number; None
-      takes all that it sees.
-    method: by which JAX finds what is not said here; empty for none.
-  """
-
-  told_by: str
-  coordinator: str = ""
-  processes: int = 0
-  process_id: int = 0
-  devices: tuple[int, ...] | None = None
-  method: str = ""
+Environment = launchers.Environment
 
 
 def find(
@@ -44,7 +20,7 @@ def find(
   coordinator: str | None = None,
   processes: int | None = None,
   process_id: int | None = None,
-) -> Place | None:
+) -> launchers.Place | None:
   """The place of this process; None if it is alone.
 
   What is given comes first, then, in this order: JAX_COORDINATOR_ADDRESS with
@@ -65,7 +41,7 @@ def find(
   given = coordinator, processes, process_id
   if any(one is not None for one in given):
     return _given(environment, *given)
-  for look in (_jax, _torchrun, _slurm, _open_mpi, _mpi, _kubernetes, _tpu):
+  for look in _LOOKS:
     if place := look(environment):
       return place if place.processes != 1 else None
   return None
@@ -76,13 +52,13 @@ def _given(
   coordinator: str | None,
   processes: int | None,
   process_id: int | None,
-) -> Place | None:
+) -> launchers.Place | None:
   """By flags; what they leave out, by JAX's variables."""
   found = {
     "--coordinator": coordinator or _address(environment),
-    "--processes": processes or _number(environment, *_COUNTS),
+    "--processes": processes or launchers.number(environment, *_COUNTS),
     "--process-id": (
-      _number(environment, *_IDS) if process_id is None else process_id
+      launchers.number(environment, *_IDS) if process_id is None else process_id
     ),
   }
   missing = [name for name, value in found.items() if value in (None, "")]
@@ -93,19 +69,19 @@ def _given(
       "--coordinator HOST:PORT, --processes N and --process-id I belong"
       f" together: {' and '.join(missing)} missing"
     )
-  return _checked(Place("flags", *found.values()))  # pyright: ignore[reportArgumentType]
+  return launchers.checked(launchers.Place("flags", *found.values()))  # pyright: ignore[reportArgumentType]
 
 
 _COUNTS = ("JAX_NUM_PROCESSES", "NNODES")
 _IDS = ("JAX_PROCESS_ID", "NODE_RANK", "JOB_COMPLETION_INDEX")
 
 
-def _jax(environment: Environment) -> Place | None:
+def _jax(environment: Environment) -> launchers.Place | None:
   address = _address(environment)
-  processes = _number(environment, *_COUNTS)
+  processes = launchers.number(environment, *_COUNTS)
   if not address or processes is None:
     return None
-  process_id = _number(environment, *_IDS)
+  process_id = launchers.number(environment, *_IDS)
   if process_id is None:
     if processes == 1:
       return None
@@ -114,7 +90,7 @@ def _jax(environment: Environment) -> Place | None:
       f" of {', '.join(_IDS)} says which of them this is"
     )
   by = "JAX_COORDINATOR_ADDRESS"
-  return _checked(Place(by, address, processes, process_id))
+  return launchers.checked(launchers.Place(by, address, processes, process_id))
 
 
 def _address(environment: Environment) -> str:
@@ -125,180 +101,39 @@ def _address(environment: Environment) -> str:
   return address
 
 
-def _torchrun(environment: Environment) -> Place | None:
-  names = "WORLD_SIZE", "RANK", "MASTER_ADDR"
-  if not all(environment.get(name) for name in names):
-    return None
-  # MASTER_PORT is torchrun's own store.
-  port = (_number(environment, "MASTER_PORT") or 29_500) + 1
-  on_node = _number(environment, "LOCAL_WORLD_SIZE") or 1
-  local = _number(environment, "LOCAL_RANK") or 0
-  return _checked(
-    Place(
-      "torchrun's variables (WORLD_SIZE, RANK, MASTER_ADDR)",
-      f"{environment['MASTER_ADDR']}:{port}",
-      _number(environment, "WORLD_SIZE") or 1,
-      _number(environment, "RANK") or 0,
-      _share(environment, local, on_node),
-    )
-  )
-
-
-def _slurm(environment: Environment) -> Place | None:
-  """A task of a step that srun started; a batch script alone is none."""
-  nodes = environment.get("SLURM_STEP_NODELIST")
-  processes = _number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") or 1
-  if not nodes or processes < 2:
-    return None
-  job = _number(environment, "SLURM_JOB_ID")
-  process_id = _number(environment, "SLURM_PROCID")
-  first = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
-  if job is None or process_id is None or first is None:
-    raise ValueError(
-      f"srun started {processes} tasks, but SLURM_JOB_ID, SLURM_PROCID or"
-      " SLURM_STEP_NODELIST do not say which this is; give --coordinator"
-      " HOST:PORT, --processes and --process-id"
-    )
-  # The tasks of each node, such as 4(x2),3.
-  tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
-  on_node = max(int(one) for one in re.findall(r"(\d+)(?:\(x\d+\))?", tasks))
-  local = _number(environment, "SLURM_LOCALID") or 0
-  return _checked(
-    Place(
-      "SLURM",
-      f"{first[1]}{first[2] or ''}:{_port(job)}",
-      processes,
-      process_id,
-      _share(environment, local, on_node),
-    )
-  )
-
-
-def _open_mpi(environment: Environment) -> Place | None:
-  processes = _number(environment, "OMPI_COMM_WORLD_SIZE") or 1
-  if processes < 2:
-    return None
-  local = _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK") or 0
-  on_node = _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE") or 1
-  # 1531576320.0;tcp://10.96.0.1,10.148.0.1:34911, of mpirun itself.
-  uri = environment.get("OMPI_MCA_orte_hnp_uri", "")
-  mpirun = re.match(r"(\d+)\..*?(?:tcp6://\[([^,\]]+)|tcp://([^,:]+))", uri)
-  if mpirun:
-    host, job = mpirun[3] or f"[{mpirun[2]}]", int(mpirun[1]) // 4096
-  elif on_node == processes:
-    host = "127.0.0.1"
-    name = environment.get("PMIX_NAMESPACE", "")
-    job = sum(ord(letter) * (k + 1) for k, letter in enumerate(name))
-  else:
-    raise _unusable(
-      f"mpirun started {processes} processes on several machines",
-      "OMPI_MCA_orte_hnp_uri",
-    )
-  return _checked(
-    Place(
-      "Open MPI",
-      f"{host}:{_port(job)}",
-      processes,
-      _number(environment, "OMPI_COMM_WORLD_RANK") or 0,
-      _share(environment, local, on_node),
-    )
-  )
-
-
-def _mpi(environment: Environment) -> Place | None:
-  """MPICH and its kin, of which mpi4py knows more."""
-  processes = _number(environment, "PMI_SIZE") or 1
-  if processes < 2:
-    return None
-  if importlib.util.find_spec("mpi4py") is None:
-    raise _unusable(
-      f"MPI started {processes} processes (PMI_SIZE)", "the package mpi4py"
-    )
-  local = _number(environment, "MPI_LOCALRANKID") or 0
-  on_node = _number(environment, "MPI_LOCALNRANKS") or 1
-  devices = _share(environment, local, on_node)
-  return Place("MPI", devices=devices, method="mpi4py")
-
-
-def _kubernetes(environment: Environment) -> Place | None:
+def _kubernetes(environment: Environment) -> launchers.Place | None:
   if "KUBERNETES_SERVICE_HOST" not in environment:
     return None
   index = environment.get("JOB_COMPLETION_INDEX")
   if index is None or importlib.util.find_spec("kubernetes") is None:
     return None
-  return Place("Kubernetes", method="k8s")
+  return launchers.Place("Kubernetes", method="k8s")
 
 
-def _tpu(environment: Environment) -> Place | None:
+def _tpu(environment: Environment) -> launchers.Place | None:
   """Several machines of TPUs, of which libtpu and their metadata know."""
   workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
     "TPU_WORKER_HOSTNAMES", ""
   )
-  slices = _number(environment, "MEGASCALE_NUM_SLICES") or 1
+  slices = launchers.number(environment, "MEGASCALE_NUM_SLICES") or 1
   if "," in workers or slices > 1:
-    return Place("the variables of TPUs", method="auto")
+    return launchers.Place("the variables of TPUs", method="auto")
   on_tpu = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
   asks = "TPU_SKIP_MDS_QUERY" not in environment and not workers
   if on_tpu and asks and importlib.util.find_spec("libtpu") is not None:
-    return Place("the metadata of TPUs", method="auto")
+    return launchers.Place("the metadata of TPUs", method="auto")
   return None
 
 
-def _share(
-  environment: Environment, local: int, on_node: int
-) -> tuple[int, ...] | None:
-  """The accelerators of one of the tasks that share a machine.
-
-  A task alone takes all that it sees, and so does one that was given its own:
-  it sees no more than one.
-  """
-  visible = environment.get("CUDA_VISIBLE_DEVICES")
-  count = _number(environment, "SLURM_GPUS_ON_NODE")
-  if visible is not None:
-    count = len([one for one in visible.split(",") if one.strip()])
-  if on_node < 2 or count == 1:
-    return None
-  each = max(1, (count or on_node) // on_node)
-  return tuple(range(local * each, (local + 1) * each))
-
-
-def _checked(place: Place) -> Place:
-  host, _, port = place.coordinator.rpartition(":")
-  if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-    raise ValueError(
-      f"coordinator {place.coordinator!r} ({place.told_by}): it must be"
-      " HOST:PORT, such as 10.0.0.1:12345"
-    )
-  if place.processes < 1 or not 0 <= place.process_id < place.processes:
-    raise ValueError(
-      f"process {place.process_id} of {place.processes} ({place.told_by}): the"
-      " first is 0, and there must be more than the last"
-    )
-  return place
-
-
-def _unusable(what: str, without: str) -> ValueError:
-  return ValueError(
-    f"{what}, which cannot find each other without {without}: each would make"
-    " a run of its own. Give --coordinator HOST:PORT, --processes N and"
-    " --process-id I, or start one process (--distributed off)"
-  )
-
-
-def _port(job: int) -> int:
-  return job % _PORTS + _FIRST_PORT
-
-
-def _number(environment: Environment, *names: str) -> int | None:
-  """The first of some variables that is set."""
-  for name in names:
-    text = environment.get(name, "").strip()
-    if not text:
-      continue
-    if not text.isdecimal():
-      raise ValueError(f"{name}={text!r} must be a whole number from 0 on")
-    return int(text)
-  return None
+_LOOKS = (
+  _jax,
+  launchers.torchrun,
+  launchers.slurm,
+  launchers.open_mpi,
+  launchers.mpi,
+  _kubernetes,
+  _tpu,
+)
 
 
 def looked_for() -> Sequence[str]:

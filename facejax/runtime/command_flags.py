@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from facejax.runtime import command_line, distributed
+from facejax.runtime import command_line, rendezvous
 
 Parser = argparse.ArgumentParser
 
@@ -122,9 +122,9 @@ def processes(parser: Parser) -> None:
   add("--process-id", type=place, metavar="I", help="which this is, from 0")
 
 
-def processes_of(args: argparse.Namespace) -> distributed.Options:
+def processes_of(args: argparse.Namespace) -> rendezvous.ProcessOptions:
   """What was given for the flags of `processes`."""
-  return distributed.Options(
+  return rendezvous.ProcessOptions(
     distributed=args.distributed,
     coordinator=args.coordinator,
     processes=args.processes,

@@ -8,8 +8,6 @@ alone agrees with itself: nothing here starts or waits for anything then.
 
 import contextlib
 import dataclasses
-import inspect
-import ipaddress
 import json
 import logging
 import os
@@ -19,11 +17,9 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import annotated_types
-
-from facejax.runtime import cluster, peers
+from facejax.runtime import cluster, peers, rendezvous
 
 logger = logging.getLogger(__name__)
 
@@ -34,38 +30,6 @@ _BROKEN = re.compile(
   "gloo|nccl|connection|socket|unavailable|aborted|deadline|barrier|cancelled",
   re.IGNORECASE,
 )
-_MTLS = ("mtls_cert_file", "mtls_key_file", "mtls_ca_file")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How the processes of a command find each other."""
-
-  distributed: Literal["auto", "on", "off"] = "auto"
-  """Several processes as one run: auto where the launcher's variables (SLURM,
-  Open MPI, torchrun, Kubernetes, TPUs) say so, on insists, off is alone."""
-  coordinator: str | None = None
-  """HOST:PORT of process 0, where no launcher says it."""
-  processes: Annotated[int, annotated_types.Ge(1)] | None = None
-  """How many processes there are, likewise."""
-  process_id: Annotated[int, annotated_types.Ge(0)] | None = None
-  """Which of them this is, from 0."""
-  coordinator_bind: str | None = None
-  """HOST:PORT where process 0 listens, if not at its own address."""
-  heartbeat: Annotated[float, annotated_types.Interval(ge=2, le=3600)] = 60.0
-  """Seconds without a sign of life after which a process counts as gone, and
-  all others end."""
-  start_timeout: Annotated[int, annotated_types.Interval(ge=1, le=86400)] = 300
-  """Seconds to wait for the others at the start."""
-  end_timeout: Annotated[int, annotated_types.Interval(ge=1, le=86400)] = 300
-  """Seconds to wait for the others at the end."""
-  mtls_cert_file: str | None = None
-  """Certificate with which processes prove themselves (newer versions of
-  JAX); with the next two."""
-  mtls_key_file: str | None = None
-  """Its key."""
-  mtls_ca_file: str | None = None
-  """Certificate of who signed it."""
 
 
 @dataclasses.dataclass
@@ -83,7 +47,7 @@ class _Group:
 _group: _Group | None = None
 
 
-def start(options: Options, *, stops: bool = False) -> str:
+def start(options: rendezvous.ProcessOptions, *, stops: bool = False) -> str:
   """Joins the other processes, if there are any; before any device is used.
 
   Args:
@@ -113,7 +77,7 @@ def start(options: Options, *, stops: bool = False) -> str:
         + "; ".join(cluster.looked_for())
       )
     return ""
-  if not _initialize(place, options):
+  if not rendezvous.initialize(place, options):
     return ""
   import jax
   from jax._src import distributed
@@ -136,85 +100,6 @@ def start(options: Options, *, stops: bool = False) -> str:
     f"{names[index]} of {len(names)}, found by {place.told_by};"
     f" {jax.local_device_count()} of {jax.device_count()} devices are here"
   )
-
-
-def _initialize(place: cluster.Place, options: Options) -> bool:
-  """Starts JAX's runtime; whether there are other processes after all."""
-  import jax
-
-  settings: dict[str, Any] = {
-    "initialization_timeout": options.start_timeout,
-    # Later than `peers`, whose message names the process.
-    "heartbeat_timeout_seconds": round(2 * options.heartbeat + 10),
-    "shutdown_timeout_seconds": options.end_timeout,
-    "local_device_ids": place.devices,
-    "cluster_detection_method": place.method or "deactivate",
-    **_mtls(options),
-  }
-  if place.method == "auto":
-    del settings["cluster_detection_method"]
-  if place.coordinator:
-    settings |= {
-      "coordinator_address": place.coordinator,
-      "num_processes": place.processes,
-      "process_id": place.process_id,
-      "coordinator_bind_address": options.coordinator_bind
-      or _bind_address(place.coordinator),
-    }
-  try:
-    jax.distributed.initialize(**settings)
-  except (RuntimeError, ValueError, OSError) as error:
-    if place.method == "auto" and options.distributed == "auto":
-      # A single machine with TPUs tells of no others.
-      logger.warning("one process alone: %s", _first_line(error))
-      return False
-    where = place.coordinator or place.told_by
-    raise OSError(
-      f"the processes could not be brought together ({where}; known from"
-      f" {place.told_by}) in {options.start_timeout} s: {_first_line(error)}."
-      " Is process 0 running, and is its port open to the others?"
-    ) from error
-  if jax.process_count() == 1:
-    jax.distributed.shutdown()
-    return False
-  return True
-
-
-def _bind_address(coordinator: str) -> str:
-  """Where process 0 listens: at the address that the others were given.
-
-  Some systems give a machine's own name an address of the loop back, where no
-  other machine could reach it: then at all addresses.
-  """
-  host, _, port = coordinator.rpartition(":")
-  with contextlib.suppress(ValueError):
-    ipaddress.ip_address(host.strip("[]"))
-    return coordinator
-  with contextlib.suppress(OSError):
-    found = ipaddress.ip_address(socket.gethostbyname(host))
-    if not found.is_loopback or host == "localhost":
-      return f"{found}:{port}"
-  return f"[::]:{port}"
-
-
-def _mtls(options: Options) -> dict[str, str]:
-  given = {name: getattr(options, name) for name in _MTLS}
-  if not any(given.values()):
-    return {}
-  if not all(given.values()):
-    raise ValueError(f"{', '.join(_MTLS)} belong together: give all three")
-  for name, path in given.items():
-    if not os.path.isfile(path):
-      raise FileNotFoundError(f"{name}: there is no file {path!r}")
-  import jax
-
-  known = inspect.signature(jax.distributed.initialize).parameters
-  if not set(_MTLS) <= set(known):
-    raise ValueError(
-      f"JAX {jax.__version__} does not know {', '.join(_MTLS)}: install a newer"
-      " one, or do without and keep the coordinator's port to yourselves"
-    )
-  return given
 
 
 def index() -> int:
@@ -253,7 +138,7 @@ def gather(text: str, *, seconds: float = _PATIENCE) -> list[str]:
   except Exception as error:
     raise TimeoutError(
       f"not all processes came together within {seconds:g} s:"
-      f" {_first_line(error)}"
+      f" {rendezvous.first_line(error)}"
     ) from error
   found = sorted(_group.client.key_value_dir_get(folder))
   # All have read the one before: they have come to this one.
@@ -336,7 +221,7 @@ def ended_together() -> Iterator[Callable[[int, str], None]]:
       raise
     text = f"{type(error).__name__}: {error}"
     if _BROKEN.search(text) and not isinstance(error, KeyboardInterrupt):
-      _group.peers.wait_for_news(_first_line(error))
+      _group.peers.wait_for_news(rendezvous.first_line(error))
     traceback.print_exc()
     sys.stderr.flush()
     _group.peers.fail(text, peers.EXIT_FAILED)
@@ -371,8 +256,3 @@ def fail(text: str, code: int, *, stacks: bool = False) -> None:
     peers.leave_at_once(code)
   else:
     _group.peers.fail(text, code, stacks=stacks)
-
-
-def _first_line(error: BaseException) -> str:
-  text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:300]

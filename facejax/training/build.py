@@ -123,6 +123,7 @@ def build(
     mesh=mesh,
     seed=config.seed,
     ema=config.optim.ema,
+    skip_nonfinite=config.on_nonfinite == "skip",
   )
   return Program(
     mesh=mesh,
@@ -190,7 +191,11 @@ def _loss(
       config.center.weight, config.center.rate
     )
   step = loss_step.over_classes(
-    head, definition=definition, seed=config.seed, center_loss=center_loss
+    head,
+    definition=definition,
+    seed=config.seed,
+    center_loss=center_loss,
+    skip_nonfinite=config.on_nonfinite == "skip",
   )
   # A net that has learnt nothing finds all classes that count equally likely:
   # log C for softmax; partial_fc counts a share of them.

@@ -227,6 +227,17 @@ class Config:
   """Images a step, over all devices."""
   log_every: Annotated[int, annotated_types.Ge(1)] = 20
   """Steps between log lines."""
+  stuck_after: Annotated[float, annotated_types.Ge(0)] = 300.0
+  """Seconds without a step (or ten times what steps take, if that is more)
+  after which the run ends with the stacks of all threads and exit code 70;
+  0 waits for ever."""
+  on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+  """A loss (or, but for stop, a gradient) that is not finite: stop ends the run,
+  skip leaves the update out, rollback goes back to the last checkpoint and on
+  without that batch."""
+  check_every: Annotated[int, annotated_types.Ge(0)] = 0
+  """Steps between two that are computed twice, to find devices that compute
+  wrong; the state is held twice meanwhile. 0 for never."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()

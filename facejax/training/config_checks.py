@@ -153,6 +153,11 @@ def _validate_head(config: config_lib.Config) -> None:
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
       " storage"
     )
+  if config.on_nonfinite == "skip" and head.implementation == "pallas":
+    raise ValueError(
+      "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
+      " step; use fused, which skips, or on_nonfinite=rollback"
+    )
   narrow = narrow or head.precision == "bfloat16"
   if config.model.dtype == "float64" and (
     narrow or head.implementation in ("pallas", "sparse")

@@ -8,7 +8,7 @@ import jax
 import rich
 
 from facejax.runtime import topology
-from facejax.training import build, summary
+from facejax.training import build, needs, summary
 from facejax.training import config as config_lib
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def show(config: config_lib.Config, program: build.Program) -> bool:
     said = topology.does_not_fit(error)
     if said is None:
       raise
-    logger.error("the step does not fit: %s", said)
+    logger.error("%s", needs.answer(said, config, program))
     return False
   rich.print(summary.compiled_table(compiled, config, program))
   return True

@@ -1,17 +1,15 @@
 """What stops a run, or warns, before it wastes hours."""
 
-import collections
 import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 
 from facejax.data import images as images_lib
-from facejax.runtime import distributed, typing
+from facejax.runtime import distributed
 
 logger = logging.getLogger(__name__)
 
@@ -24,62 +22,8 @@ _STRAGGLES, _WORTH_NAMING = 2.0, 0.02  # seconds
 _STOPPING = b"\nstopping after this step; Ctrl-C again stops without saving\n"
 
 
-class NonFiniteLossError(ArithmeticError):
-  """The loss became NaN or infinite.
-
-  Attributes:
-    step: the first such step.
-    record_ids: the images of its batch.
-  """
-
-  def __init__(self, step: int, record_ids: Sequence[int]):
-    super().__init__(f"the loss is not finite at step {step}")
-    self.step = step
-    self.record_ids = record_ids
-
-
 class TooManyBadImagesError(ValueError):
   """More images could not be read than the configuration allows."""
-
-
-class MetricBuffer:
-  """Keeps metrics on the devices until somebody wants to read them.
-
-  So the host waits for the devices once a log interval, not once a step.
-  """
-
-  def __init__(self):
-    self._pending = collections.deque()
-
-  def add(
-    self,
-    step: int,
-    metrics: Mapping[str, typing.Array],
-    record_ids: np.ndarray,
-  ) -> None:
-    """Takes the metrics of one step, and which images it saw."""
-    self._pending.append((step, metrics, record_ids))
-
-  def drain(self) -> dict[str, float]:
-    """Means of all metrics since the last call; {} if there were none.
-
-    Raises:
-      NonFiniteLossError: for the first step whose loss is not finite.
-    """
-    if not self._pending:
-      return {}
-    fetched = jax.device_get([metrics for _, metrics, _ in self._pending])
-    for (step, _, record_ids), metrics in zip(
-      self._pending, fetched, strict=True
-    ):
-      if not np.isfinite(metrics["loss"]):
-        raise NonFiniteLossError(step, [int(i) for i in record_ids])
-    self._pending.clear()
-    means = {
-      name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]
-    }
-    # A mean of the learning rate would be off the schedule.
-    return {**means, "learning_rate": float(fetched[-1]["learning_rate"])}
 
 
 class StuckLoss:

@@ -1,11 +1,18 @@
 """One training run: restore, train, verify, save, report."""
 
 import collections
+import contextlib
 import dataclasses
-import itertools
-import logging
+import math
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import jax
@@ -13,21 +20,17 @@ import numpy as np
 
 from facejax.data import pipeline, sampling, sources
 from facejax.data.pairs import pairs as pairs_lib
-from facejax.runs import checkpoint
+from facejax.runs import checkpoint, left_out
 from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, telemetry
+from facejax.training import guards, inputs, nonfinite, telemetry, watchdog
 from facejax.training import state as train_state
-
-logger = logging.getLogger(__name__)
 
 # Steps at chance level after which the run warns.
 _PATIENCE = 500
 _LEAD = 2  # steps that are dispatched before their turn
-# Files named when the loss is not finite.
-_NAMED_IMAGES = 5
 
 
 class Verified(Protocol):
@@ -89,6 +92,7 @@ class Trainer(Generic[ScoreT]):
     log: the run's telemetry.
     verify: scores a state.
     must_stop: asked after each step whether to save and stop.
+    without: batches that the run goes without.
   """
 
   def __init__(
@@ -102,13 +106,15 @@ class Trainer(Generic[ScoreT]):
     log: telemetry.Telemetry,
     verify: Verify[ScoreT],
     must_stop: Callable[[], bool],
+    without: left_out.LeftOutBatches = left_out.LeftOutBatches(),  # noqa: B008, frozen
   ):
     self._config, self._program, self._data = config, program, data
     self._total_steps = total_steps
     self._checkpoints, self._log = checkpoints, log
     self._verify, self._must_stop = verify, must_stop
+    self._without = without
     self.results: Sequence[ScoreT] | None = None
-    self._metrics = guards.MetricBuffer()
+    self._metrics = nonfinite.MetricBuffer(config.on_nonfinite)
     self._in_flight: collections.deque[Any] = collections.deque()
     self._bad = guards.BadImages(
       max_share=config.data.max_bad_share, images=len(data.images)
@@ -117,6 +123,7 @@ class Trainer(Generic[ScoreT]):
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
+    self._watchdog = watchdog.Watchdog(config.stuck_after)
 
   def train(
     self, state: train_state.TrainState, step_fn: Any
@@ -129,19 +136,12 @@ class Trainer(Generic[ScoreT]):
       TooManyBadImagesError: when they are.
     """
     start_step = int(state.step)
-    batches = self._batches(start_step)
-    try:
+    with (
+      self._watchdog,
+      contextlib.closing(self._batches(start_step)) as batches,
+    ):
       for step in range(start_step + 1, self._total_steps + 1):
-        try:
-          with self._log.waiting():
-            batch = next(batches)
-        except Exception:
-          # Ctrl-C ends the processes that read, too. Among others, a process
-          # that cannot read ends them all.
-          if distributed.count() > 1 or not self._must_stop():
-            raise
-          self._save(step - 1, state)
-          raise Stopped from None
+        batch = self._next(batches, step, state)
         self._bad.update(batch["replaced"])
         placed = mesh_lib.put_batch(
           {"images": batch["image"], "labels": batch["label"]},
@@ -152,10 +152,27 @@ class Trainer(Generic[ScoreT]):
         self._wait_for_device(metrics)
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
+        self._watchdog.advance(step)
         self._after(step, state)
-    finally:
-      batches.close()
     return state
+
+  def _next(
+    self,
+    batches: Iterator[dict[str, np.ndarray]],
+    step: int,
+    state: train_state.TrainState,
+  ) -> dict[str, np.ndarray]:
+    """The batch of a step, whose state before it is given."""
+    try:
+      with self._log.waiting():
+        return next(batches)
+    except Exception:
+      # Ctrl-C ends the processes that read, too. Among others, a process that
+      # cannot read ends them all.
+      if distributed.count() > 1 or not self._must_stop():
+        raise
+      self._save(step - 1, state)
+      raise Stopped from None
 
   def _wait_for_device(self, metrics: Any) -> None:
     """Keeps the host from running far ahead of the device.
@@ -170,11 +187,12 @@ class Trainer(Generic[ScoreT]):
 
   def _batches(self, start_step: int) -> Generator[dict[str, np.ndarray]]:
     data = self._config.data
-    return pipeline.batches(
+    first = self._without.number(start_step)
+    batches = pipeline.batches(
       self._data.images,
       batch_size=self._config.batch_size,
       seed=self._config.seed,
-      start_step=start_step,
+      start_step=first,
       augment=inputs.augmentation(self._config),
       sampler=self._data.sampler,
       on_error=data.on_error,
@@ -184,6 +202,7 @@ class Trainer(Generic[ScoreT]):
       threads=data.threads,
       workers=data.workers,
     )
+    return self._without.without(batches, first=first)
 
   def _after(self, step: int, state: train_state.TrainState) -> None:
     """Logs, saves and verifies what is due after a step.
@@ -205,7 +224,7 @@ class Trainer(Generic[ScoreT]):
       self._verify_saved(step, state)
 
   def _verify_saved(self, step: int, state: train_state.TrainState) -> None:
-    with self._log.paused():
+    with self._log.paused(), self._watchdog.paused():
       found = self._verify(state)
     if found is None:  # a stop was asked for meanwhile
       raise Stopped
@@ -219,35 +238,29 @@ class Trainer(Generic[ScoreT]):
   def _save(self, step: int, state: train_state.TrainState) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.
     self._write_metrics(step)
-    with self._log.paused():
+    with self._log.paused(), self._watchdog.paused():
       self._checkpoints.save(step, state, metadata=self._data.fingerprint())
 
   def _write_metrics(self, step: int) -> None:
     try:
       scalars = self._metrics.drain()
-    except guards.NonFiniteLossError as error:
-      self._explain(error)
+    except nonfinite.NonFiniteLossError as error:
+      nonfinite.tell(
+        error,
+        self._data.images,
+        self._checkpoints.steps,
+        on_nonfinite=self._config.on_nonfinite,
+      )
       raise
+    finally:
+      nonfinite.tell_skipped(self._metrics.skipped, self._data.images)
     if not scalars:
       return
     bad = self._bad.total()
     if bad:
       scalars["bad_images"] = bad
     self._log.train(step, scalars)
+    if not math.isfinite(scalars["loss"]):  # all were skipped
+      return
     self._stuck.update(step, scalars["loss"])
     self._collapse.update(step, scalars.get("spread"))
-
-  def _explain(self, error: guards.NonFiniteLossError) -> None:
-    # The loss is that of all processes, each of which has a part of the batch.
-    record_ids = [*itertools.chain(*distributed.gathered(error.record_ids))]
-    names = [self._data.images.name(i) for i in record_ids[:_NAMED_IMAGES]]
-    saved = self._checkpoints.steps
-    logger.error(
-      "%s. Images of that batch (record ids %s): %s … Last good checkpoint:"
-      " %s. Try a smaller optim.learning_rate, a longer optim.warmup or"
-      " optim.clip_norm",
-      error,
-      record_ids,
-      ", ".join(names),
-      f"step {saved[-1]}" if saved else "none yet",
-    )

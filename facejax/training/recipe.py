@@ -18,7 +18,7 @@ import tyro
 from tyro import constructors
 
 from facejax.data import formats
-from facejax.runtime import command_line, distributed, extras, ranges
+from facejax.runtime import command_line, extras, ranges, rendezvous
 from facejax.training import config as config_lib
 from facejax.training import config_checks, names, presets
 
@@ -45,12 +45,13 @@ processes on one machine.
 The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
 Exit codes: 0 done, 2 bad input or a full disk, 75 stopped by SIGTERM and 130 by
-Ctrl-C, both after saving (run the same command again), 1 anything else, such as
-a verification that failed."""
+Ctrl-C, both after saving (run the same command again), 70 stuck (--stuck-after),
+76 another process is gone, 1 anything else, such as a verification that
+failed."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainCommand(distributed.Options, config_lib.Config):
+class TrainCommand(rendezvous.ProcessOptions, config_lib.Config):
   """The command line: a configuration and what to do with it."""
 
   config: str = "cosface.py"

@@ -1,13 +1,15 @@
 """The training step, jitted over the mesh."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from facejax.models import functional
-from facejax.runtime import jit, typing
+from facejax.runtime import gating, jit, typing
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import state as train_state
 from facejax.training.objectives import step as loss_step_lib
@@ -25,6 +27,7 @@ def make_train_step(
   mesh: jax.sharding.Mesh,
   seed: int,
   ema: float = 0.0,
+  skip_nonfinite: bool = False,
 ) -> Callable[
   [train_state.TrainState, typing.Array, typing.Array],
   tuple[train_state.TrainState, Metrics],
@@ -49,6 +52,9 @@ def make_train_step(
     mesh: the devices.
     seed: of dropout.
     ema: decay of the average of the weights that is verified, 0 for none.
+    skip_nonfinite: where the loss or the norm of the gradient is not finite the
+      trunk and what the loss carries stay as they are; the loss step sees to
+      prototypes and centres, by the loss alone. Adds the metric skipped, 0 or 1.
   """
   # Apart from the keys of the initial weights, which use the seed itself.
   dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
@@ -89,6 +95,10 @@ def make_train_step(
       "gradient_norm": optax.tree.norm(gradient),
       "learning_rate": jnp.asarray(schedule(state.step)),
     }
+    if skip_nonfinite:
+      good = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+      new_state = _left_unless(good, new_state, state)
+      metrics["skipped"] = 1.0 - good.astype(jnp.float32)
     return new_state, metrics
 
   placement = jax.tree.map(lambda leaf: leaf.sharding, like)
@@ -98,4 +108,29 @@ def make_train_step(
     mesh=mesh,
     donate_argnums=0,
     out_shardings=(placement, replicated),
+  )
+
+
+def _left_unless(
+  good: typing.Array,
+  new: train_state.TrainState,
+  old: train_state.TrainState,
+) -> train_state.TrainState:
+  """The new state where `good`, else the old, but for what is kept by class."""
+  kept: Any = gating.taken_if(
+    good,
+    (new.params, new.stats, new.average, new.trunk_optimizer),
+    (old.params, old.stats, old.average, old.trunk_optimizer),
+  )
+  params, stats, average, trunk_optimizer = kept
+  loss = gating.taken_if(
+    good, new.loss._replace(centers=None), old.loss._replace(centers=None)
+  )
+  return dataclasses.replace(
+    new,
+    params=params,
+    stats=stats,
+    average=average,
+    trunk_optimizer=trunk_optimizer,
+    loss=loss._replace(centers=new.loss.centers),
   )

@@ -10,18 +10,15 @@ import rich.console
 import rich.table
 
 from facejax.data import sources
-from facejax.head import blocks, roofline
+from facejax.head import roofline
 from facejax.models import functional
 from facejax.runs import checkpoint
-from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import program_text, topology
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import state, telemetry
+from facejax.training import needs, state, telemetry
 
 logger = logging.getLogger(__name__)
-
-_MIB = 2**20
 
 
 def table(
@@ -44,7 +41,6 @@ def table(
   like, net = program.like, program.backbone
   shape = program.mesh.shape
   device = program.mesh.devices.flat[0]
-  trunk = _bytes(like.params)
   rows = {
     "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
     f" data {shape['data']} x model {shape['model']}",
@@ -53,10 +49,11 @@ def table(
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
     "head": _head(config, identities, like),
     "loss": _loss(config),
-    "memory a device": f"trunk {_mib(trunk)}, its gradient {_mib(trunk)},"
-    f" optimizer {_mib(_bytes(like.trunk_optimizer))}"
-    f"{_head_memory(config, program)}",
-    "checkpoint": f"{_mib(checkpoint.bytes_on_disk(like))}, up to"
+    "memory a device": ", ".join(
+      f"{name} {needs.mib(size)}"
+      for name, size in needs.of_device(config, program).items()
+    ),
+    "checkpoint": f"{needs.mib(checkpoint.bytes_on_disk(like))}, up to"
     f" {config.checkpoint.keep + config.checkpoint.keep_best} kept in"
     f" {config.workdir}",
   }
@@ -117,16 +114,16 @@ def compiled_table(
   peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
   peak += memory.output_size_in_bytes - alias
   rows = {
-    "arguments": _mib(memory.argument_size_in_bytes),
-    "of which reused": _mib(alias),
-    "temporaries": _mib(memory.temp_size_in_bytes),
-    "peak": _mib(peak),
+    "arguments": needs.mib(memory.argument_size_in_bytes),
+    "of which reused": needs.mib(alias),
+    "temporaries": needs.mib(memory.temp_size_in_bytes),
+    "peak": needs.mib(peak),
   }
   mesh = program.mesh
   chip = topology.chip_of(mesh.devices.flat[0])
   text = program_text.ProgramText(compiled.as_text() or "")
   sent = [
-    f"{one.count:,} x {one.kind} over {one.axis}, {_mib(one.size)}"
+    f"{one.count:,} x {one.kind} over {one.axis}, {needs.mib(one.size)}"
     + (", inside a loop" if one.in_loop else "")
     for one in text.collectives(mesh)
     if one.axis
@@ -135,7 +132,7 @@ def compiled_table(
     rows["sent in a step"] = "\n".join(sent)
   if chip is not None:
     fits = "fits" if peak <= chip.memory else "does NOT fit"
-    rows["peak"] += f" of {_mib(chip.memory)}: {fits}"
+    rows["peak"] += f" of {needs.mib(chip.memory)}: {fits}"
     rows |= _times(text.cycles(), config, program, chip)
   return _two_columns("compiled step, a device", rows)
 
@@ -205,49 +202,3 @@ def _loss(config: config_lib.Config) -> str:
   if config.center.weight:
     settings.append(f"center loss {config.center.weight:g}")
   return ", ".join([config.loss.name, *settings])
-
-
-def _head_memory(
-  config: config_lib.Config, program: program_lib.Program
-) -> str:
-  like = program.like
-  if like.prototypes is None:
-    return ""
-  gradient = ""
-  if config.head.implementation in ("chunked", "dense"):
-    gradient = f" gradient {_mib(_bytes(like.prototypes))},"
-  return (
-    f"; prototypes {_mib(_bytes(like.prototypes))},{gradient}"
-    f" optimizer {_mib(_bytes(like.head_optimizer))},"
-    f" {_mib(_logits(config, program))} for a block of logits"
-  )
-
-
-def _logits(config: config_lib.Config, program: program_lib.Program) -> int:
-  """Bytes of one copy of what a device holds of the logits at a time."""
-  shape = program.mesh.shape
-  prototypes: Any = program.like.prototypes
-  rows, *each = prototypes.shape
-  if config.head.implementation == "dense":
-    return 4 * config.batch_size * rows
-  batch = config.batch_size // shape["data"]
-  size = config.head.block_size or blocks.block_size(
-    batch=batch,
-    dim=math.prod(each),
-    rows=rows // shape["model"],
-    platform=mesh_lib.platform(program.mesh),
-  )
-  return 4 * batch * size
-
-
-def _bytes(tree) -> int:
-  """Bytes of a tree of abstract arrays on one device."""
-  total = 0
-  for leaf in jax.tree.leaves(tree):
-    shape = leaf.sharding.shard_shape(leaf.shape)
-    total += leaf.dtype.itemsize * math.prod(shape)
-  return total
-
-
-def _mib(size: int) -> str:
-  return f"{size / _MIB:,.1f} MiB"

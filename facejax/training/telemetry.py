@@ -50,7 +50,8 @@ def setup_logging(
     workdir: created when absent. Without it nothing is written yet: what is
       logged is kept for `log_to`.
     terminal: whether the console can show a progress bar; None finds out.
-    primary: whether this is the process that speaks; others only warn.
+    primary: whether this is the process that speaks; others only warn, and
+      write no file before `log_to`.
 
   Returns:
     The logger "facejax", whose former handlers are closed.
@@ -67,7 +68,7 @@ def setup_logging(
   root.addHandler(
     logging.handlers.MemoryHandler(sys.maxsize, logging.CRITICAL + 1)
   )
-  if workdir is not None:
+  if primary and workdir is not None:
     log_to(workdir)
   return root
 

@@ -8,12 +8,12 @@ import sys
 
 import jax
 
-from facejax.runtime import distributed
+from facejax.runtime import distributed, rendezvous
 from helpers import small_training
 
 if __name__ == "__main__":
   with distributed.ended_together() as leave:
-    distributed.start(distributed.Options())
+    distributed.start(rendezvous.ProcessOptions())
     found = []
     for one in sys.argv[1:]:
       jax.config.update("jax_enable_x64", "float32" not in one)

@@ -18,6 +18,7 @@ def test_same_configuration_may_go_on(tmp_path):
     steps=5,
     batch_size=4,
     log_every=1,
+    stuck_after=0.0,
     mesh=config.MeshConfig(devices=2),
     data=config.DataConfig(path="elsewhere", threads=7),
   )

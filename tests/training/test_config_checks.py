@@ -27,6 +27,8 @@ RANGES = {
   "epochs": "(0, inf)",
   "batch_size": "[1, inf)",
   "log_every": "[1, inf)",
+  "stuck_after": "[0, inf)",
+  "check_every": "[0, inf)",
   "data.min_images": "[1, inf)",
   "data.crop": "(0, 1]",
   "data.num_identities": "[2, inf)",
@@ -213,4 +215,14 @@ def test_milestones_are_bounded_where_the_schedule_has_steps(schedule):
     config_checks.validate(config)
     return
   with pytest.raises(ValueError, match=r"optim.milestones=\(0.5, 2.0\): .*"):
+    config_checks.validate(config)
+
+
+def test_kernels_take_every_step():
+  config = config_lib.Config(
+    steps=1,
+    on_nonfinite="skip",
+    head=config_lib.HeadConfig(implementation="pallas"),
+  )
+  with pytest.raises(ValueError, match="on_nonfinite=skip.*pallas.*rollback"):
     config_checks.validate(config)

@@ -4,34 +4,10 @@ import logging
 import os
 import signal
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from facejax.training import guards
-
-
-def step_metrics(loss, rate=0.1):
-  return {"loss": jnp.float32(loss), "learning_rate": jnp.float32(rate)}
-
-
-def test_buffer_averages_and_forgets():
-  buffer = guards.MetricBuffer()
-  assert buffer.drain() == {}
-  for step, loss in enumerate([1.0, 2.0, 6.0]):
-    buffer.add(step, step_metrics(loss, rate=step), np.arange(4))
-  assert buffer.drain() == {"loss": 3.0, "learning_rate": 2.0}
-  assert buffer.drain() == {}
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_buffer_names_the_first_bad_step(bad):
-  buffer = guards.MetricBuffer()
-  for step, loss in enumerate([1.0, bad, bad], start=10):
-    buffer.add(step, step_metrics(loss), np.array([step, step + 100]))
-  with pytest.raises(guards.NonFiniteLossError, match="step 11") as caught:
-    buffer.drain()
-  assert caught.value.record_ids == [11, 111]
 
 
 def test_stuck_loss_warns_once_and_only_when_stuck(caplog):

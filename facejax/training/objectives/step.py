@@ -77,6 +77,7 @@ def over_classes(
   definition: definition_lib.Definition,
   seed: int,
   center_loss: definition_lib.CenterLoss | None = None,
+  skip_nonfinite: bool = False,
 ) -> LossStep:
   """The step of a loss over classes, with its head.
 
@@ -88,6 +89,9 @@ def over_classes(
   Metrics: loss, accuracy (share of the batch whose own class is nearest),
   target_cosine, what the definition adds, and of a sparse head dropped (probability
   of the classes that got no gradient).
+
+  With `skip_nonfinite`, prototypes, their optimizer state and centres stay as
+  they are where the loss is not finite; the rest of what it carries does not.
   """
   root = jax.random.key(seed)
   # Apart from each other and from the keys of weights and dropout.
@@ -101,7 +105,12 @@ def over_classes(
   )
 
   return functools.partial(
-    _step, head=head, prepare=prepare, center_loss=center_loss, key=head_key
+    _step,
+    head=head,
+    prepare=prepare,
+    center_loss=center_loss,
+    key=head_key,
+    skip_nonfinite=skip_nonfinite,
   )
 
 
@@ -114,6 +123,7 @@ def _step(
   prepare: Callable[..., Any],
   center_loss: definition_lib.CenterLoss | None,
   key: typing.PRNGKey,
+  skip_nonfinite: bool,
 ) -> Done:
   """A step of `over_classes`; `prepare` is `_prepare` with its options."""
   # m_i and r_i, and how to pull their gradients back to w and x.
@@ -130,6 +140,7 @@ def _step(
     labels,
     parameters=parameters,
     key=jax.random.fold_in(key, state.step),
+    finite_with=penalty.mean() if skip_nonfinite else None,
   )
   # dw and the rest of dx: through m by the head's gradient for it, through r by
   # 1 / batch, for the mean of the penalty counts like that of the loss.
@@ -141,6 +152,10 @@ def _step(
   loss = definition_lib.advance(
     state.loss, d_weights, tx=tx, stats=prepared.stats
   )
+  if skip_nonfinite and center_loss is not None:
+    # No centre follows an image without a class.
+    good = jnp.isfinite(done.output.loss.mean() + penalty.mean())
+    labels = jnp.where(good, labels, -1)
   # Centres are no part of the gradient: they follow their classes.
   centers = _move(state, embeddings, labels, center_loss, head)
   return Done(
