@@ -196,7 +196,8 @@ def _to_the_end(
       )
   except trainer.Stopped:
     logger.info("stopped and saved; the same command again goes on")
-    by_hand = stop.signal == signal.SIGINT
+    # Of several processes one may stand for a machine that goes.
+    by_hand = stop.signal == signal.SIGINT and distributed.count() == 1
     return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
   except rounds.FailedError:
     return EXIT_FAILED, None

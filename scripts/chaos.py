@@ -22,6 +22,7 @@ import collections
 import dataclasses
 import functools
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -52,6 +53,9 @@ ROUNDS = {
   "disk_full": 6,
   "read_only": 3,
   "bad_images": 3,
+  "bad_batch": 8,
+  "hang": 3,
+  "no_memory": 2,
 }
 # Processes of the runs that are killed, in turn.
 _COUNTS = (1, 2, 1, 2, 3, 1, 2, 4)
@@ -68,6 +72,8 @@ def main() -> int:
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--out", type=pathlib.Path, help="folder of the results")
   args = parser.parse_args()
+  # What Orbax says to itself of files that are damaged on purpose.
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
   outcomes = []
   with tempfile.TemporaryDirectory(prefix="facejax-chaos-") as folder:
     # Compiled once for all.

@@ -6,17 +6,16 @@ needs; it returns what became of the fault.
 
 import pathlib
 import random
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 
+import chaos_disks
 import chaos_world as world
 
 Calm = Mapping[int, float]
 # Exit codes of facejax.train.
-_DONE, _FAILED, _MISTAKE, _STOPPED, _LOST = 0, 1, 2, 75, 76
+_DONE, _FAILED, _MISTAKE, _STUCK, _STOPPED, _LOST = 0, 1, 2, 70, 75, 76
 
 
 class Kills:
@@ -192,111 +191,71 @@ def clock(folder: pathlib.Path, calm: Calm, rng: random.Random):
   )
 
 
-def disk_full(folder: pathlib.Path, calm: Calm, rng: random.Random):
-  """A disk of few MiB is full while a checkpoint or the log is written."""
-  disk = folder / "disk"
-  disk.mkdir()
-  size = f"{rng.randint(30, 90)}M"
-  done = subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk],
-    capture_output=True,
+def bad_batch(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """The loss of a batch is NaN, in one or two processes."""
+  how, count = rng.choice(("stop", "rollback")), rng.randint(1, 2)
+  step = rng.randint(3, 12)
+  words = ("--on-nonfinite", how)
+  began = time.monotonic()
+  run = world.Run(
+    folder / "run", *words, count=count, chaos={"fault": "nan", "step": step}
   )
-  if done.returncode:
-    return None  # only root may
-  try:
-    run = world.Run(disk / "run")
-    began = time.monotonic()
-    codes = run.codes()
-    seconds = time.monotonic() - began
-    told = run.said("No space left on device|[Dd]isk quota|full")
-    trace = run.said("Traceback")
-    whole = world.whole_steps(disk / "run")
-    text = f"ended with {codes[0]}, told: {told}, whole checkpoints: {whole}"
-    # With room again, the same command goes on.
-    subprocess.run(
-      ["mount", "-o", "remount,size=1G", disk], check=True, capture_output=True
-    )
-    again = world.Run(disk / "run")
-    same = again.codes() == [_DONE] and world.same_curve(disk / "run", calm)
-    text += f"; with room again, as a calm run: {same}"
-  finally:
-    subprocess.run(["umount", "-l", disk], capture_output=True)
-  ok = codes == [_MISTAKE] and told and not trace and same
-  return world.Outcome(f"a disk of {size} is full", text, seconds, ok)
+  codes = run.codes()
+  seconds = time.monotonic() - began
+  fault = f"NaN in a batch, {count} processes, --on-nonfinite {how}"
+  named = run.said(r"not finite at step \d+") and run.said("synthetic/")
+  if how == "rollback":
+    ok = codes == [_DONE] * count and named
+    return world.Outcome(fault, f"named, left out: {ok}", seconds, ok)
+  # Whoever takes the bad image away goes on as if it had never been.
+  again = world.Run(folder / "run").codes()
+  same = again == [_DONE] and world.same_curve(folder / "run", calm)
+  text = f"ended with {codes}, images named: {named}; afterwards as a calm run"
+  ok = codes == [_FAILED] * count and named and same
+  return world.Outcome(fault, f"{text}: {same}", seconds, ok)
 
 
-def read_only(folder: pathlib.Path, calm: Calm, rng: random.Random):
-  """The work folder becomes read-only while the run is at work."""
-  disk = folder / "disk"
-  disk.mkdir()
-  done = subprocess.run(
-    ["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True
-  )
-  if done.returncode:
-    return None  # only root may
-  try:
-    run = world.Run(disk / "run")
-    run.wait_for_step(rng.randint(3, 10))
-    began = time.monotonic()
-    # Fails while files are open for writing: lazily forced.
-    subprocess.run(
-      ["mount", "-o", "remount,ro", disk], capture_output=True, check=False
-    )
-    codes = run.codes()
-    seconds = time.monotonic() - began
-    told = run.said("Read-only file system")
-    subprocess.run(
-      ["mount", "-o", "remount,rw", disk], check=True, capture_output=True
-    )
-    again = world.Run(disk / "run")
-    same = again.codes() == [_DONE] and world.same_curve(disk / "run", calm)
-  finally:
-    subprocess.run(["umount", "-l", disk], capture_output=True)
-  text = f"ended with {codes[0]}; writable again, as a calm run: {same}"
-  refused = codes == [_DONE]  # the system kept it writable: nothing happened
-  ok = same and (refused or (codes[0] == _MISTAKE and told))
-  return world.Outcome("the work folder becomes read-only", text, seconds, ok)
-
-
-def bad_images(folder: pathlib.Path, calm: Calm, rng: random.Random):
-  """Image files are damaged while they are trained on."""
-  del calm
-  photos = _photos(folder / "photos")
+def hang(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """One of two processes does not go on."""
+  victim, step = rng.randrange(2), rng.randint(2, 8)
   run = world.Run(
     folder / "run",
-    *("--data.source", "folder", "--data.path", folder / "photos"),
-    *("--data.max-bad-share", 0.5, "--steps", 30),
+    *("--stuck-after", 3),
+    count=2,
+    chaos={"fault": "hang", "process": victim, "step": step},
   )
-  run.wait_for_step(rng.randint(2, 6))
+  run.wait_for_step(step)
   began = time.monotonic()
-  for path in rng.sample(photos, 4):
-    data = path.read_bytes()
-    path.write_bytes(data[: rng.randrange(len(data))])
   codes = run.codes()
-  named = len(set(re.findall(r"replaced by \S+: (\S+)", run.outputs[0])))
+  seconds = time.monotonic() - began
+  stacks = all("the threads of process" in output for output in run.outputs)
+  del calm
   return world.Outcome(
-    "4 of 40 image files are truncated during an epoch",
-    f"ended with {codes[0]}; {named} named and replaced",
-    time.monotonic() - began,
-    codes == [_DONE] and named >= 1,
+    f"process {victim} of 2 hangs at step {step}",
+    f"all ended with {codes}; stacks of all printed: {stacks}",
+    seconds,
+    codes == [_STUCK] * 2 and stacks,
   )
 
 
-def _photos(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Ten people, four files each."""
-  import numpy as np
-  from PIL import Image
-
-  draw = np.random.default_rng(0)
-  paths = []
-  for person in range(10):
-    (folder / f"person{person}").mkdir(parents=True)
-    for k in range(4):
-      path = folder / f"person{person}" / f"{k}.png"
-      pixels = draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-      Image.fromarray(pixels).save(path)
-      paths.append(path)
-  return paths
+def no_memory(folder: pathlib.Path, calm: Calm, rng: random.Random):
+  """Classes that no machine of this size has room for."""
+  del calm
+  millions = rng.randint(100, 200)
+  began = time.monotonic()
+  run = world.Run(
+    folder / "run",
+    *("--head.extra-classes", f"{millions}000000"),
+    *("--model.embedding-dim", 512, "--model.dtype", "float32"),
+  )
+  codes = run.codes()
+  advised = run.said("--head.storage bfloat16")
+  return world.Outcome(
+    f"{millions} million classes on this machine",
+    f"ended with {codes[0]}, advised what to change: {advised}",
+    time.monotonic() - began,
+    codes == [_MISTAKE] and advised and not run.said("Traceback"),
+  )
 
 
 FAULTS = {
@@ -306,7 +265,10 @@ FAULTS = {
   "two_runs": two_runs,
   "worker": input_worker,
   "clock": clock,
-  "disk_full": disk_full,
-  "read_only": read_only,
-  "bad_images": bad_images,
+  "disk_full": chaos_disks.disk_full,
+  "read_only": chaos_disks.read_only,
+  "bad_images": chaos_disks.bad_images,
+  "bad_batch": bad_batch,
+  "hang": hang,
+  "no_memory": no_memory,
 }

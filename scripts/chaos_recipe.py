@@ -6,16 +6,20 @@ The variable CHAOS says what, as JSON: {"fault": "raise", "process": 1, "step":
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import random
 import time
 
+import jax.numpy as jnp
+import numpy as np
+
 from facejax.models import config as model_config
 from facejax.models import registry, sphereface
 from facejax.runtime import distributed
-from facejax.training import config, loop, recipe
+from facejax.training import build, config, loop, recipe
 
 _CHAOS = json.loads(os.environ.get("CHAOS", "{}"))
 
@@ -64,6 +68,8 @@ def _arm() -> None:
   loop.Trainer._after = with_fault
   if _CHAOS.get("fault") == "clock":
     _jumping_clock()
+  if _CHAOS.get("fault") == "nan":
+    _bad_batch()
 
 
 def _happen(step: int) -> None:
@@ -76,6 +82,29 @@ def _happen(step: int) -> None:
     time.sleep(10**6)
   if fault == "worker":
     _kill_a_child()
+
+
+def _bad_batch() -> None:
+  """The loss of one batch is NaN, as of images that hold nothing."""
+  compiled, met = build.compiled, []
+
+  def with_bad(config, program):
+    step = compiled(config, program)
+
+    def call(state, images, labels):
+      # The same batch is bad whenever it comes.
+      mine = images.addressable_shards[0].data
+      digest = hashlib.sha256(np.asarray(mine).tobytes()).hexdigest()
+      if digest not in met:
+        met.append(digest)
+      state, metrics = step(state, images, labels)
+      if met.index(digest) + 1 == _CHAOS["step"]:
+        metrics = metrics | {"loss": metrics["loss"] * jnp.nan}
+      return state, metrics
+
+    return call
+
+  build.compiled = with_bad
 
 
 def _kill_a_child() -> None:
