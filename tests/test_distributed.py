@@ -157,6 +157,26 @@ def test_folders_that_are_not_shared_are_refused(tmp_path, monkeypatch):
   assert not (tmp_path / "a").exists()
 
 
+def test_one_process_scans_the_folder_for_all(tiny_faces, tmp_path):
+  # The second one looks for images where nothing is; it is told their names,
+  # and finds them under its own root.
+  elsewhere = tmp_path / "elsewhere"
+  elsewhere.symlink_to(tiny_faces, target_is_directory=True)
+  noisy = recipe(
+    tmp_path,
+    "from facejax.data.stores import folder",
+    "if me == '1': folder.ImageFolder = None",
+  )
+  codes, outputs = processes.run(
+    arguments(
+      tmp_path / "run", *noisy, "--data.source", "folder", *QUICK, steps=2
+    ),
+    each=[["--data.path", path] for path in (tiny_faces, elsewhere)],
+  )
+  assert codes == [0, 0], outputs
+  assert "12 of 4 identities" in outputs[0]
+
+
 def test_who_is_alone_is_told(tmp_path):
   code, output = small_training.call(
     [*processes.TINY, "--steps", 1, "--distributed", "on"]

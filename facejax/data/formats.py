@@ -84,7 +84,7 @@ def open_images(
   files: encoded.EncodedImages
   if form == "folder":
     # Only folders can be spared: the others know all their labels at once.
-    files = folder.ImageFolder(
+    files = folder.scanned(
       path,
       identities=only,
       max_bad_share=max_bad_share,

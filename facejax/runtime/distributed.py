@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Of a step of agreement; what ends sooner is noticed by `peers`.
 _PATIENCE = 24 * 3600
+# Of one message, below what the service takes.
+_CHUNK = 2**20
 # What a collective says when another process is gone.
 _BROKEN = re.compile(
   "gloo|nccl|connection|socket|unavailable|aborted|deadline|barrier|cancelled",
@@ -151,6 +153,39 @@ def gather(text: str, *, seconds: float = _PATIENCE) -> list[str]:
 def gathered(value: Any, *, seconds: float = _PATIENCE) -> list[Any]:
   """The same for anything that JSON can hold."""
   return [json.loads(one) for one in gather(json.dumps(value), seconds=seconds)]
+
+
+def shared(make: Callable[[], bytes]) -> bytes:
+  """Bytes that process 0 makes, for all.
+
+  For what each would have to read from one file server; they are data, and
+  nothing in them is run.
+
+  Args:
+    make: called in process 0 alone.
+  """
+  if _group is None:
+    return make()
+  _group.exchanges += 1
+  folder = f"facejax/shared/{_group.exchanges}/"
+  client = _group.client
+  if primary():
+    data = make()
+    for k in range(0, len(data), _CHUNK):
+      part = data[k : k + _CHUNK]
+      client.key_value_set_bytes(f"{folder}{k // _CHUNK}", part)
+    client.key_value_set(f"{folder}count", str(-(-len(data) // _CHUNK)))
+  else:
+    wait = round(1000 * _PATIENCE)
+    count = int(client.blocking_key_value_get(f"{folder}count", wait))
+    data = b"".join(
+      client.blocking_key_value_get_bytes(f"{folder}{k}", wait)
+      for k in range(count)
+    )
+  barrier()
+  if primary():
+    client.key_value_delete(folder)
+  return data
 
 
 def barrier() -> None:

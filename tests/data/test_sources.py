@@ -50,6 +50,17 @@ def test_folder_lists_identities_and_images_in_order(tmp_path):
   np.testing.assert_array_equal(copy[5], source[5])
 
 
+def test_a_list_packed_and_unpacked_elsewhere(tmp_path):
+  files = folder.ImageFolder(write_faces(tmp_path / "a", people=3, count=2))
+  (tmp_path / "b").symlink_to(tmp_path / "a", target_is_directory=True)
+  other = folder.ImageFiles.unpacked(tmp_path / "b", files.packed())
+  np.testing.assert_array_equal(other.labels, files.labels)
+  assert other.class_names == files.class_names
+  assert [other.name(k) for k in range(6)] == [files.name(k) for k in range(6)]
+  assert other.path(3) == str(tmp_path / "b" / "p1" / "1.png")
+  assert other.encoded(3) == files.encoded(3)
+
+
 def test_folder_ignores_hidden_text_and_nested_and_follows_links(tmp_path):
   root = write_faces(tmp_path / "faces", people=2)
   (root / ".cache").mkdir()

@@ -1,14 +1,17 @@
 """Images in files: a list of them, or a folder of `identity/image.jpg`."""
 
+import io
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from facejax.data import encoded, subsets
 from facejax.data.stores import folder_scan
-from facejax.runtime import text_lines
+from facejax.runtime import distributed, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,36 @@ class ImageFiles:
     self.class_names = [
       text_lines.printable(folder) for folder in self._folders
     ]
+
+  def packed(self) -> bytes:
+    """The list as bytes, for another process; the root is not in it."""
+    file = io.BytesIO()
+    np.savez(
+      file,
+      names=np.frombuffer(self._names, np.uint8),
+      ends=self._ends,
+      counts=np.bincount(self.labels, minlength=self.num_classes),
+      folders=np.frombuffer(
+        b"\0".join(map(os.fsencode, self._folders)), np.uint8
+      ),
+    )
+    return file.getvalue()
+
+  @classmethod
+  def unpacked(cls, root: str | os.PathLike[str], data: bytes) -> "ImageFiles":
+    """The list that `packed` made of another process's."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+      names, ends = arrays["names"].tobytes(), arrays["ends"].tolist()
+      counts = arrays["counts"].tolist()
+      folders = arrays["folders"].tobytes().split(b"\0")
+    files = (
+      os.fsdecode(names[begin:end]) for begin, end in itertools.pairwise(ends)
+    )
+    groups = (
+      (os.fsdecode(folder), [*itertools.islice(files, count)])
+      for folder, count in zip(folders, counts, strict=True)
+    )
+    return cls(root, groups)
 
   @property
   def num_classes(self) -> int:
@@ -197,6 +230,14 @@ class ImageFolder(ImageFiles):
         f" {'; '.join(self._bad[:_NAMED_IN_ERROR])}; repair them or move them"
         " elsewhere, or raise max_bad_share"
       )
+
+
+def scanned(path: str | os.PathLike[str], **options: Any) -> ImageFiles:
+  """An `ImageFolder`; of several processes, the first one scans for all."""
+  if distributed.count() == 1:
+    return ImageFolder(path, **options)
+  data = distributed.shared(lambda: ImageFolder(path, **options).packed())
+  return ImageFiles.unpacked(path, data)
 
 
 def _no_image(
