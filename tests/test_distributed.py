@@ -1,6 +1,7 @@
 """Several processes train as one, and none is left waiting for another."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -179,7 +180,7 @@ def test_one_process_scans_the_folder_for_all(tiny_faces, tmp_path):
 
 def test_who_is_alone_is_told(tmp_path):
   code, output = small_training.call(
-    [*processes.TINY, "--steps", 1, "--distributed", "on"]
+    [*small_training.SMALL, "--steps", 1, "--distributed", "on"]
   )
   assert code == 2
   assert "nothing says who the others are" in output
@@ -199,16 +200,18 @@ def test_embedding_is_shared(tiny_run, tiny_faces, tmp_path):
   assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
-def test_evaluation_is_shared(tiny_run, tiny_faces):
+def test_evaluation_is_shared(tiny_run, tiny_faces, tmp_path):
+  # Other tests count what is there.
+  run = shutil.copytree(tiny_run, tmp_path / "run")
   results = []
   for count in (1, 2):
     codes, outputs = processes.run(
-      [tiny_run, "--protocol", "identification", "--path", tiny_faces],
+      [run, "--protocol", "identification", "--path", tiny_faces],
       command=("-m", "facejax.evaluate"),
       count=count,
     )
     assert codes == [0] * count, outputs
-    [file] = (tiny_run / "report").glob("identification*.json")
+    [file] = (run / "report").glob("identification*.json")
     results.append(json.loads(file.read_text()))
     assert all("written" not in one for one in outputs[1:])
   assert results[0]["quantities"] == results[1]["quantities"]

@@ -106,6 +106,7 @@ def double_precision():
 
 
 @pytest.mark.slow
+@pytest.mark.as_users_compile  # its convolutions take longer than to compile
 def test_results_do_not_depend_on_the_devices(double_precision):
   # In double precision, at the recipe's own learning rate. In float32 the
   # gradient of one kernel jumps at some step, as where an activation within

@@ -96,7 +96,11 @@ def start(options: rendezvous.ProcessOptions, *, stops: bool = False) -> str:
   )
   _group.names = names
   _group.peers = peers.Peers(
-    client, index=index, names=names, heartbeat=options.heartbeat
+    client,
+    service=distributed.global_state.coordinator_address or "",
+    index=index,
+    names=names,
+    heartbeat=options.heartbeat,
   )
   return (
     f"{names[index]} of {len(names)}, found by {place.told_by};"

@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -38,19 +39,30 @@ class Peers:
 
   Args:
     client: of JAX's coordination service.
+    service: HOST:PORT of that.
     index: which process this is.
     names: of all processes, for messages.
     heartbeat: seconds without a sign of life after which one counts as gone.
   """
 
   def __init__(
-    self, client: Any, *, index: int, names: Sequence[str], heartbeat: float
+    self,
+    client: Any,
+    *,
+    service: str,
+    index: int,
+    names: Sequence[str],
+    heartbeat: float,
   ):
     self._client, self._index, self._names = client, index, names
+    self._service = service
     self._heartbeat = heartbeat
     self._closing = threading.Event()
     self._ending = threading.Lock()
-    _abort_later()
+    # Kept, for the system has no more than its address.
+    self._at_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborting)
+    with contextlib.suppress(OSError, AttributeError):
+      ctypes.CDLL(None).signal(signal.SIGABRT, self._at_abort)
     for work in (self._listen, self._give_signs_of_life):
       threading.Thread(
         target=work, name=f"facejax-{work.__name__}", daemon=True
@@ -108,6 +120,17 @@ class Peers:
         news = json.dumps(self._gone(0, "the connection to it broke"))
       self._end(**json.loads(news))
 
+  def _aborting(self, number: int) -> None:
+    """The last that a process does that JAX aborts.
+
+    It does so at once when the service is gone, without naming anybody, and the
+    thread by which the listener would hear of it is the one that aborts. Python
+    calls no handler then; the system calls this one, in that thread.
+    """
+    del number
+    if self._index and not _answers(self._service):
+      self._end(**self._gone(0, "the connection to it broke"))
+
   def _give_signs_of_life(self) -> None:
     last = [("", time.monotonic())] * len(self._names)
     for beat in range(sys.maxsize):
@@ -155,16 +178,14 @@ class Peers:
       leave_at_once(code)
 
 
-def _abort_later() -> None:
-  """Puts an abort off, so that there is time to say why.
-
-  JAX aborts a process as soon as the service is gone, without naming anybody;
-  the listener hears of it at the same moment. Called for SIGABRT, sleep() takes
-  the number of the signal for seconds: six.
-  """
-  with contextlib.suppress(OSError, AttributeError):
-    libc = ctypes.CDLL(None)
-    libc.signal(signal.SIGABRT, libc.sleep)
+def _answers(address: str) -> bool:
+  """Whether somebody listens at HOST:PORT."""
+  host, _, port = address.rpartition(":")
+  try:
+    socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+  except (OSError, ValueError):
+    return False
+  return True
 
 
 def say(text: str) -> None:

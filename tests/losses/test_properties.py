@@ -141,6 +141,8 @@ def check_finite(table, name, cosines, parameters):
   np.testing.assert_array_equal(rough, values)
 
 
+# Equal to the bit however they are called: not so if compiled quickly.
+@pytest.mark.as_users_compile
 @pytest.mark.parametrize("name", MARGINS)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(drawn=arrays)
@@ -150,6 +152,7 @@ def test_margins_are_finite(name, drawn):
   check_finite("margin", name, (draw_cosines(rng, drawn[0]),), parameters)
 
 
+@pytest.mark.as_users_compile
 @pytest.mark.parametrize("name", NEGATIVES)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(drawn=arrays)
