@@ -66,8 +66,9 @@ def main(arguments: Sequence[str]) -> int:
     logger.info("%s", found)
   if distributed.primary():
     run_lock.check_unlocked(config.workdir, if_gone=_if_gone(command))
+  agreement.check_command(config)
   run = _build(config)
-  agreement.check(config, run.data, run.steps)
+  agreement.check_data(run.data, run.steps)
   if distributed.primary():
     summary.introduce(config, run.program, run.data.images, run.steps)
   with run_lock.locked(config.workdir, if_gone=_if_gone(command)):

@@ -133,10 +133,10 @@ def test_processes_that_differ_are_told_in_what(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_of_one_is_that_of_all(tmp_path):
+def test_a_mistake_of_one_is_that_of_all(tiny_faces, tmp_path):
   codes, outputs = processes.run(
-    arguments(tmp_path / "run", *QUICK),
-    each=[[], ["--data.source", "folder", "--data.path", tmp_path / "none"]],
+    arguments(tmp_path / "run", "--data.source", "folder", *QUICK),
+    each=[["--data.path", path] for path in (tiny_faces, tmp_path / "none")],
   )
   assert codes == [2, 2], outputs
   assert str(tmp_path / "none") in outputs[0]

@@ -19,20 +19,29 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 _FREE = ("workdir", "data.path", "eval.path", "init_from")
 
 
-def check(config: config_lib.Config, data: loop.Data, total_steps: int) -> None:
-  """Refuses to train where processes differ in what must be the same.
+def check_command(config: config_lib.Config) -> None:
+  """Refuses to begin where processes were told different things.
+
+  Before anything is read, for they read together.
 
   Raises:
     ValueError: naming a process, and what differs.
   """
-  if distributed.count() == 1:
-    return
-  distributed.agree(_what_counts(config, data, total_steps))
+  if distributed.count() > 1:
+    distributed.agree(_what_counts(config))
 
 
-def _what_counts(
-  config: config_lib.Config, data: loop.Data, total_steps: int
-) -> dict[str, Any]:
+def check_data(data: loop.Data, total_steps: int) -> None:
+  """Refuses to train where processes have found different data.
+
+  Raises:
+    ValueError: naming a process, and what differs.
+  """
+  if distributed.count() > 1:
+    distributed.agree({**data.fingerprint(), "steps in all": total_steps})
+
+
+def _what_counts(config: config_lib.Config) -> dict[str, Any]:
   """By name, as the message says it."""
   versions = {
     f"version of {name}": importlib.metadata.version(name) for name in _PACKAGES
@@ -44,11 +53,9 @@ def _what_counts(
       for name, value in config_lib.stored(config).items()
       if name not in _FREE
     },
-    **data.fingerprint(),
     **versions,
     "version of Python": platform.python_version(),
     "code of facejax": _code(),
-    "steps in all": total_steps,
     "kind of device": sorted(kinds),
   }
 

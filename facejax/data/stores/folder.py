@@ -236,6 +236,8 @@ def scanned(path: str | os.PathLike[str], **options: Any) -> ImageFiles:
   """An `ImageFolder`; of several processes, the first one scans for all."""
   if distributed.count() == 1:
     return ImageFolder(path, **options)
+  if not os.path.isdir(path):
+    raise FileNotFoundError(f"there is no image folder {os.fspath(path)!r}")
   data = distributed.shared(lambda: ImageFolder(path, **options).packed())
   return ImageFiles.unpacked(path, data)
 
