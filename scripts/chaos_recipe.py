@@ -36,6 +36,7 @@ def get_config(preset: str = "") -> config.Config:
   return dataclasses.replace(
     base,
     steps=40,
+    epochs=None,
     batch_size=8,
     log_every=1,
     seed=7,
