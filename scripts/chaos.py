@@ -70,8 +70,16 @@ def main() -> int:
   )
   parser.add_argument("--rounds", type=int, help="of each, instead of its own")
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--heartbeat",
+    type=float,
+    default=world.HEARTBEAT,
+    help="seconds of silence after which a process counts as gone (4); more on"
+    " a busy machine",
+  )
   parser.add_argument("--out", type=pathlib.Path, help="folder of the results")
   args = parser.parse_args()
+  world.HEARTBEAT = args.heartbeat
   # What Orbax says to itself of files that are damaged on purpose.
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)
   outcomes = []

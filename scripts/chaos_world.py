@@ -16,7 +16,7 @@ from typing import Any
 from facejax.runs import checkpoint, folder, history
 
 RECIPE = pathlib.Path(__file__).with_name("chaos_recipe.py")
-HEARTBEAT = 4
+HEARTBEAT = 4.0
 # Far more than any fault may take; what takes longer hangs.
 LIMIT = 150.0
 

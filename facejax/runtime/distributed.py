@@ -79,6 +79,7 @@ def start(options: rendezvous.ProcessOptions, *, stops: bool = False) -> str:
         + "; ".join(cluster.looked_for())
       )
     return ""
+  before = signal.getsignal(signal.SIGTERM)
   if not rendezvous.initialize(place, options):
     return ""
   import jax
@@ -86,7 +87,7 @@ def start(options: rendezvous.ProcessOptions, *, stops: bool = False) -> str:
 
   if not stops:
     # JAX takes the signal as a notice that nobody would ask for here.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
   index, client = jax.process_index(), distributed.global_state.client
   assert client is not None
   _group = _Group(index, ["this process"], client, peers=None)  # pyright: ignore[reportArgumentType]

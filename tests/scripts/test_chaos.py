@@ -26,6 +26,7 @@ def test_damaged_files_never_pass_silently():
 
 def test_kills_and_errors_are_survived(tmp_path):
   words = ["--faults", "kill", "error", "--rounds", 2, "--seed", 1]
+  words += ["--heartbeat", 10]
   done = chaos(*words, "--out", tmp_path, timeout=900)
   assert done.returncode == 0, done.stdout + done.stderr
   assert "4 faults, 0 of them with a bad end" in done.stdout
