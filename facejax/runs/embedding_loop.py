@@ -1,8 +1,9 @@
 """The one loop that embeds a set of images: batches of one size, read ahead."""
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 from jax.experimental import multihost_utils
@@ -69,13 +70,14 @@ def embedded(
   )
   if count > 1:
     batches = _of_all(batches, size=size, rounds=-(-len(starts) // count))
-  for batch in batches:
-    for index, error in batch.bad:
-      assert unreadable is not None
-      unreadable(index, error)
-    if batch.kept:
-      yield batch.kept, batch.found
-    advance(len(batch.kept) + len(batch.bad))
+  with contextlib.closing(batches):
+    for batch in batches:
+      for index, error in batch.bad:
+        assert unreadable is not None
+        unreadable(index, error)
+      if batch.kept:
+        yield batch.kept, batch.found
+      advance(len(batch.kept) + len(batch.bad))
 
 
 @dataclasses.dataclass
@@ -99,7 +101,7 @@ def _batches(
   size: int,
   name: Callable[[int], str],
   skips: bool,
-) -> Iterator[_Batch]:
+) -> Generator[_Batch]:
   """Embeds batches, one read ahead."""
 
   def attempt(index: int) -> np.ndarray | image_lib.BadImageError:
@@ -130,7 +132,7 @@ def _batches(
 
 def _of_all(
   mine: Iterator[_Batch], *, size: int, rounds: int
-) -> Iterator[_Batch]:
+) -> Generator[_Batch]:
   """The batches of all processes, in the order of the images.
 
   Args:

@@ -28,9 +28,15 @@ def blocks(
   [[0, 1], [4, 9], [16]]
   """
   parts = [indices[k : k + size] for k in range(0, len(indices), size)]
-  with futures.ThreadPoolExecutor(readers) as pool:
+  pool = futures.ThreadPoolExecutor(readers)
+  try:
     reading = pool.map(read, parts[0]) if parts else iter(())
     for ahead in [*parts[1:], []][: len(parts)]:
       items = list(reading)
       reading = pool.map(read, ahead)
       yield items
+  finally:
+    # Not waited for: what nobody reads to its end is closed wherever memory
+    # happens to be collected. Where that is a thread that is just being
+    # started, a wait for other threads would never end.
+    pool.shutdown(wait=False, cancel_futures=True)

@@ -54,8 +54,12 @@ def start(
 
 
 def finish(processes, timeout=300):
-  """Exit codes and outputs of all."""
-  outputs = [one.communicate(timeout=timeout)[0] for one in processes]
+  """Exit codes and outputs of all; nobody is left behind."""
+  try:
+    outputs = [one.communicate(timeout=timeout)[0] for one in processes]
+  finally:
+    for one in processes:
+      one.kill()
   return [one.returncode for one in processes], outputs
 
 

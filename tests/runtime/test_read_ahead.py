@@ -1,5 +1,7 @@
 """Reading ahead on threads."""
 
+import threading
+
 import pytest
 
 from facejax.runtime import read_ahead
@@ -31,3 +33,18 @@ def test_what_goes_wrong_reaches_the_reader():
   assert next(blocks) == [0, 0]
   with pytest.raises(ZeroDivisionError):
     list(blocks)
+
+
+def test_who_stops_reading_does_not_wait():
+  # Closed by whoever collects memory, which must not hold up that thread.
+  done = threading.Event()
+
+  def read(index):
+    if index >= 2:
+      done.wait()
+    return index
+
+  blocks = read_ahead.blocks(read, range(100), 2)
+  assert next(blocks) == [0, 1]
+  blocks.close()
+  done.set()
