@@ -146,9 +146,10 @@ def _put(
 ) -> typing.Array:
   whole = len(values) if size is None else size
   check_batch(whole, mesh)
+  shape, where = (whole, *values.shape[1:]), sharding(mesh, BATCH)
+  if len(values) == whole:
+    return jax.make_array_from_callback(shape, where, values.__getitem__)
   places = local_places(whole, mesh)
-  if size is None and len(places) < whole:
-    values = values[places]
   if len(values) != len(places):
     raise ValueError(
       f"{len(values)} examples given, but {len(places)} of {whole} lie on the"
@@ -161,6 +162,4 @@ def _put(
     first = int(np.searchsorted(places, start))
     return values[first : first + stop - start]
 
-  return jax.make_array_from_callback(
-    (whole, *values.shape[1:]), sharding(mesh, BATCH), part
-  )
+  return jax.make_array_from_callback(shape, where, part)

@@ -1,5 +1,6 @@
 """Speed of a training loop, apart from its pauses and its first step."""
 
+import collections
 import contextlib
 import math
 import time
@@ -23,7 +24,8 @@ class Stopwatch:
     self._batch_size, self._clock = batch_size, clock
     self._start: tuple[int, float] | None = None
     self._lap = (0, 0.0)
-    self._waited = self._paused = self._idle = 0.0
+    # Seconds of this lap, by what they went to.
+    self._spent = collections.defaultdict(float)
 
   def advance(self, step: int) -> None:
     """Starts the clock when called for the first time."""
@@ -31,32 +33,25 @@ class Stopwatch:
       self._start = (step, self._clock())
       self._begin_lap(*self._start)
 
-  @contextlib.contextmanager
-  def waiting(self) -> Iterator[None]:
+  def waiting(self) -> contextlib.AbstractContextManager[None]:
     """Time inside is spent on waiting for input."""
-    start = self._clock()
-    try:
-      yield
-    finally:
-      self._waited += self._clock() - start
+    return self._spending("waiting")
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
+  def paused(self) -> contextlib.AbstractContextManager[None]:
     """Time inside is not training: evaluation, checkpoints."""
-    start = self._clock()
-    try:
-      yield
-    finally:
-      self._paused += self._clock() - start
+    return self._spending("paused")
+
+  def idle(self) -> contextlib.AbstractContextManager[None]:
+    """Time inside is spent on waiting for devices, this one's or others'."""
+    return self._spending("idle")
 
   @contextlib.contextmanager
-  def idle(self) -> Iterator[None]:
-    """Time inside is spent on waiting for devices, this one's or others'."""
+  def _spending(self, on: str) -> Iterator[None]:
     start = self._clock()
     try:
       yield
     finally:
-      self._idle += self._clock() - start
+      self._spent[on] += self._clock() - start
 
   def lap(self, step: int) -> dict[str, float]:
     """Since the last call: `images_per_s`, `input_wait` (0 to 1), `own_s`.
@@ -67,16 +62,16 @@ class Stopwatch:
     self.advance(step)
     last_step, last_time = self._lap
     now = self._clock()
-    seconds = now - last_time - self._paused
-    steps, waited, idle = step - last_step, self._waited, self._idle
+    steps, spent = step - last_step, self._spent
+    seconds = now - last_time - spent["paused"]
     self._begin_lap(step, now)
     if steps <= 0 or seconds <= 0:
       names = "images_per_s", "input_wait", "own_s"
       return dict.fromkeys(names, math.nan)
     return {
       "images_per_s": steps * self._batch_size / seconds,
-      "input_wait": min(waited / seconds, 1.0),
-      "own_s": max(0.0, seconds - idle) / steps,
+      "input_wait": min(spent["waiting"] / seconds, 1.0),
+      "own_s": max(0.0, seconds - spent["idle"]) / steps,
     }
 
   def seconds_left(self, step: int, total_steps: int) -> float:
@@ -89,4 +84,4 @@ class Stopwatch:
 
   def _begin_lap(self, step: int, now: float) -> None:
     self._lap = (step, now)
-    self._waited = self._paused = self._idle = 0.0
+    self._spent = collections.defaultdict(float)
