@@ -4,7 +4,6 @@ import argparse
 import os
 import pathlib
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -91,7 +90,7 @@ def _run(
   """Starts all processes once; the exit code that stands for theirs."""
   endings = processes.run(
     words,
-    _environments(args, port=_free_port()),
+    _environments(args, port=process_environments.free_port()),
     stop=stop,
     is_fault=lambda code: _is_fault(code, stop.requested),
     grace=args.grace,
@@ -178,12 +177,6 @@ def _newest(folder: pathlib.Path) -> Callable[[], int]:
     return max((int(name) for name in names if name.isdecimal()), default=-1)
 
   return newest
-
-
-def _free_port() -> int:
-  with socket.socket() as one:
-    one.bind((process_environments.HERE, 0))
-    return one.getsockname()[1]
 
 
 def _write(lines: bytes) -> None:

@@ -90,9 +90,8 @@ def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
 
 def _if_gone(command: recipe.TrainCommand) -> str:
   """What a lock of another machine asks for; nothing if that was given."""
-  return (
-    "" if command.take_over else "the same command with --take-over goes on"
-  )
+  again = "the same command with --take-over goes on"
+  return "" if command.take_over else again
 
 
 class _Run(NamedTuple):
@@ -162,10 +161,7 @@ def _begin(
   # Again, now that nobody else writes there.
   stored = run_folder.check(folder, config_lib.stored(config))
   state = _restore(config, run, checkpoints)
-  if distributed.primary():
-    run_folder.write(folder, config_lib.stored(config))
-    _write_card(folder, config, run.data)
-  distributed.barrier()
+  distributed.only_primary(lambda: _write_about(folder, config, run.data))
   telemetry.log_to(folder, process=distributed.index())
   count = len(run.data.images)
   resume.tell_length(config, stored, step=int(state.step), num_images=count)
@@ -231,10 +227,11 @@ def _verifier(
   )
 
 
-def _write_card(
+def _write_about(
   folder: pathlib.Path, config: config_lib.Config, data: trainer.Data
 ) -> None:
-  """Says beside the weights how images are to be given to the net."""
+  """Says what is run and, beside the weights, how the net wants its images."""
+  run_folder.write(folder, config_lib.stored(config))
   card = card_lib.from_config(
     config_lib.flatten(config),
     images=len(data.images),

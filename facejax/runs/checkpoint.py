@@ -147,6 +147,8 @@ class Checkpoints:
     """
     metrics = {k: float(v) for k, v in metrics.items()}
     self._retention.metric[step] = metrics.get(self._best_metric)
+    if not distributed.primary():
+      return
     there = {str(one) for one in self._folders()}
     try:
       scores = {k: v for k, v in self._scores().items() if k in there}
@@ -156,9 +158,8 @@ class Checkpoints:
     scores[str(step)] = {
       k: v if math.isfinite(v) else None for k, v in metrics.items()
     }
-    if distributed.primary():
-      self.folder.mkdir(parents=True, exist_ok=True)
-      json_files.write(self.folder / _SCORES, scores)
+    self.folder.mkdir(parents=True, exist_ok=True)
+    json_files.write(self.folder / _SCORES, scores)
 
   def restore(
     self,

@@ -13,6 +13,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from facejax.runs import digest, orbax_noise
+from facejax.runtime import text_lines
 
 PyTree = Any
 
@@ -121,5 +122,4 @@ def summary(error: Exception) -> str:
   cause: BaseException = error
   while cause.__cause__ is not None:
     cause = cause.__cause__
-  text = str(cause).strip() or type(cause).__name__
-  return text.splitlines()[0][:300]
+  return text_lines.first_line(cause)

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from facejax.runtime import cluster, peers, rendezvous
+from facejax.runtime import cluster, peers, rendezvous, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def gather(text: str, *, seconds: float = _PATIENCE) -> list[str]:
   except Exception as error:
     raise TimeoutError(
       f"not all processes came together within {seconds:g} s:"
-      f" {rendezvous.first_line(error)}"
+      f" {text_lines.first_line(error)}"
     ) from error
   found = sorted(_group.client.key_value_dir_get(folder))
   # All have read the one before: they have come to this one.
@@ -261,7 +261,7 @@ def ended_together() -> Iterator[Callable[[int, str], None]]:
       raise
     text = f"{type(error).__name__}: {error}"
     if _BROKEN.search(text) and not isinstance(error, KeyboardInterrupt):
-      _group.peers.wait_for_news(rendezvous.first_line(error))
+      _group.peers.wait_for_news(text_lines.first_line(error))
     traceback.print_exc()
     sys.stderr.flush()
     _group.peers.fail(text, peers.EXIT_FAILED)

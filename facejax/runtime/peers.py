@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -224,6 +223,8 @@ def leave_at_once(code: int) -> Literal[None]:
 
 
 def _end_children() -> None:
-  for child in multiprocessing.active_children():
+  # Where nobody has imported it, there are none.
+  module = sys.modules.get("multiprocessing.process")
+  for child in module.active_children() if module else ():
     if child.pid:
       os.kill(child.pid, signal.SIGKILL)

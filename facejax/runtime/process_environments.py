@@ -1,10 +1,11 @@
 """The variables that make several processes of one machine one computation."""
 
 import pathlib
+import socket
 from collections.abc import Mapping, Sequence
 
 PLATFORMS = ("auto", "cpu", "cuda")
-HERE = "127.0.0.1"
+_HERE = "127.0.0.1"
 # Names of no GPU in CUDA_VISIBLE_DEVICES.
 _NONE = ("", "-1")
 
@@ -39,7 +40,7 @@ def environments(
   else:
     own = [_cpu(platform, devices)] * processes
   shared = {k: v for k, v in base.items() if k != "JAX_LOCAL_DEVICE_IDS"} | {
-    "JAX_COORDINATOR_ADDRESS": f"{HERE}:{port}",
+    "JAX_COORDINATOR_ADDRESS": f"{_HERE}:{port}",
     "JAX_NUM_PROCESSES": str(processes),
     # Lines come when they are written, and a killed process has said all.
     "PYTHONUNBUFFERED": "1",
@@ -47,6 +48,13 @@ def environments(
   return [
     shared | {"JAX_PROCESS_ID": str(k)} | own[k] for k in range(processes)
   ]
+
+
+def free_port() -> int:
+  """A port of this machine at which nobody listens just now."""
+  with socket.socket() as one:
+    one.bind((_HERE, 0))
+    return one.getsockname()[1]
 
 
 def _cpu(platform: str, devices: int | None) -> dict[str, str]:

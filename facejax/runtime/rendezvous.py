@@ -9,7 +9,7 @@ import os
 import socket
 from typing import Annotated, Any, Literal
 
-from facejax.runtime import launchers, ranges
+from facejax.runtime import launchers, ranges, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +57,12 @@ def initialize(place: launchers.Place, options: ProcessOptions) -> bool:
     "heartbeat_timeout_seconds": round(2 * options.heartbeat + 10),
     "shutdown_timeout_seconds": options.end_timeout,
     "local_device_ids": place.devices,
-    "cluster_detection_method": place.method or "deactivate",
+    # JAX's own name of "auto" is None.
+    "cluster_detection_method": (
+      None if place.method == "auto" else place.method or "deactivate"
+    ),
     **_mtls(options),
   }
-  if place.method == "auto":
-    del settings["cluster_detection_method"]
   if place.coordinator:
     settings |= {
       "coordinator_address": place.coordinator,
@@ -75,12 +76,12 @@ def initialize(place: launchers.Place, options: ProcessOptions) -> bool:
   except (RuntimeError, ValueError, OSError) as error:
     if place.method == "auto" and options.distributed == "auto":
       # A single machine with TPUs tells of no others.
-      logger.warning("one process alone: %s", first_line(error))
+      logger.warning("one process alone: %s", text_lines.first_line(error))
       return False
     where = place.coordinator or place.told_by
     raise OSError(
       f"the processes could not be brought together ({where}; known from"
-      f" {place.told_by}) in {options.start_timeout} s: {first_line(error)}."
+      f" {place.told_by}) in {options.start_timeout} s: {text_lines.first_line(error)}."
       " Is process 0 running, and is its port open to the others?"
     ) from error
   if jax.process_count() == 1:
@@ -124,9 +125,3 @@ def _mtls(options: ProcessOptions) -> dict[str, str]:
       " one, or do without and keep the coordinator's port to yourselves"
     )
   return given
-
-
-def first_line(error: BaseException) -> str:
-  """Of what an error says, or else its kind."""
-  text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:300]

@@ -8,6 +8,7 @@ from facejax.runtime import file_kinds
 
 # No path is longer; what is, is no list.
 _MAX_LINE = 2**16
+_LONGEST_MESSAGE = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,16 @@ def is_count(text: str) -> bool:
   return (
     text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0
   )
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of what an error says, or else its kind.
+
+  >>> first_line(OSError("full\\nfor long"))
+  'full'
+  """
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:_LONGEST_MESSAGE]
 
 
 def printable(name: str) -> str:
