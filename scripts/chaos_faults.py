@@ -102,10 +102,7 @@ def error(folder: pathlib.Path, calm: Calm, rng: random.Random):
     count=2,
     chaos={"fault": "raise", "process": victim, "step": step},
   )
-  run.wait_for_step(step)
-  began = time.monotonic()
-  codes = run.codes()
-  seconds = time.monotonic() - began
+  codes, seconds = run.codes_after(step)
   told = all("an error of its own" in output for output in run.outputs)
   text = f"all ended with {codes}, each with the message: {told}"
   return world.Outcome(
@@ -162,10 +159,7 @@ def input_worker(folder: pathlib.Path, calm: Calm, rng: random.Random):
     *("--data.workers", 1),
     chaos={"fault": "worker", "step": step},
   )
-  run.wait_for_step(step)
-  began = time.monotonic()
-  codes = run.codes()
-  seconds = time.monotonic() - began
+  codes, seconds = run.codes_after(step)
   said = run.outputs[0].strip().splitlines()[-1][:120]
   whole = world.whole_steps(folder / "run")
   return world.Outcome(
@@ -224,10 +218,7 @@ def hang(folder: pathlib.Path, calm: Calm, rng: random.Random):
     count=2,
     chaos={"fault": "hang", "process": victim, "step": step},
   )
-  run.wait_for_step(step)
-  began = time.monotonic()
-  codes = run.codes()
-  seconds = time.monotonic() - began
+  codes, seconds = run.codes_after(step)
   stacks = all("the threads of process" in output for output in run.outputs)
   del calm
   return world.Outcome(

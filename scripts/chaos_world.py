@@ -6,7 +6,6 @@ import os
 import pathlib
 import random
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facejax.runs import checkpoint, folder, history
+from facejax.runtime import process_environments
 
 RECIPE = pathlib.Path(__file__).with_name("chaos_recipe.py")
 HEARTBEAT = 4.0
@@ -61,28 +61,29 @@ class Run:
   ):
     self.workdir = workdir
     self.outputs: list[str] = []
-    port = _free_port()
+    environments = process_environments.environments(
+      os.environ,
+      processes=count,
+      devices=1,
+      platform="cpu",
+      port=process_environments.free_port(),
+    )
     words = ["--config", recipe, "--workdir", workdir, *options]
     words += ["--heartbeat", HEARTBEAT, "--end-timeout", 20]
     self._logs = [workdir.with_suffix(f".{k}.txt") for k in range(count)]
     self.processes = [
       subprocess.Popen(
         [sys.executable, "-m", "facejax.train", *map(str, words)],
-        env=os.environ
+        env=environment
         | {
-          "JAX_PLATFORMS": "cpu",
-          "JAX_NUM_CPU_DEVICES": "1",
           "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-          "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-          "JAX_NUM_PROCESSES": str(count),
-          "JAX_PROCESS_ID": str(k),
           "CHAOS": json.dumps(chaos or {}),
         },
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
         **popen,
       )
-      for k, log in enumerate(self._logs)
+      for environment, log in zip(environments, self._logs, strict=True)
     ]
 
   @property
@@ -106,6 +107,13 @@ class Run:
     """Kills what is left."""
     for one in self.processes:
       one.kill()
+
+  def codes_after(self, step: int) -> tuple[list[int], float]:
+    """The exit codes of all, and the seconds from a step to the last end."""
+    self.wait_for_step(step)
+    began = time.monotonic()
+    codes = self.codes()
+    return codes, time.monotonic() - began
 
   def codes(self) -> list[int]:
     """The exit codes of all; waits for them."""
@@ -161,12 +169,6 @@ def calm(workdir: pathlib.Path) -> dict[int, float]:
 def some_time(rng: random.Random, most: float) -> None:
   """Waits for a random moment."""
   time.sleep(rng.uniform(0, most))
-
-
-def _free_port() -> int:
-  with socket.socket() as one:
-    one.bind(("127.0.0.1", 0))
-    return one.getsockname()[1]
 
 
 def names(fault: str, words: Sequence[object]) -> str:

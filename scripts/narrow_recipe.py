@@ -1,16 +1,20 @@
-"""A recipe of a net of a few channels: narrow_recipe.py:RECIPE.
+"""A recipe of a net of a few channels, for checks of several processes.
 
-Without BatchNorm, for whose many small messages several processes would wait.
+  python -m facejax.train --config scripts/narrow_recipe.py:cosface
+
+trains any recipe's loss on generated faces of 16 x 16, in float64. The net has
+no BatchNorm, for whose many small messages the processes would wait.
 """
 
 import dataclasses
 
 from facejax.models import config as model_config
 from facejax.models import registry, sphereface
-from facejax.training import recipe
+from facejax.training import config, recipe
 
 
-def get_config(preset="cosface"):
+def get_config(preset: str = "cosface") -> config.Config:
+  """The loss of another recipe, with the narrow net."""
   registry.SPECS["sphereface4"] = sphereface.SphereFaceSpec(
     (0, 0, 0, 0), widths=(4, 4, 8, 8)
   )

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from helpers import imports
 
 from facejax import launch
 from facejax.runs import folder as run_folder
@@ -336,10 +337,4 @@ def test_checkpoints_lie_where_runs_have_them():
 
 
 def test_it_brings_no_jax():
-  code = (
-    "import sys, facejax.launch\n"
-    "bad = {'jax', 'numpy', 'tyro'} & set(sys.modules)\n"
-    "sys.exit(str(bad) if bad else 0)"
-  )
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-  assert done.returncode == 0, done.stderr
+  imports.assert_without("import facejax.launch", "jax", "numpy", "tyro")

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers import compiling, small_training
+from helpers import compiling, processes, small_training
 from PIL import Image
 
 import facejax
@@ -51,7 +51,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, finished_run):
   for least in (1, 1, 9):
     process = small_training.start([*arguments, "--workdir", broken])
     done = max(generator.randint(done + 1, done + 11), least)
-    small_training.wait_for_step(broken, done, process)
+    processes.wait_for_step(broken, done, [process])
     time.sleep(generator.random() * 0.1)
     process.kill()
     small_training.finish(process)
@@ -78,7 +78,7 @@ def test_sigterm_saves_and_another_device_count_goes_on(tmp_path):
     "--workdir", tmp_path, "--checkpoint.every", 1000,
   ]  # fmt: skip
   process = small_training.start(arguments)  # on all eight devices
-  small_training.wait_for_step(tmp_path, 5, process)
+  processes.wait_for_step(tmp_path, 5, [process])
   process.send_signal(signal.SIGTERM)
   code, output = small_training.finish(process)
   assert code == train.EXIT_STOPPED, output

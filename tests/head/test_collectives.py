@@ -10,6 +10,19 @@ from facejax.head import api, memory
 from facejax.runtime import mesh as mesh_lib
 
 
+def lowered(implementation, *, model, **options):
+  """A step of 1,000 classes and 64 examples on eight devices, as text."""
+  head = api.Head(
+    heads.COSFACE,
+    1000,
+    mesh_lib.make_mesh(devices=8, model=model),
+    tx=heads.OPTIMIZERS["momentum"],
+    implementation=implementation,
+    **options,
+  )
+  return memory.traced_step(head, dim=16, batch=64).lower().as_text()
+
+
 def sent(text, kind):
   """The types of what the messages of a kind take, as lowered."""
   found = re.findall(
@@ -24,15 +37,7 @@ def sent(text, kind):
 )
 def test_queries_are_sent_as_the_products_take_them(implementation, precision):
   """Each device's 8 of the 64; their gradients come back as float32."""
-  head = api.Head(
-    heads.COSFACE,
-    1000,
-    mesh_lib.make_mesh(devices=8, model=8),
-    tx=heads.OPTIMIZERS["momentum"],
-    implementation=implementation,
-    precision=precision,
-  )
-  text = memory.traced_step(head, dim=16, batch=64).lower().as_text()
+  text = lowered(implementation, model=8, precision=precision)
   narrow = "bf16" if precision == "bfloat16" else "f32"
   assert sent(text, "all_gather") == {f"8x16x{narrow}"}
   assert sent(text, "reduce_scatter") == {"64x16xf32"}
@@ -53,15 +58,7 @@ def test_rounded_queries_give_the_same_on_any_mesh(shape):
 @pytest.mark.parametrize("implementation", ["fused", "partial_fc", "sparse"])
 def test_gradients_are_summed_one_block_behind(implementation):
   """The sum is of what the loop's turn was given, not of its own products."""
-  head = api.Head(
-    heads.COSFACE,
-    1000,
-    mesh_lib.make_mesh(devices=8, model=2),
-    tx=heads.OPTIMIZERS["momentum"],
-    implementation=implementation,
-    block_size=100,
-  )
-  text = memory.traced_step(head, dim=16, batch=64).lower().as_text()
+  text = lowered(implementation, model=2, block_size=100)
   summed = re.findall(
     r'"stablehlo\.all_reduce"\(%([\w#]+)\)(?:.(?!"stablehlo))*?'
     r"\}\) : \(tensor<100x16xf32>\)",

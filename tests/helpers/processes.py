@@ -1,16 +1,15 @@
 """Several processes that run one command together, each of its own devices."""
 
 import os
-import pathlib
-import socket
 import subprocess
 import sys
 import time
 
 from facejax.runs import history
+from facejax.runtime import process_environments
 from helpers import compiling, paths
 
-NARROW = pathlib.Path(__file__).with_name("narrow_recipe.py")
+NARROW = paths.ROOT / "scripts" / "narrow_recipe.py"
 TINY = ["--config", f"{NARROW}:cosface"]
 
 
@@ -26,25 +25,21 @@ def start(
     command: what Python runs.
     each: further arguments of each process.
   """
-  port = _free_port()
+  environments = process_environments.environments(
+    compiling.environment(),
+    processes=count,
+    devices=devices,
+    platform="cpu",
+    port=process_environments.free_port(),
+  )
+  here = os.pathsep.join((str(paths.ROOT), str(paths.ROOT / "tests")))
   processes = []
-  for k in range(count):
-    environment = compiling.environment() | {
-      "JAX_PLATFORMS": "cpu",
-      "JAX_NUM_CPU_DEVICES": str(devices),
-      "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-      "JAX_NUM_PROCESSES": str(count),
-      "JAX_PROCESS_ID": str(k),
-      "FACEJAX_TEST_PROCESS": str(k),
-      "PYTHONPATH": os.pathsep.join(
-        (str(paths.ROOT), str(paths.ROOT / "tests"))
-      ),
-    }
+  for k, environment in enumerate(environments):
     own = each[k] if each else []
     processes.append(
       subprocess.Popen(
         [sys.executable, *command, *map(str, [*arguments, *own])],
-        env=environment,
+        env=environment | {"FACEJAX_TEST_PROCESS": str(k), "PYTHONPATH": here},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,9 +75,3 @@ def wait_for_step(workdir, step, processes, timeout=240):
   for one in processes:
     one.kill()
   raise AssertionError(f"step {step} was not reached:\n{finish(processes)[1]}")
-
-
-def _free_port():
-  with socket.socket() as one:
-    one.bind(("127.0.0.1", 0))
-    return one.getsockname()[1]

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from unittest import mock
 
 import jax
@@ -104,16 +103,6 @@ def finish(process, timeout=300):
 
 def run(arguments, **options):
   return finish(start(arguments, **options))
-
-
-def wait_for_step(workdir, step, process, timeout=240):
-  """Waits until the log of a running process has reached a step."""
-  deadline = time.monotonic() + timeout
-  while time.monotonic() < deadline and process.poll() is None:
-    if any(r["step"] >= step for r in history.read(workdir)):
-      return
-    time.sleep(0.02)
-  raise AssertionError(f"step {step} was not reached:\n{process.stdout.read()}")
 
 
 def build(arguments, devices=1):
