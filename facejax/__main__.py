@@ -6,10 +6,10 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import facejax
-from facejax.runtime import command_line
+from facejax.runtime import command_line, last_words
 
 
 class Command(NamedTuple):
@@ -172,5 +172,10 @@ def _completion(words: Sequence[str]) -> str:
   return completion.script("facejax", parsers, words[0])
 
 
+def program() -> NoReturn:
+  """The console command."""
+  last_words.end_by(main)
+
+
 if __name__ == "__main__":
-  sys.exit(main())
+  program()

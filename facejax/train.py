@@ -4,7 +4,6 @@ import json
 import logging
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,13 @@ from facejax.report import build
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, run_lock
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_line, distributed, progress, topology
+from facejax.runtime import (
+  command_line,
+  distributed,
+  last_words,
+  progress,
+  topology,
+)
 from facejax.training import (
   agreement,
   dry_run,
@@ -36,7 +41,6 @@ from facejax.training import config as config_lib
 from facejax.training import loop as trainer
 from facejax.training import state as train_state
 
-EXIT_FAILED = 1
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_STOPPED = 75
 # Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
@@ -68,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     run_lock.check_unlocked(config.workdir, if_gone=_if_gone(command))
   agreement.check_command(config)
   run = _build(config)
+  needs.check_room(config, run.program)
   agreement.check_data(run.data, run.steps)
   if distributed.primary():
     summary.introduce(config, run.program, run.data.images, run.steps)
@@ -85,7 +90,7 @@ def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
   else:
     program = dry_run.program_of(config, command.classes, among)
     summary.introduce(config, program, identities=command.classes)
-  return 0 if dry_run.show(config, program) else EXIT_FAILED
+  return 0 if dry_run.show(config, program) else last_words.EXIT_FAILED
 
 
 def _if_gone(command: recipe.TrainCommand) -> str:
@@ -150,7 +155,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
     seconds = time.monotonic() - started
     with guards.keeps_tracebacks():
       _report(folder, config, run, results, verifier.failed, seconds=seconds)
-  return EXIT_FAILED if verifier.failed else 0
+  return last_words.EXIT_FAILED if verifier.failed else 0
 
 
 def _begin(
@@ -197,7 +202,7 @@ def _to_the_end(
     by_hand = stop.signal == signal.SIGINT and distributed.count() == 1
     return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
   except rounds.FailedError:
-    return EXIT_FAILED, None
+    return last_words.EXIT_FAILED, None
 
 
 def _restore(
@@ -292,4 +297,4 @@ def _write_results(
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  last_words.end_by(main)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import random
 import time
 
 import jax.numpy as jnp
@@ -47,8 +46,6 @@ def _arm() -> None:
       _happen(step)
 
   loop.Trainer._after = with_fault
-  if _CHAOS.get("fault") == "clock":
-    _jumping_clock()
   if _CHAOS.get("fault") == "nan":
     _bad_batch()
 
@@ -62,7 +59,9 @@ def _happen(step: int) -> None:
   if fault == "hang":
     time.sleep(10**6)
   if fault == "worker":
-    _kill_a_child()
+    _kill_a_reader()
+  if fault == "clock":
+    _jump(_CHAOS["seconds"])
 
 
 def _bad_batch() -> None:
@@ -88,16 +87,18 @@ def _bad_batch() -> None:
   build.compiled = with_bad
 
 
-def _kill_a_child() -> None:
+def _kill_a_reader() -> None:
   """Kills one of the processes that read images."""
-  children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children")
-  for pid in map(int, children.read_text().split()):
-    with contextlib.suppress(ProcessLookupError):
-      os.kill(pid, 9)
-      return
+  # Each is listed under the thread that started it.
+  tasks = pathlib.Path("/proc/self/task").glob("*/children")
+  for pid in [pid for task in tasks for pid in task.read_text().split()]:
+    with contextlib.suppress(OSError):
+      if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+        os.kill(int(pid), 9)
+        return
 
 
-def _jumping_clock() -> None:
-  """The time of day jumps by up to a day, both ways, at every look."""
-  tell, draw = time.time, random.Random(0)
-  time.time = lambda: tell() + draw.uniform(-86_400, 86_400)
+def _jump(seconds: float) -> None:
+  """The time of day is another one from here on."""
+  tell = time.time
+  time.time = lambda: tell() + seconds

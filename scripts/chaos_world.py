@@ -45,6 +45,14 @@ class Outcome:
 class Run:
   """Processes that train together.
 
+  Args:
+    workdir: of the run.
+    *options: flags of facejax.train.
+    count: of processes.
+    chaos: what happens to it, see `chaos_recipe`.
+    logs: where what they say is kept; beside the work folder.
+    **popen: of `subprocess.Popen`.
+
   Attributes:
     processes: of the system.
     outputs: what they have said, once they have ended.
@@ -56,7 +64,7 @@ class Run:
     *options: object,
     count: int = 1,
     chaos: Mapping[str, Any] | None = None,
-    recipe: pathlib.Path = RECIPE,
+    logs: pathlib.Path | None = None,
     **popen: Any,
   ):
     self.workdir = workdir
@@ -68,9 +76,10 @@ class Run:
       platform="cpu",
       port=process_environments.free_port(),
     )
-    words = ["--config", recipe, "--workdir", workdir, *options]
+    words = ["--config", RECIPE, "--workdir", workdir, *options]
     words += ["--heartbeat", HEARTBEAT, "--end-timeout", 20]
-    self._logs = [workdir.with_suffix(f".{k}.txt") for k in range(count)]
+    logs = logs or workdir.parent
+    self._logs = [logs / f"{workdir.name}.{k}.txt" for k in range(count)]
     self.processes = [
       subprocess.Popen(
         [sys.executable, "-m", "facejax.train", *map(str, words)],

@@ -119,7 +119,7 @@ def test_extras_are_those_of_the_project():
     for package in packages
   }
   assert set(extras.EXTRAS.values()) == brought
-  assert project["scripts"] == {"facejax": "facejax.__main__:main"}
+  assert project["scripts"] == {"facejax": "facejax.__main__:program"}
 
 
 def test_a_plain_install_names_what_is_missing(tiny_run, tmp_path):

@@ -19,6 +19,7 @@ from facejax import train
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import verification
 from facejax.runs import card, history
+from facejax.runtime import last_words
 from facejax.training import inputs, recipe
 
 # One program for all runs that do not differ in what is compiled.
@@ -226,7 +227,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
       "1e30", "--optim.clip-norm", 0, "--checkpoint.every", 1,
     ],
   )  # fmt: skip
-  assert code == train.EXIT_FAILED, output
+  assert code == last_words.EXIT_FAILED, output
   assert "the loss is not finite at step" in output
   assert "synthetic/" in output
   assert "Last good checkpoint: step" in output

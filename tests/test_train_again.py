@@ -16,11 +16,11 @@ from helpers import small_training
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
-from facejax import train
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import while_training
 from facejax.runs import checkpoint, folder, history, run_lock
+from facejax.runtime import last_words
 from facejax.training import inputs, telemetry
 
 # A net that compiles in seconds; drawn people in files, and nothing verified.
@@ -180,7 +180,7 @@ def test_a_verification_that_fails_never_loses_the_run(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(while_training, "verify", fails)
     code, output = small_training.call(arguments)
-  assert code == train.EXIT_FAILED, output
+  assert code == last_words.EXIT_FAILED, output
   assert "the verification of step 2 failed: 'a.jpg'" in output
   assert "not verified; the same command again verifies it" in output
   assert "Traceback" not in output

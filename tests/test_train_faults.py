@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from helpers import small_training
 
-from facejax import train
 from facejax.runs import checkpoint, history
+from facejax.runtime import last_words
 from facejax.training import build
 
 SIMPLE = [
@@ -126,7 +126,7 @@ def test_a_run_goes_back_and_on_without_the_batch(tmp_path):
 @pytest.mark.slow
 def test_what_is_always_bad_is_given_up(tmp_path):
   code, output, seen = rolled_back(tmp_path, range(2, 99))
-  assert code == train.EXIT_FAILED, output
+  assert code == last_words.EXIT_FAILED, output
   assert output.count("back to step 2;") == 3
   assert "it is no matter of one batch" in output and "Traceback" not in output
   assert len(seen) < 12
@@ -161,7 +161,7 @@ def test_a_device_that_computes_wrong_ends_the_run(tmp_path):
 
   with mock.patch.object(build, "compiled", with_fault):
     code, output = small_training.call(arguments)
-  assert code == train.EXIT_FAILED, output
+  assert code == last_words.EXIT_FAILED, output
   assert "step 4 was computed twice" in output and "Traceback" not in output
   assert "device 0 (cpu): [0].prototypes differs" in output
   with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:

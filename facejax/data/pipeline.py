@@ -11,6 +11,7 @@ from absl import flags
 
 from facejax.data import images, sampling, sources
 from facejax.data import order as orders
+from facejax.runtime import text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
   (3, 1)
   """
   return max(1, num_images // batch_size)
+
+
+class ReaderLostError(OSError):
+  """A process that reads images was killed."""
 
 
 def batches(
@@ -81,6 +86,7 @@ def batches(
   Raises:
     ValueError: An argument is out of range.
     images.BadImageError: From the iterator, by `on_error`.
+    ReaderLostError: From the iterator.
   """
   places = range(batch_size) if places is None else places
   _check(source, batch_size, seed, start_step, places)
@@ -124,6 +130,16 @@ def _closing(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]]:
   iterator = iter(dataset)
   try:
     yield from iterator
+  except RuntimeError as error:
+    # So says grain of a process that has not ended by itself.
+    if "was terminated unexpectedly" in str(error):
+      raise ReaderLostError(
+        "a process that reads images is gone"
+        f" ({text_lines.first_line(error)}): it was killed, as the system does"
+        " where memory runs out. The same command again goes on, if need be"
+        " with fewer data.workers or with data.threads instead"
+      ) from error
+    raise
   finally:
     iterator.close()
 

@@ -1,14 +1,13 @@
 """The machine that the head is planned for: this one, or one that is not here."""
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from facejax.head import memory, plan_report
-from facejax.runtime import command_line, topology
+from facejax.runtime import command_line, host_memory, topology
 from facejax.runtime import mesh as mesh_lib
 
 _GIB = 2**30
@@ -84,7 +83,7 @@ def room(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     total, source = chip.memory, f"of {device.device_kind}, says its maker"
   else:
     # Simulated devices share the memory of one host.
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    host = host_memory.total()
     total = host / devices
     source = (
       f"{plan_report.readable(host)} of this host for {devices} device(s)"

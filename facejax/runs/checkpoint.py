@@ -72,7 +72,7 @@ class Checkpoints:
     )
     self._pending: int | None = None
     self._writer: ocp.training.Checkpointer | None = None
-    orbax_noise.silence_orbax_logs()
+    orbax_noise.silence()
 
   def __enter__(self) -> Self:
     return self

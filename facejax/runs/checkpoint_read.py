@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+import errno
 import json
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,4 +124,8 @@ def summary(error: Exception) -> str:
   cause: BaseException = error
   while cause.__cause__ is not None:
     cause = cause.__cause__
-  return text_lines.first_line(cause)
+  text = text_lines.first_line(cause)
+  # A long line that names the cause at its end, or not at all.
+  if text.startswith("RESOURCE_EXHAUSTED: ") and "riting" in text:
+    return os.strerror(errno.ENOSPC)
+  return text

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from facejax.runtime import cluster, peers, rendezvous, text_lines
+from facejax.runtime import cluster, last_words, peers, rendezvous, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ def ended_together() -> Iterator[Callable[[int, str], None]]:
       _group.peers.wait_for_news(text_lines.first_line(error))
     traceback.print_exc()
     sys.stderr.flush()
-    _group.peers.fail(text, peers.EXIT_FAILED)
+    _group.peers.fail(text, last_words.EXIT_FAILED)
 
 
 def _leave(code: int, text: str) -> None:
@@ -290,9 +290,9 @@ def fail(text: str, code: int, *, stacks: bool = False) -> None:
   """
   me = name(index())
   if stacks:
-    peers.dump_stacks(me)
-  peers.say(f"error: {text}")
+    last_words.dump_stacks(me)
+  last_words.say(f"error: {text}")
   if _group is None:
-    peers.leave_at_once(code)
+    last_words.leave_at_once(code)
   else:
     _group.peers.fail(text, code, stacks=stacks)

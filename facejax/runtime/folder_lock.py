@@ -60,8 +60,10 @@ def held(path: str | os.PathLike[str], advice: Advice) -> Iterator[None]:
       _sign(file)
       yield
     finally:
-      # While it is still locked: nobody else's can be there.
-      path.unlink(missing_ok=True)
+      # While it is still locked: nobody else's can be there. A folder may have
+      # become read-only; what stays is nobody's lock once this process ends.
+      with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def check(path: str | os.PathLike[str], advice: Advice) -> None:

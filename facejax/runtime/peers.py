@@ -11,19 +11,18 @@ import contextlib
 import ctypes
 import json
 import logging
-import os
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
+
+from facejax.runtime import last_words
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
 # EX_PROTOCOL of sysexits.h: another process is gone.
 EXIT_LOST = 76
 _FAILED, _LIFE, _LEFT, _DONE = (
@@ -86,7 +85,7 @@ class Peers:
       if self._index == 0:
         # The service ends with this process: the others must have heard.
         time.sleep(_NEWS_NEEDS)
-      leave_at_once(code)
+      last_words.leave_at_once(code)
 
   def wait_for_news(self, text: str) -> None:
     """Waits as long as a lost process may go unnoticed.
@@ -171,10 +170,10 @@ class Peers:
       return
     with self._ending:
       if stacks:
-        dump_stacks(self._names[self._index])
+        last_words.dump_stacks(self._names[self._index])
       if process != self._index:
-        say(f"error: {self._names[process]}: {text}")
-      leave_at_once(code)
+        last_words.say(f"error: {self._names[process]}: {text}")
+      last_words.leave_at_once(code)
 
 
 def _answers(address: str) -> bool:
@@ -185,46 +184,3 @@ def _answers(address: str) -> bool:
   except (OSError, ValueError):
     return False
   return True
-
-
-def say(text: str) -> None:
-  """Prints a message that stands by itself, and writes it into the log."""
-  print(text, file=sys.stderr, flush=True)
-  for handler in logging.getLogger("facejax").handlers:
-    if isinstance(handler, logging.FileHandler):
-      handler.handle(
-        logger.makeRecord(
-          logger.name, logging.ERROR, __file__, 0, text, (), None
-        )
-      )
-
-
-def dump_stacks(who: str) -> None:
-  """Prints what every thread of this process is at."""
-  names = {one.ident: one.name for one in threading.enumerate()}
-  lines = [f"the threads of {who}:"]
-  for ident, frame in sys._current_frames().items():
-    lines.append(f"  thread {names.get(ident, ident)}:")
-    lines += (line.rstrip() for line in traceback.format_stack(frame))
-  say("\n".join(lines))
-
-
-def leave_at_once(code: int) -> Literal[None]:
-  """Ends the process without waiting for anything but what it has said."""
-  # Workers that read images would outlive it.
-  _end_children()
-  logging.shutdown()
-  for stream in (sys.stdout, sys.stderr):
-    try:
-      stream.flush()
-    except (OSError, ValueError):
-      continue
-  os._exit(code)
-
-
-def _end_children() -> None:
-  # Where nobody has imported it, there are none.
-  module = sys.modules.get("multiprocessing.process")
-  for child in module.active_children() if module else ():
-    if child.pid:
-      os.kill(child.pid, signal.SIGKILL)

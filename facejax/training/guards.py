@@ -155,10 +155,6 @@ class BadImages:
         " Repair them or move them elsewhere, or raise data.max_bad_share"
       )
 
-  def total(self) -> int:
-    """The count over all processes, all of which must ask."""
-    return sum(distributed.gathered(self.count))
-
 
 class StopRequest:
   """Remembers that SIGTERM or Ctrl-C asked the run to save and stop.

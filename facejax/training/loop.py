@@ -148,7 +148,9 @@ class Trainer(Generic[ScoreT]):
           self._program.mesh,
           size=self._config.batch_size,
         )
-        state, metrics = step_fn(state, placed["images"], placed["labels"])
+        # A device that computes as it is asked, and a full queue, make it wait.
+        with self._log.idle():
+          state, metrics = step_fn(state, placed["images"], placed["labels"])
         self._wait_for_device(metrics)
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
@@ -243,7 +245,8 @@ class Trainer(Generic[ScoreT]):
 
   def _write_metrics(self, step: int) -> None:
     try:
-      scalars = self._metrics.drain()
+      with self._log.idle():
+        scalars = self._metrics.drain()
     except nonfinite.NonFiniteLossError as error:
       nonfinite.tell(
         error,
@@ -256,10 +259,7 @@ class Trainer(Generic[ScoreT]):
       nonfinite.tell_skipped(self._metrics.skipped, self._data.images)
     if not scalars:
       return
-    bad = self._bad.total()
-    if bad:
-      scalars["bad_images"] = bad
-    self._log.train(step, scalars)
+    self._log.train(step, scalars, bad_images=self._bad.count)
     if not math.isfinite(scalars["loss"]):  # all were skipped
       return
     self._stuck.update(step, scalars["loss"])

@@ -9,8 +9,8 @@ import jax
 
 from facejax.head import blocks
 from facejax.models import functional
+from facejax.runtime import host_memory, topology
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import topology
 from facejax.training import build
 from facejax.training import config as config_lib
 
@@ -61,6 +61,27 @@ def bytes_of(tree: Any) -> int:
 def mib(size: int) -> str:
   """Bytes, to be read."""
   return f"{size / _MIB:,.1f} MiB"
+
+
+def check_room(config: config_lib.Config, program: build.Program) -> None:
+  """Refuses, before anything is made, what CPU devices have no memory for.
+
+  Other devices say so themselves. A machine's system promises memory that it
+  does not have, and ends whole processes once they use it.
+
+  Raises:
+    NoRoomError: with sizes and advice.
+  """
+  if mesh_lib.platform(program.mesh) != "cpu":
+    return
+  own = len(program.mesh.local_devices)
+  size = own * sum(of_device(config, program).values())
+  room = host_memory.total()
+  if size > room:
+    said = (
+      f"{own} CPU device(s) of a machine of {mib(room)} ask for {mib(size)}"
+    )
+    raise NoRoomError(answer(said, config, program))
 
 
 @contextlib.contextmanager

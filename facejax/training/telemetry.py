@@ -151,7 +151,7 @@ class Telemetry:
     pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
     self._history = history.Writer(workdir, after=start_step)
     self._open.callback(self._history.close)
-    self._tensorboard = tensorboard.writer(
+    self._tensorboard = tensorboard.Scalars(
       os.path.join(workdir, folder.TENSORBOARD),
       purge_step=start_step + 1 if start_step else None,
       flush_secs=_NEVER,
@@ -166,8 +166,13 @@ class Telemetry:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *exception) -> None:
-    self.close()
+  def __exit__(self, exception_type, exception, traceback) -> None:
+    try:
+      self.close()
+    except OSError:
+      # What ends the run says more than that its logs are not whole either.
+      if exception is None:
+        raise
 
   def close(self) -> None:
     """Takes the bar down and closes the files."""
@@ -191,19 +196,30 @@ class Telemetry:
     if self._progress is not None:
       self._progress.update(self._task, completed=step)
 
-  def train(self, step: int, scalars: Mapping[str, float]) -> None:
+  def train(
+    self, step: int, scalars: Mapping[str, float], *, bad_images: int = 0
+  ) -> None:
     """Records scalars of training, at each logging interval.
 
     Adds `images_per_s` and `input_wait` since the last call, the mean of all
-    processes, and `eta_s`. Names a process that holds the others up.
+    processes, `eta_s`, and the `bad_images` of all if there are any. Names a
+    process that holds the others up. Of several processes, all must call.
+
+    Args:
+      step: of the run.
+      scalars: the same in all processes.
+      bad_images: that this process has met so far.
     """
     speed = self._stopwatch.lap(step)
     own = speed.pop("own_s")
     if distributed.count() > 1:
-      shares = distributed.gathered([speed["input_wait"], own])
-      waits, owns = zip(*shares, strict=True)
+      found = distributed.gathered([speed["input_wait"], own, bad_images])
+      waits, owns, bad = zip(*found, strict=True)
       speed["input_wait"] = statistics.fmean(waits)
       self._stragglers.update(step, owns, waits)
+      bad_images = sum(bad)
+    if bad_images:
+      scalars = {**scalars, "bad_images": bad_images}
     speed["eta_s"] = self._stopwatch.seconds_left(step, self._total_steps)
     self._record(step, "train", {**scalars, **speed})
     line = f"step {step}/{self._total_steps}  {_text(scalars, speed)}"
@@ -229,10 +245,7 @@ class Telemetry:
       return
     values = {name: float(value) for name, value in scalars.items()}
     self._history.add(step, kind, values)
-    for name, value in values.items():
-      if math.isfinite(value):
-        self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
-    self._tensorboard.flush()
+    self._tensorboard.add(step, kind, values)
 
 
 def _text(

@@ -1,5 +1,6 @@
 import itertools
 import logging
+import multiprocessing
 import subprocess
 import sys
 import textwrap
@@ -113,6 +114,16 @@ def test_workers_do_not_change_the_stream(workers):
   options = {"augment": augment, "start_step": 3}
   expected = take(6, Tiny(10, bad=[3]), **options)
   assert_same(take(6, Tiny(10, bad=[3]), workers=workers, **options), expected)
+
+
+def test_a_worker_that_is_killed_is_told():
+  batches = pipeline.batches(Tiny(10), batch_size=4, seed=0, workers=1)
+  next(batches)
+  for child in multiprocessing.active_children():
+    child.kill()
+  with pytest.raises(pipeline.ReaderLostError, match="exit code -9"):
+    # What it had read before is still there.
+    list(itertools.islice(batches, 10))
 
 
 def test_augmentation_differs_between_epochs():

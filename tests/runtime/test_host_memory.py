@@ -92,3 +92,16 @@ def test_a_plugin_to_plan_with_changes_nothing(device, asked, tmp_path):
     check=True,
   )
   assert out.stdout.strip() == "True"
+
+
+def test_a_container_may_have_less_than_its_machine(tmp_path, monkeypatch):
+  physical = host_memory.total()
+  limit = tmp_path / "memory.max"
+  monkeypatch.setattr(host_memory, "_LIMITS", (limit, tmp_path / "none"))
+  for text, expected in (
+    ("max\n", physical),
+    ("1048576\n", 2**20),
+    (str(2**62), physical),
+  ):
+    limit.write_text(text)
+    assert host_memory.total() == expected

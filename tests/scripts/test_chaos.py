@@ -24,13 +24,13 @@ def test_damaged_files_never_pass_silently():
   assert "25 faults, 0 of them with a bad end" in done.stdout
 
 
-def test_kills_and_errors_are_survived(tmp_path):
-  words = ["--faults", "kill", "error", "--rounds", 2, "--seed", 1]
+def test_faults_of_processes_and_folders_are_survived(tmp_path):
+  words = ["--faults", "kill", "error", "read_only", "--rounds", 2, "--seed", 1]
   words += ["--heartbeat", 10]
   done = chaos(*words, "--out", tmp_path, timeout=900)
   assert done.returncode == 0, done.stdout + done.stderr
-  assert "4 faults, 0 of them with a bad end" in done.stdout
+  assert "6 faults, 0 of them with a bad end" in done.stdout
   found = json.loads((tmp_path / "chaos.json").read_text())["outcomes"]
-  assert len(found) == 4
+  assert len(found) == 6
   assert "SIGKILL" in (tmp_path / "chaos.md").read_text()
   assert os.sep not in found[0]["fault"]

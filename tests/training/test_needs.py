@@ -4,6 +4,7 @@ import jax
 import pytest
 from helpers import small_training
 
+from facejax.runtime import host_memory
 from facejax.training import build, needs, recipe
 
 SIMPLE = [
@@ -67,3 +68,21 @@ def test_a_run_that_does_not_fit_is_told_what_to_change(
   assert "no room for the run: Out of memory allocating 160000000000" in output
   for words in ("prototypes 0.0 MiB", "--batch-size 8", "--model.remat"):
     assert words in output
+
+
+def test_a_machine_is_not_asked_for_more_memory_than_it_has(
+  tmp_path, monkeypatch
+):
+  config, program = built("--mesh.devices", 2)
+  needs.check_room(config, program)
+  size = 2 * sum(needs.of_device(config, program).values())
+  monkeypatch.setattr(host_memory, "total", lambda: size)
+  needs.check_room(config, program)
+  monkeypatch.setattr(host_memory, "total", lambda: size - 1)
+  code, output = small_training.call(
+    [*SIMPLE, "--mesh.devices", 2, "--workdir", tmp_path / "run"]
+  )
+  assert code == 2 and "Traceback" not in output, output
+  assert "2 CPU device(s) of a machine of" in output
+  assert "--batch-size 8" in output
+  assert not (tmp_path / "run").exists()
