@@ -28,8 +28,11 @@ def get_config(preset: str = "") -> config.Config:
   _arm()
   return dataclasses.replace(
     base,
+    # Each of one to four processes has images.
+    batch_size=12,
     steps=40,
     epochs=None,
+    eval=dataclasses.replace(base.eval, batch_size=12),
     checkpoint=dataclasses.replace(base.checkpoint, every=2, keep=3),
   )
 

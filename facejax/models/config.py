@@ -76,3 +76,7 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   """Arithmetic of the trunk; statistics and embeddings stay float32. float64
   is for checks: everything is computed and kept in double precision."""
+  gradients: Literal["float32", "bfloat16"] = "float32"
+  """How the gradients of linear layers are added over devices. With dtype
+  bfloat16 alone, where those of convolutions are added so in any case: an
+  iresnet50 then sends 83 MiB a step instead of 108."""

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from facejax.models import batch_norm, layers, registry, torch_names, trunk
+from facejax.models import (
+  batch_norm,
+  layers,
+  registry,
+  rounded_gradients,
+  torch_names,
+  trunk,
+)
 from facejax.runtime import typing
 
 NETS = registry.NETS
@@ -116,6 +123,7 @@ def build(
   mask_ratio: float = 0.0,
   remat: bool = False,
   dtype: Any = jnp.float32,
+  gradients: Any = jnp.float32,
   pixel_mean: float = PIXEL_MEAN,
   pixel_scale: float = PIXEL_SCALE,
 ) -> Backbone:
@@ -136,6 +144,8 @@ def build(
       accelerators (all but FaceNet's nets).
     dtype: type of the trunk's arithmetic: float32, bfloat16 or, for checks,
       float64 (with parameters and embeddings, which are float32 otherwise).
+    gradients: type in which the gradients of linear layers cross between
+      devices: float32, or bfloat16; see `rounded_gradients`.
     pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale; nets from
       elsewhere may have been trained with other numbers.
     pixel_scale: see there.
@@ -157,7 +167,7 @@ def build(
   options: dict[str, Any] = {"norm": norm} if len(family.norms) > 1 else {}
 
   def create(rngs: Any) -> trunk.Net:
-    return family.module(
+    net = family.module(
       spec,
       embedding_dim=embedding_dim,
       image_size=image_size,
@@ -166,6 +176,9 @@ def build(
       rngs=rngs,
       **options,
     )
+    if gradients == jnp.bfloat16:
+      rounded_gradients.use(net)
+    return net
 
   abstract = nnx.eval_shape(lambda: create(_Keys(jax.random.key(0))))
   graph, *_ = nnx.split(abstract, nnx.Param, nnx.BatchStat)

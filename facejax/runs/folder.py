@@ -60,7 +60,11 @@ _FREE_DATA = (
   *("data.threads", "data.workers", "data.cache"),
 )
 # Newer fields, with what they were before there was a choice.
-_ADDED: Mapping[str, Any] = {"data.exif": "apply", "data.recursive": False}
+_ADDED: Mapping[str, Any] = {
+  "data.exif": "apply",
+  "data.recursive": False,
+  "model.gradients": "float32",
+}
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")
 _PACKAGES = (

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -27,11 +26,6 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 24 * 3600
 # Of one message, below what the service takes.
 _CHUNK = 2**20
-# What a collective says when another process is gone.
-_BROKEN = re.compile(
-  "gloo|nccl|connection|socket|unavailable|aborted|deadline|barrier|cancelled",
-  re.IGNORECASE,
-)
 
 
 @dataclasses.dataclass
@@ -260,8 +254,8 @@ def ended_together() -> Iterator[Callable[[int, str], None]]:
     if _group is None:
       raise
     text = f"{type(error).__name__}: {error}"
-    if _BROKEN.search(text) and not isinstance(error, KeyboardInterrupt):
-      _group.peers.wait_for_news(text_lines.first_line(error))
+    if not isinstance(error, KeyboardInterrupt):
+      _group.peers.wait_for_news(text)
     traceback.print_exc()
     sys.stderr.flush()
     _group.peers.fail(text, last_words.EXIT_FAILED)
@@ -272,6 +266,8 @@ def _leave(code: int, text: str) -> None:
   if _group is None:
     return
   if text:
+    # A checkpoint, too, fails where another process is gone.
+    _group.peers.wait_for_news(text)
     _group.peers.fail(text, code)
   import jax
 

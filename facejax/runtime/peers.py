@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from facejax.runtime import last_words
+from facejax.runtime import last_words, text_lines
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,11 @@ _FAILED, _LIFE, _LEFT, _DONE = (
 )
 _FOREVER = 10**9  # milliseconds
 _NEWS_NEEDS = 1.0  # seconds
+# What a collective says when another process is gone.
+_BROKEN = re.compile(
+  "gloo|nccl|connection|socket|unavailable|aborted|deadline|barrier|cancelled",
+  re.IGNORECASE,
+)
 
 
 class Peers:
@@ -88,12 +94,19 @@ class Peers:
       last_words.leave_at_once(code)
 
   def wait_for_news(self, text: str) -> None:
-    """Waits as long as a lost process may go unnoticed.
+    """Waits as long as a lost process may go unnoticed, if it may be that.
 
-    For the message of a collective that broke, which does not say why: if a
-    process is gone or has failed, this process ends meanwhile with that news.
+    A collective that broke, or what was to be written together, does not say
+    why: if a process is gone or has failed, this one ends meanwhile with that
+    news.
+
+    Args:
+      text: of the error at hand.
     """
-    logger.warning("%s; waiting for news of the other processes", text)
+    if not _BROKEN.search(text):
+      return
+    line = text_lines.first_line(RuntimeError(text))
+    logger.warning("%s; waiting for news of the other processes", line)
     time.sleep(self._heartbeat + 3 * self.period)
 
   def end_together(self) -> None:

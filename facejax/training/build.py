@@ -99,6 +99,7 @@ def build(
     mask_ratio=config.model.mask_ratio,
     remat=config.model.remat,
     dtype=jnp.dtype(config.model.dtype),
+    gradients=jnp.dtype(config.model.gradients),
   )
   rate = schedule(config.optim, total_steps=total_steps)
   trunk_tx = _optimizer(config.optim, rate, config.optim.clip_norm or None)

@@ -11,6 +11,7 @@ from typing import Any
 import typeguard
 
 from facejax.data import formats
+from facejax.models import config as model_config
 from facejax.models import functional
 from facejax.runtime import ranges
 from facejax.training import config as config_lib
@@ -83,6 +84,7 @@ def _validate_together(config: config_lib.Config) -> None:
     mask_ratio=config.model.mask_ratio,
     remat=config.model.remat,
   )
+  _validate_model(config.model)
   if config.batch_size == 1:
     _validate_one_image(config)
   _validate_data(config.data)
@@ -99,6 +101,15 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
       " the pairs to which the threshold is applied"
+    )
+
+
+def _validate_model(model: model_config.ModelConfig) -> None:
+  if model.gradients == "bfloat16" and model.dtype != "bfloat16":
+    raise ValueError(
+      f"model.gradients=bfloat16 with model.dtype={model.dtype}: only a net"
+      " that computes in bfloat16 adds gradients in it; take model.dtype"
+      " bfloat16, or model.gradients float32"
     )
 
 

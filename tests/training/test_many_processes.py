@@ -32,9 +32,9 @@ FORMS = {
 }
 
 
-def curves(count, devices):
-  """What all processes say of all forms."""
-  lines = [json.dumps([*processes.TINY, *one]) for one in FORMS.values()]
+def curves(count, devices, forms=tuple(FORMS)):
+  """What all processes say of some forms."""
+  lines = [json.dumps([*processes.TINY, *FORMS[one]]) for one in forms]
   codes, outputs = processes.run(
     lines,
     count=count,
@@ -43,15 +43,14 @@ def curves(count, devices):
   )
   assert codes == [0] * count, "\n".join(outputs)
   return [
-    dict(zip(FORMS, json.loads(one.rpartition("curves:")[2]), strict=True))
+    dict(zip(forms, json.loads(one.rpartition("curves:")[2]), strict=True))
     for one in outputs
   ]
 
 
 @pytest.fixture(scope="module")
 def alone():
-  [found] = curves(1, 4)
-  return found
+  return curves(1, 4)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def together():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_losses_are_those_of_one_process(form, alone, together):
-  expected = alone[form]["losses"]
+  expected = alone[0][form]["losses"]
   for one in together:
     np.testing.assert_allclose(
       one[form]["losses"], expected, rtol=1e-5 if form == "sparse" else 1e-9
@@ -72,9 +71,16 @@ def test_losses_are_those_of_one_process(form, alone, together):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_batches_are_those_of_one_process(form, alone, together):
-  whole = np.asarray(alone[form]["record_ids"])
+  whole = np.asarray(alone[0][form]["record_ids"])
   merged = np.full_like(whole, -1)
   for one in together:
     merged[:, one[form]["places"]] = one[form]["record_ids"]
   np.testing.assert_array_equal(merged, whole)
   assert sum(len(one[form]["places"]) for one in together) == 8
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_same_again_is_the_same_bit_for_bit(count, alone, together):
+  first = together[0] if count == 2 else alone[0]
+  again = curves(count, 4 // count, forms=("partial_fc",))[0]
+  assert again["partial_fc"] == first["partial_fc"]
