@@ -67,7 +67,8 @@ _ADDED: Mapping[str, Any] = {
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")
-_PACKAGES = (
+# What a run is computed by.
+PACKAGES = (
   "jax",
   "jaxlib",
   "flax",
@@ -228,5 +229,5 @@ def _environment() -> dict[str, Any]:
     "cpu_count": os.cpu_count(),
     "devices": [device.device_kind for device in jax.devices()],
     "processes": jax.process_count(),
-    "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
   }

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
+from facejax.runs import folder as run_folder
 from facejax.runtime import distributed
 from facejax.training import config as config_lib
 from facejax.training import loop
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
 # Of all Python of the package.
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # May differ: where one process finds what another does elsewhere.
@@ -44,7 +44,7 @@ def check_data(data: loop.Data, total_steps: int) -> None:
 def _what_counts(config: config_lib.Config) -> dict[str, Any]:
   """By name, as the message says it."""
   versions = {
-    f"version of {name}": importlib.metadata.version(name) for name in _PACKAGES
+    f"version of {name}": importlib.metadata.version(name) for name in run_folder.PACKAGES
   }
   kinds = {device.device_kind for device in jax.local_devices()}
   return {

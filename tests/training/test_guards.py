@@ -30,6 +30,18 @@ def test_a_collapse_is_told_once(caplog):
   assert "step 3" in caplog.text and "--init-from" in caplog.text
 
 
+def test_a_process_that_others_wait_for_is_named_once(caplog):
+  guard = guards.Stragglers()
+  assert guard.update(10, [0.001, 0.004], [0.0, 0.0]) is None  # too little
+  assert guard.update(20, [0.3, 0.2, 0.25], [0.0] * 3) is None  # alike
+  assert guard.update(30, [0.2, 0.9, 0.2], [0.0, 0.75, 0.0]) == 1
+  assert guard.update(40, [0.2, 0.9, 0.2], [0.0, 0.75, 0.0]) is None
+  assert guard.update(50, [0.2, 0.2, 0.9], [0.0] * 3) == 2
+  assert caplog.text.count("holds the others up") == 2
+  assert "step 30" in caplog.text and "0.9 s a step of its own" in caplog.text
+  assert "for input 75 % of the time" in caplog.text
+
+
 def test_a_loss_without_a_known_start_never_counts_as_stuck():
   guard = guards.StuckLoss(chance=None, patience=1)
   assert not any(guard.update(step, 1.0) for step in range(9))
