@@ -57,7 +57,7 @@ class Kills:
       text = f"the others ended with {sorted(set(others))}; {text}"
     ok = kept and all(code == _LOST for code in others)
     ok = ok and (named or not others)
-    return world.Outcome(fault, text, seconds, ok)
+    return world.Outcome(fault, text if ok else run.told(text), seconds, ok)
 
   def _ended(self, run: world.Run, fault: str, seconds: float) -> world.Outcome:
     """The run came to its end first: was it as if nothing had happened?"""
@@ -68,6 +68,7 @@ class Kills:
     text = "after many kills at its end, " + (
       "losses as those of a calm run" if same else f"other losses ({codes})"
     )
+    text = text if same else run.told(text)
     return world.Outcome(fault, text, seconds, same)
 
 

@@ -140,6 +140,11 @@ class Run:
     """Whether any process has said so."""
     return any(re.search(pattern, output) for output in self.outputs)
 
+  def told(self, text: str) -> str:
+    """A text, and the last that each process has said."""
+    last = [" ".join(output[-600:].split()) for output in self.outputs]
+    return " || ".join([text, *last])
+
   def _tail(self) -> str:
     return " | ".join(log.read_text()[-200:] for log in self._logs)
 

@@ -121,6 +121,31 @@ def test_an_error_in_one_ends_all_with_its_message(tmp_path):
   assert "the cat sat" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_an_abort_in_one_ends_all_and_names_it(tmp_path, victim):
+  faulty = recipe(
+    tmp_path,
+    "def aborting(self, step, state):",
+    "  after(self, step, state)",
+    f'  if step == 2 and me == "{victim}":',
+    "    os.abort()",
+    "loop.Trainer._after = aborting",
+  )
+  # It waits for so long for news of another that would be the cause.
+  running = processes.start(
+    [
+      *faulty, "--steps", 4, "--workdir", tmp_path / "run", *QUICK,
+      "--heartbeat", 4,
+    ],
+  )  # fmt: skip
+  codes, outputs = processes.finish(running)
+  assert codes[1 - victim] == 1, outputs
+  assert f"error: process {victim} (" in outputs[1 - victim]
+  assert f"pid {running[victim].pid}): it aborted" in outputs[1 - victim]
+  # By what it tells the others, or by itself if that takes longer.
+  assert codes[victim] in (1, -signal.SIGABRT), outputs
+
+
 def test_processes_that_differ_are_told_in_what(tmp_path):
   codes, outputs = processes.run(
     arguments(tmp_path / "run", *QUICK),

@@ -77,6 +77,11 @@ class Peers:
     """Seconds between two signs of life."""
     return min(5.0, self._heartbeat / 5)
 
+  @property
+  def _silence(self) -> float:
+    """Seconds within which it is known whether another process is gone."""
+    return self._heartbeat + 3 * self.period
+
   def fail(self, text: str, code: int, *, stacks: bool = False) -> None:
     """Ends this process, and all others with the same message.
 
@@ -107,7 +112,7 @@ class Peers:
       return
     line = text_lines.first_line(RuntimeError(text))
     logger.warning("%s; waiting for news of the other processes", line)
-    time.sleep(self._heartbeat + 3 * self.period)
+    time.sleep(self._silence)
 
   def end_together(self) -> None:
     """Returns when all have come here; from then on nobody is watched."""
@@ -132,15 +137,24 @@ class Peers:
       self._end(**json.loads(news))
 
   def _aborting(self, number: int) -> None:
-    """The last that a process does that JAX aborts.
+    """The last that a process does that JAX or another library aborts.
 
-    It does so at once when the service is gone, without naming anybody, and the
+    JAX does so at once when the service is gone, without naming anybody, and the
     thread by which the listener would hear of it is the one that aborts. Python
     calls no handler then; the system calls this one, in that thread.
     """
     del number
+    if self._closing.is_set():
+      return
     if self._index and not _answers(self._service):
       self._end(**self._gone(0, "the connection to it broke"))
+    # Or a collective has aborted, of which another process is gone: that one
+    # is to be named, which ends this process meanwhile.
+    time.sleep(self._silence)
+    text = "it aborted; its own output says why"
+    self._tell(self._index, text, last_words.EXIT_FAILED, stacks=False)
+    if self._index == 0:
+      time.sleep(_NEWS_NEEDS)
 
   def _give_signs_of_life(self) -> None:
     last = [("", time.monotonic())] * len(self._names)
