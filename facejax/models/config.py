@@ -76,6 +76,11 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   """Arithmetic of the trunk; statistics and embeddings stay float32. float64
   is for checks: everything is computed and kept in double precision."""
+  bn_group: Annotated[int, ranges.Range(0)] = 0
+  """Images, in the order of the batch, whose statistics BatchNorm takes
+  together; 0 takes those of the whole batch. Published recipes for several GPUs
+  have their images a GPU, such as 128. Results do not depend on the devices;
+  nothing crosses them for it where each holds whole groups."""
   gradients: Literal["float32", "bfloat16"] = "float32"
   """How the gradients of linear layers are added over devices. With dtype
   bfloat16 alone, where those of convolutions are added so in any case: an

@@ -124,6 +124,7 @@ def build(
   remat: bool = False,
   dtype: Any = jnp.float32,
   gradients: Any = jnp.float32,
+  bn_group: int = 0,
   pixel_mean: float = PIXEL_MEAN,
   pixel_scale: float = PIXEL_SCALE,
 ) -> Backbone:
@@ -146,6 +147,8 @@ def build(
       float64 (with parameters and embeddings, which are float32 otherwise).
     gradients: type in which the gradients of linear layers cross between
       devices: float32, or bfloat16; see `rounded_gradients`.
+    bn_group: images whose statistics BatchNorm takes together in training; 0
+      for those of the whole batch.
     pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale; nets from
       elsewhere may have been trained with other numbers.
     pixel_scale: see there.
@@ -178,6 +181,8 @@ def build(
     )
     if gradients == jnp.bfloat16:
       rounded_gradients.use(net)
+    if bn_group:
+      batch_norm.in_groups(net, bn_group)
     return net
 
   abstract = nnx.eval_shape(lambda: create(_Keys(jax.random.key(0))))

@@ -64,6 +64,7 @@ _ADDED: Mapping[str, Any] = {
   "data.exif": "apply",
   "data.recursive": False,
   "model.gradients": "float32",
+  "model.bn_group": 0,
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")

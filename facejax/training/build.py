@@ -100,6 +100,7 @@ def build(
     remat=config.model.remat,
     dtype=jnp.dtype(config.model.dtype),
     gradients=jnp.dtype(config.model.gradients),
+    bn_group=config.model.bn_group,
   )
   rate = schedule(config.optim, total_steps=total_steps)
   trunk_tx = _optimizer(config.optim, rate, config.optim.clip_norm or None)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax.models import functional
+from facejax.models import batch_norm, functional
 from facejax.runtime import gating, jit, typing
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import state as train_state
@@ -69,7 +69,8 @@ def make_train_step(
         dropout_key=jax.random.fold_in(dropout_key, state.step),
       )
 
-    embeddings, pull, stats = jax.vjp(embed, state.params, has_aux=True)
+    with batch_norm.split_over(mesh):
+      embeddings, pull, stats = jax.vjp(embed, state.params, has_aux=True)
     done = loss_step(state, embeddings, labels)
     (gradient,) = pull(done.d_embeddings)
     updates, trunk_optimizer = trunk_tx.update(

@@ -8,6 +8,7 @@ from flax import nnx
 
 from facejax.models import batch_norm
 from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import program_text
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -75,3 +76,97 @@ def test_one_value_a_channel_is_refused_in_training_alone():
     norm(jnp.ones((1, 3)))
   norm.use_running_average = True
   assert norm(jnp.ones((1, 3))).shape == (1, 3)
+
+
+def batch(devices, shape=(16, 3, 5, 4)):
+  """A batch split over devices, what it is scaled with, and the mesh."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(30, 2, size=shape).astype(np.float32)
+  scale, bias = rng.normal(size=(2, shape[-1])).astype(np.float32)
+  mesh = mesh_lib.make_mesh(devices=devices)
+  x = jax.device_put(x, mesh_lib.sharding(mesh, mesh_lib.BATCH))
+  return x, scale, bias, mesh
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("groups", [1, 2, 4, 16])
+def test_groups_are_normalised_each_by_itself(groups, devices):
+  x, scale, bias, mesh = batch(devices)
+  weight = np.random.default_rng(1).normal(size=x.shape)
+
+  def loss(x, scale, bias):
+    with batch_norm.split_over(mesh):
+      y, mean, var = batch_norm.normalize(1e-3, x, scale, bias, groups=groups)
+    return (y * weight).sum(), (y, mean, var)
+
+  def alone(x, scale, bias):
+    found = [
+      batch_norm.normalize(1e-3, part, scale, bias)
+      for part in jnp.split(x, groups)
+    ]
+    ys, means, variances = zip(*found, strict=True)
+    y = jnp.concatenate(ys)
+    mean, var = (jnp.stack(one).mean(0) for one in (means, variances))
+    return (y * weight).sum(), (y, mean, var)
+
+  found, expected = (
+    jax.jit(jax.value_and_grad(one, (0, 1, 2), has_aux=True))(x, scale, bias)
+    for one in (loss, alone)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=0, atol=1e-4 * np.abs(b).max()
+    ),
+    found,
+    expected,
+  )
+
+
+def test_parts_of_a_large_mean_lose_nothing():
+  """What each device finds is put together without its square."""
+  x, _, _, mesh = batch(8, (4096, 1))
+  x = x + 3000
+  with batch_norm.split_over(mesh):
+    _, mean, var = jax.jit(
+      lambda x: batch_norm.normalize(0.0, x, jnp.ones(1), jnp.zeros(1))
+    )(x)
+  exact = np.asarray(x, np.float64)
+  np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(var, exact.var(0), rtol=1e-4)
+
+
+# Groups of whose examples each device holds some: one message forward, one
+# back.
+@pytest.mark.parametrize(
+  ("groups", "messages"), [(1, 2), (4, 2), (8, 0), (16, 0)]
+)
+def test_what_crosses_devices(groups, messages):
+  x, scale, bias, mesh = batch(8)
+
+  def gradient(x, dy):
+    with batch_norm.split_over(mesh):
+      y, pull = jax.vjp(
+        lambda x: batch_norm.normalize(1e-3, x, scale, bias, groups=groups)[0],
+        x,
+      )
+    return y, *pull(dy)
+
+  where = mesh_lib.sharding(mesh, mesh_lib.BATCH)
+  compiled = (
+    jax.jit(gradient, out_shardings=(where, where)).lower(x, x).compile()
+  )
+  found = program_text.ProgramText(compiled.as_text()).collectives(mesh)
+  assert sum(one.count for one in found) == messages, found
+
+
+def test_a_batch_must_divide_into_groups():
+  norm = batch_norm.BatchNorm(3, rngs=nnx.Rngs(0))
+  batch_norm.in_groups(norm, 4)
+  norm(jnp.ones((8, 3)))
+  with pytest.raises(
+    ValueError, match="6 images do not divide into groups of 4"
+  ):
+    norm(jnp.ones((6, 3)))
+  batch_norm.in_groups(norm, 1)
+  with pytest.raises(batch_norm.TooFewError):
+    norm(jnp.ones((8, 3)))
