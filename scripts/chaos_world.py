@@ -77,7 +77,14 @@ class Run:
       port=process_environments.free_port(),
     )
     words = ["--config", RECIPE, "--workdir", workdir, *options]
-    words += ["--heartbeat", HEARTBEAT, "--end-timeout", 20]
+    words += [
+      "--heartbeat",
+      HEARTBEAT,
+      "--end-timeout",
+      20,
+      "--start-timeout",
+      60,
+    ]
     logs = logs or workdir.parent
     self._logs = [logs / f"{workdir.name}.{k}.txt" for k in range(count)]
     self.processes = [

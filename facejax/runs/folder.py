@@ -61,6 +61,7 @@ _FREE_DATA = (
 )
 # Newer fields, with what they were before there was a choice.
 _ADDED: Mapping[str, Any] = {
+  "accumulate": 1,
   "data.exif": "apply",
   "data.recursive": False,
   "model.gradients": "float32",

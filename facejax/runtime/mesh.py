@@ -14,6 +14,8 @@ from facejax.runtime import typing
 
 P = jax.P
 BATCH = P(("data", "model"))
+# Parts of a batch, each split so.
+PARTS = P(None, ("data", "model"))
 CLASSES = P("model")
 REPLICATED = P()
 

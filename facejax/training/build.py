@@ -88,6 +88,9 @@ def build(
     devices=config.mesh.devices, model=config.mesh.model, among=among
   )
   mesh_lib.check_batch(config.batch_size, mesh, name="batch_size")
+  if config.accumulate > 1:
+    part = config.batch_size // config.accumulate
+    mesh_lib.check_batch(part, mesh, name="batch_size / accumulate")
   backbone = functional.build(
     config.model.name,
     embedding_dim=config.model.embedding_dim,
@@ -124,6 +127,7 @@ def build(
     like=like,
     mesh=mesh,
     seed=config.seed,
+    accumulate=config.accumulate,
     ema=config.optim.ema,
     skip_nonfinite=config.on_nonfinite == "skip",
   )

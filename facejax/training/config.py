@@ -225,6 +225,10 @@ class Config:
   """Length of the run in passes over the images."""
   batch_size: Annotated[int, annotated_types.Ge(1)] = 128
   """Images a step, over all devices."""
+  accumulate: Annotated[int, annotated_types.Ge(1)] = 1
+  """Parts of the batch that go through the net one after the other: their
+  activations alone are in memory, a third more is computed. The loss sees the
+  whole batch; BatchNorm sees a part (or model.bn_group of it)."""
   log_every: Annotated[int, annotated_types.Ge(1)] = 20
   """Steps between log lines."""
   stuck_after: Annotated[float, annotated_types.Ge(0)] = 300.0

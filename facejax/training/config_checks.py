@@ -85,7 +85,9 @@ def _validate_together(config: config_lib.Config) -> None:
     remat=config.model.remat,
   )
   _validate_model(config.model)
-  if config.batch_size == 1:
+  _validate_parts(config)
+  least = config.model.bn_group or config.batch_size // config.accumulate
+  if least == 1:
     _validate_one_image(config)
   _validate_data(config.data)
   marks = config.optim.milestones
@@ -113,6 +115,30 @@ def _validate_model(model: model_config.ModelConfig) -> None:
     )
 
 
+def _validate_parts(config: config_lib.Config) -> None:
+  """What the net sees at once must divide what it is cut from."""
+  size, parts, group = (
+    config.batch_size,
+    config.accumulate,
+    config.model.bn_group,
+  )
+  if size % parts:
+    raise ValueError(
+      f"accumulate={parts} must divide batch_size={size} into equal parts"
+    )
+  part = size // parts
+  if group and part % group:
+    of_part = "batch_size" if parts == 1 else "batch_size / accumulate"
+    raise ValueError(
+      f"model.bn_group={group} must divide {of_part}, {part}, into equal groups;"
+      f" those of {', '.join(map(str, _divisors(part)))} images do"
+    )
+
+
+def _divisors(number: int) -> list[int]:
+  return [n for n in range(2, number + 1) if number % n == 0]
+
+
 def _validate_one_image(config: config_lib.Config) -> None:
   model = config.model
   backbone = functional.build(
@@ -123,9 +149,14 @@ def _validate_one_image(config: config_lib.Config) -> None:
     se=model.se,
   )
   try:
-    functional.check_batch(backbone, config.batch_size)
+    functional.check_batch(backbone, 1)
   except ValueError as error:
-    raise ValueError(f"batch_size=1: {error}") from None
+    name = "batch_size=1"
+    if config.model.bn_group:
+      name = "model.bn_group=1"
+    elif config.accumulate > 1:
+      name = f"accumulate={config.accumulate} leaves 1 image"
+    raise ValueError(f"{name}: {error}") from None
 
 
 def _validate_data(data: config_lib.DataConfig) -> None:

@@ -112,7 +112,7 @@ def answer(said: str, config: config_lib.Config, program: build.Program) -> str:
   """
   sizes = of_device(config, program)
   largest = sorted(sizes.items(), key=lambda item: -item[1])
-  each = -(-config.batch_size // program.mesh.size)
+  each = -(-config.batch_size // (program.mesh.size * config.accumulate))
   # A compiler's words may end in a stop.
   lines = [
     f"the devices have no room for the run: {said.rstrip(' .')}.",
@@ -154,6 +154,11 @@ def _for_net(config: config_lib.Config, program: build.Program) -> list[str]:
   if half >= program.mesh.size:
     half -= half % program.mesh.size
     found.append(f"--batch-size {half}: half the activations")
+  parts = 2 * config.accumulate
+  if config.batch_size % (parts * program.mesh.size) == 0:
+    found.append(
+      f"--accumulate {parts}: half the activations of the same batch, in parts"
+    )
   if not config.model.remat and _can_remat(config):
     found.append("--model.remat: activations are computed again")
   if config.model.dtype != "bfloat16":

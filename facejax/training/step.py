@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax.models import batch_norm, functional
+from facejax.models import functional
 from facejax.runtime import gating, jit, typing
 from facejax.runtime import mesh as mesh_lib
+from facejax.training import passes
 from facejax.training import state as train_state
 from facejax.training.objectives import step as loss_step_lib
 
@@ -26,6 +27,7 @@ def make_train_step(
   like: train_state.TrainState,
   mesh: jax.sharding.Mesh,
   seed: int,
+  accumulate: int = 1,
   ema: float = 0.0,
   skip_nonfinite: bool = False,
 ) -> Callable[
@@ -51,6 +53,8 @@ def make_train_step(
     like: see above.
     mesh: the devices.
     seed: of dropout.
+    accumulate: parts of the batch that go through the net one after the other,
+      see `passes`.
     ema: decay of the average of the weights that is verified, 0 for none.
     skip_nonfinite: where the loss or the norm of the gradient is not finite the
       trunk and what the loss carries stay as they are; the loss step sees to
@@ -60,19 +64,21 @@ def make_train_step(
   dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
 
   def step(state, images, labels):
-    def embed(params):
+    def embed(params, images, part):
+      key = jax.random.fold_in(dropout_key, state.step)
       return backbone.apply(
         params,
         state.stats,
         images,
         train=True,
-        dropout_key=jax.random.fold_in(dropout_key, state.step),
+        dropout_key=jax.random.fold_in(key, part) if accumulate > 1 else key,
       )
 
-    with batch_norm.split_over(mesh):
-      embeddings, pull, stats = jax.vjp(embed, state.params, has_aux=True)
+    embeddings, pull, stats = passes.there(
+      embed, state.params, images, parts=accumulate, mesh=mesh
+    )
     done = loss_step(state, embeddings, labels)
-    (gradient,) = pull(done.d_embeddings)
+    gradient = pull(done.d_embeddings)
     updates, trunk_optimizer = trunk_tx.update(
       gradient, state.trunk_optimizer, state.params
     )

@@ -1,0 +1,88 @@
+"""Through the trunk and back: with the whole batch, or with parts of it.
+
+The loss stands between the two ways, and always sees the embeddings of the
+whole batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from facejax.models import batch_norm
+from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import typing
+
+# (params, images, number of the part) -> (embeddings, statistics).
+Embed = Callable[..., tuple[typing.Array, typing.Params]]
+# Gradient of the embeddings -> that of the parameters.
+Pull = Callable[[typing.Array], typing.Params]
+
+
+def there(
+  embed: Embed,
+  params: typing.Params,
+  images: typing.Array,
+  *,
+  parts: int,
+  mesh: jax.sharding.Mesh,
+) -> tuple[typing.Array, Pull, typing.Params]:
+  """Embeds a batch; the way back is a function of the embeddings' gradient.
+
+  With several parts only one of them has its activations in memory, and each is
+  embedded a second time on the way back: four thirds of the work. A part is
+  that many images in the order of the batch, split over all devices. The new
+  statistics are the mean of the parts', each from the old ones: as those of
+  groups of that size in one pass.
+
+  Args:
+    embed: the trunk; sees each part by itself.
+    params: its parameters.
+    images: uint8 [batch, height, width, 3], split over all devices.
+    parts: how many; they divide the batch, and the devices a part.
+    mesh: the devices.
+
+  Returns:
+    Embeddings [batch, dim], the way back, new statistics.
+  """
+  if parts == 1:
+    with batch_norm.split_over(mesh):
+      found, pull, stats = jax.vjp(
+        lambda params: embed(params, images, 0), params, has_aux=True
+      )
+    return found, lambda gradient: pull(gradient)[0], stats
+
+  def split(values: typing.Array) -> typing.Array:
+    # Each device has an equal share of each part: images, which are bytes, and
+    # embeddings move between them for it.
+    where = mesh_lib.sharding(mesh, mesh_lib.PARTS)
+    apart = values.reshape(parts, -1, *values.shape[1:])
+    return jax.lax.with_sharding_constraint(apart, where)
+
+  numbers, images = jnp.arange(parts), split(images)
+
+  def embed_part(_: None, part: Any):
+    number, images = part
+    with batch_norm.split_over(mesh):
+      return None, embed(params, images, number)
+
+  def pull_part(total: typing.Params, part: Any):
+    number, images, gradient = part
+    with batch_norm.split_over(mesh):
+      _, pull, _ = jax.vjp(
+        lambda params: embed(params, images, number), params, has_aux=True
+      )
+    return optax.tree.add(total, pull(gradient)[0]), None
+
+  def back(gradient: typing.Array) -> typing.Params:
+    whole = numbers, images, split(gradient)
+    return jax.lax.scan(pull_part, optax.tree.zeros_like(params), whole)[0]
+
+  _, (embeddings, stats) = jax.lax.scan(embed_part, None, (numbers, images))
+  embeddings = jax.lax.with_sharding_constraint(
+    embeddings.reshape(-1, embeddings.shape[-1]),
+    mesh_lib.sharding(mesh, mesh_lib.BATCH),
+  )
+  return embeddings, back, jax.tree.map(lambda leaf: leaf.mean(0), stats)
