@@ -140,7 +140,7 @@ class Profiler:
     try:
       self._stop()
       logger.info(
-        "steps %s are traced in %s: look at it with xprof %s",
+        "steps %s are traced in %s: look at it with xprof --logdir %s",
         *(self._span, self._folder, self._folder),
       )
     except (OSError, RuntimeError) as error:
