@@ -150,14 +150,18 @@ class ClearML:
 
   def __init__(self, run: Run):
     clearml: Any = importlib.import_module("clearml")
+    # It would fork to report, which a process with JAX's threads must not do.
+    importlib.import_module("clearml.config").config_obj.set_overrides(
+      {"sdk": {"development": {"report_use_subprocess": False}}}
+    )
     # What was kept offline cannot be continued.
-    known_as = run.known_as or ""
-    again = {} if known_as.startswith("offline") else {"continue_last_task": 0}
+    again: dict[str, Any] = {"reuse_last_task_id": False}
+    if run.known_as and not run.known_as.startswith("offline"):
+      again = {"reuse_last_task_id": run.known_as, "continue_last_task": 0}
     self._task = clearml.Task.init(
       project_name=os.environ.get("CLEARML_PROJECT", _PROJECT),
       task_name=run.name,
-      reuse_last_task_id=known_as if known_as and again else False,
-      **(again if known_as else {}),
+      **again,
       # It is told what it is to know.
       auto_connect_arg_parser=False,
       auto_connect_frameworks=False,

@@ -1,7 +1,7 @@
 """What trackers are told by two starts of a run, read back; for a process.
 
-python tracked_run.py NAME FOLDER prints {"known_as": […], "rows": […]}: each
-row is [step, name, value], in the order in which it was told.
+python tracked_run.py NAME FOLDER writes FOLDER/found.json, {"known_as": […],
+"rows": […]}: each row is [step, name, value], in the order in which it was told.
 """
 
 import json
@@ -25,9 +25,9 @@ def main(name, folder):
     ) as told:
       known_as.append(tracked.read(folder)[name])
       _take_steps(folder, start, told)
-  rows = {"wandb": of_wandb, "mlflow": of_mlflow, "trackio": of_trackio}
-  found = rows[name](folder, known_as[-1])
-  print(json.dumps({"known_as": known_as, "rows": found}))
+  found = globals()[f"of_{name}"](folder, known_as)
+  content = {"known_as": known_as, "rows": found}
+  (folder / "found.json").write_text(json.dumps(content))
 
 
 def _take_steps(folder, start, told):
@@ -49,34 +49,47 @@ def of_mlflow(folder, known_as):
   import mlflow
 
   client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-  run = client.get_run(known_as)
+  run = client.get_run(known_as[-1])
   assert run.info.status == "FINISHED"
   assert run.data.params["image_size"] == "[8, 8]"
   return [
     [one.step, name, one.value]
     for name in run.data.metrics
-    for one in client.get_metric_history(known_as, name)
+    for one in client.get_metric_history(known_as[-1], name)
   ]
 
 
 def of_trackio(folder, known_as):
-  import trackio
+  from trackio import sqlite_storage
 
-  [run] = trackio.Api().runs("facejax")
-  assert run.name == known_as
   return [
     [row["step"], name, value]
-    for row in run.history()
+    for row in sqlite_storage.SQLiteStorage.get_logs("facejax", known_as[-1])
     for name, value in row.items()
     if "/" in name
   ]
+
+
+def of_clearml(folder, known_as):
+  rows = []
+  for one in known_as:
+    path = pathlib.Path.home() / ".clearml" / "cache" / "offline" / one
+    text = (path / "metrics.jsonl").read_text()
+    rows += [
+      [each["iter"], f"{each['variant']}/{each['metric']}", each["value"]]
+      for line in text.splitlines()
+      for each in json.loads(line)
+    ]
+  return rows
 
 
 def of_wandb(folder, known_as):
   from wandb.proto import wandb_internal_pb2
 
   rows = []
-  for path in sorted(folder.glob(f"wandb/offline-run-*/run-{known_as}.wandb")):
+  for path in sorted(
+    folder.glob(f"wandb/offline-run-*/run-{known_as[-1]}.wandb")
+  ):
     for content in _log_records(path.read_bytes()):
       record = wandb_internal_pb2.Record.FromString(content)
       items = {
