@@ -22,6 +22,17 @@ from facejax.runtime import json_files
 logger = logging.getLogger(__name__)
 
 LOST = "lost"
+# Of what counts to what people read, in its order.
+_TITLES = {
+  "steps": "steps",
+  "compiling": "compiling",
+  "input": "waiting for input",
+  "saving": "saving",
+  "verifying": "verifying",
+  LOST: "lost to restarts (done again)",
+  "starting": "starting (reading, restoring)",
+  "other": "other",
+}
 # What was compiled and read for a start was of use to that start alone; what
 # comes of all else after a checkpoint is done again.
 _OF_A_START = ("starting", "compiling", LOST)
@@ -44,6 +55,12 @@ class Spent:
   step: int = 0
   seconds: Seconds = dataclasses.field(default_factory=dict)
   saved: Mapping[int, Seconds] = dataclasses.field(default_factory=dict)
+
+  def rows(self) -> list[tuple[str, float, float]]:
+    """What the time went to: in words, in seconds, as a share of the whole."""
+    whole = sum(self.seconds.values()) or 1.0
+    spent = [(self.seconds.get(name, 0.0), name) for name in _TITLES]
+    return [(_TITLES[name], each, each / whole) for each, name in spent]
 
   def at_checkpoint(self) -> "Spent":
     """With the step of now as one that can be gone back to."""

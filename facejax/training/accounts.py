@@ -12,17 +12,6 @@ import rich.table
 from facejax.runs import goodput
 from facejax.runtime import progress
 
-# Of what counts to what the table calls it, in its order.
-_TITLES = {
-  "steps": "steps",
-  "compiling": "compiling",
-  "input": "waiting for input",
-  "saving": "saving",
-  "verifying": "verifying",
-  goodput.LOST: "lost to restarts (done again)",
-  "starting": "starting (reading, restoring)",
-  "other": "other",
-}
 # What happens between two writes is not known of a killed run.
 _EVERY = 5.0  # seconds
 
@@ -134,12 +123,10 @@ class Account:
 
 def table(spent: goodput.Spent) -> rich.table.Table:
   """What the time of a run went to, in time and share of the whole."""
-  whole = sum(spent.seconds.values()) or 1.0
   out = rich.table.Table(title="wall time", box=rich.box.SIMPLE)
   out.add_column("what")
   out.add_column("time", justify="right")
   out.add_column("share", justify="right")
-  for name, title in _TITLES.items():
-    seconds = spent.seconds.get(name, 0.0)
-    out.add_row(title, progress.duration(seconds), f"{seconds / whole:.1%}")
+  for title, seconds, share in spent.rows():
+    out.add_row(title, progress.duration(seconds), f"{share:.1%}")
   return out
