@@ -12,8 +12,10 @@ import rich.table
 from facejax.runs import goodput
 from facejax.runtime import progress
 
-# What happens between two writes is not known of a killed run.
-_EVERY = 5.0  # seconds
+# Of a killed run nothing is known since the last write: one a second, unless
+# the disk is so slow that it would take more than a hundredth of the time.
+_EVERY = 1.0  # seconds
+_TIMES = 100
 
 
 class Account:
@@ -40,7 +42,7 @@ class Account:
     self._seconds = dict(self._spent.seconds)
     self._step, self._what = self._spent.step, "starting"
     self._at = clock() if since is None else since
-    self._written = -_EVERY
+    self._next_write = 0.0
 
   def __enter__(self) -> Self:
     return self
@@ -75,19 +77,20 @@ class Account:
     self.write()
 
   def advance(self, step: int) -> None:
-    """A step is done; cheap enough for every one."""
+    """A step is done; writes the account now and then.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
     self._step = step
+    if self._clock() >= self._next_write:
+      self.write()
 
   def saved(self) -> None:
     """The last step can be gone back to."""
     self._count(self._what)
     self._spent = self._now().at_checkpoint()
     self.write()
-
-  def keep(self) -> None:
-    """Writes the account, unless that was done just now."""
-    if self._clock() - self._written >= _EVERY:
-      self.write()
 
   def write(self) -> None:
     """Writes the account.
@@ -96,9 +99,10 @@ class Account:
       OSError: if it cannot be written.
     """
     self._count(self._what)
-    self._written = self._clock()
     if self._run is not None:
       goodput.write(self._run, self._now())
+    now = self._clock()
+    self._next_write = now + max(_EVERY, _TIMES * (now - self._at))
 
   def share(self) -> float:
     """Of all time so far, what went to steps that count: 0 to 1."""

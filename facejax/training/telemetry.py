@@ -206,7 +206,7 @@ class Telemetry:
     return self._stopwatch.idle()
 
   def advance(self, step: int) -> None:
-    """Moves the bar; cheap enough for every step."""
+    """Moves the bar, and the account of time on; cheap enough for every step."""
     self._stopwatch.advance(step)
     self._account.advance(step)
     if self._progress is not None:
@@ -243,7 +243,6 @@ class Telemetry:
       speed |= self._devices(speed["images_per_s"])
       speed["goodput"] = self._account.share()
     self._record(step, "train", {**scalars, **speed})
-    self._account.keep()
     line = log_line.train(step, self._total_steps, scalars, speed)
     logger.info(line, extra={_SHOWN: self._progress is not None})
     if self._progress is not None:

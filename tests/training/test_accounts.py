@@ -69,7 +69,6 @@ def test_what_a_killed_start_did_after_its_checkpoint_is_lost(tmp_path, clock):
   take_steps(first, clock, 1, 4)
   first.saved()
   take_steps(first, clock, 5, 8)
-  first.keep()
   clock.now += 1000  # killed without a word; nobody is at work
   with accounts.Account(tmp_path, since=1090, clock=clock) as second:
     clock.now += 10
@@ -81,15 +80,24 @@ def test_what_a_killed_start_did_after_its_checkpoint_is_lost(tmp_path, clock):
   assert second.share() == pytest.approx(6 / sum(seconds.values()))
 
 
-def test_it_is_written_now_and_then(tmp_path, clock):
+def test_it_is_written_now_and_then(tmp_path, clock, monkeypatch):
   account = accounts.Account(tmp_path, clock=clock)
   account.begin(0)
   account.advance(1)
-  account.keep()
   assert goodput.read(tmp_path).step == 0, "written a moment ago"
-  clock.now += 60
-  account.keep()
-  assert goodput.read(tmp_path).step == 1
+  clock.now += 1
+  write = goodput.write
+
+  def slow(*arguments):
+    clock.now += 0.5
+    write(*arguments)
+
+  monkeypatch.setattr(goodput, "write", slow)
+  account.advance(2)
+  for step in range(3, 53):
+    clock.now += 1
+    account.advance(step)
+    assert goodput.read(tmp_path).step == (2 if step < 52 else 52)
 
 
 def test_processes_that_do_not_speak_keep_nothing(clock):
