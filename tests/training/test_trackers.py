@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from helpers import tracked_run
@@ -48,7 +49,7 @@ def made():
 def told(tmp_path, made):
   """Makes trackers: wandb fails at what is named, mlflow never."""
 
-  def make(*fails, names=("wandb", "mlflow")):
+  def make(*fails, names=("wandb", "mlflow"), **options):
     def kind(fails):
       def begin(run):
         made.append(Fake.__new__(Fake))
@@ -59,7 +60,12 @@ def told(tmp_path, made):
 
     kinds = {"wandb": kind(fails), "mlflow": kind(())}
     return trackers.Trackers(
-      names, name="r", folder=str(tmp_path), config={"a": 1}, kinds=kinds
+      names,
+      name="r",
+      folder=str(tmp_path),
+      config={"a": 1},
+      kinds=kinds,
+      **options,
     )
 
   return make
@@ -107,6 +113,17 @@ def test_one_that_fails_is_named_once_and_not_asked_again(
   assert [name for name, *_ in good.calls] == ["open", *["add"] * 3, "close"]
   [record] = caplog.records
   assert f"wandb failed (OSError: no network to {call})" in record.message
+
+
+def test_one_that_hangs_holds_nothing_up(told, made, caplog):
+  answers = threading.Event()
+  with told(patience=0.1) as tracked_by:
+    made[0].add = lambda *_: answers.wait(60)
+    for step in (1, 2):
+      tracked_by.add(step, "train", {"loss": 1.0})
+  assert [name for name, *_ in made[1].calls][-1] == "close"
+  assert "wandb does not answer" in caplog.text
+  answers.set()
 
 
 def test_a_run_that_fails_is_told_as_that(told, made):
