@@ -1,6 +1,7 @@
 """Steps that are traced, and that a trace disturbs no run."""
 
 import contextlib
+import json
 import logging
 
 import jax
@@ -94,12 +95,19 @@ def test_a_trace_that_fails_is_named_and_the_run_goes_on(
   assert "profile=2:3 failed: only one profile" in record.message
 
 
-@pytest.mark.slow
-def test_the_trace_can_be_read(tmp_path):
-  with profiling.Profiler(tmp_path, profiling.Span(2, 3)) as one:
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+  """The file of a trace of the second and third of five steps."""
+  folder = tmp_path_factory.mktemp("traced")
+  with profiling.Profiler(folder, profiling.Span(2, 3)) as one:
     take_steps(one, 1, 5)
-  [path] = (tmp_path / "profile").rglob("*.xplane.pb")
-  data = jax.profiler.ProfileData.from_file(str(path))
+  [path] = (folder / "profile").rglob("*.xplane.pb")
+  return str(path)
+
+
+@pytest.mark.slow
+def test_the_trace_can_be_read(trace):
+  data = jax.profiler.ProfileData.from_file(trace)
   numbers = {
     dict(event.stats).get("step_num")
     for plane in data.planes
@@ -108,3 +116,12 @@ def test_the_trace_can_be_read(tmp_path):
     if event.name == "train"
   }
   assert numbers == {2, 3}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of a package that is not ours
+def test_xprof_opens_it(trace):
+  xprof = pytest.importorskip("xprof.convert.raw_to_tool_data")
+  assert "overview_page" in xprof.xspace_to_tool_names([trace])
+  page, kind = xprof.xspace_to_tool_data([trace], "overview_page", {})
+  assert kind == "application/json" and json.loads(page)
