@@ -4,24 +4,15 @@ import io
 
 import pytest
 import rich.console
+from helpers import clock as clock_lib
 
 from facejax.runs import goodput
 from facejax.training import accounts, telemetry
 
 
-class Clock:
-  """A clock that moves only when told to."""
-
-  def __init__(self):
-    self.now = 100.0
-
-  def __call__(self) -> float:
-    return self.now
-
-
 @pytest.fixture
 def clock():
-  return Clock()
+  return clock_lib.Clock()
 
 
 def take_steps(account, clock, first, last):
