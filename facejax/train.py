@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-import facejax
 from facejax.evaluation import pair_results, verification, while_training
 from facejax.report import build
-from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, run_lock
 from facejax.runs import folder as run_folder
 from facejax.runtime import (
@@ -30,11 +28,13 @@ from facejax.training import (
   guards,
   inputs,
   needs,
+  profiling,
   recipe,
   resume,
   rounds,
   summary,
   telemetry,
+  trackers,
 )
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
@@ -53,6 +53,7 @@ parser = flags.parser
 @command_line.command(computes=True)
 def main(arguments: Sequence[str]) -> int:
   """Runs the command line; returns the exit code."""
+  started = time.monotonic()
   command = recipe.parse(arguments)
   config = command.to_config()
   if command.print_config:
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
   if config.model.dtype == "float64":
     jax.config.update("jax_enable_x64", True)
   # Nothing is written before all is known to be right.
+  profile = profiling.parse(command.profile) if command.profile else None
+  trackers.require(config.track)
   if command.dry_run:
     telemetry.setup_logging()
     return _dry_run(command, config)
@@ -71,7 +74,8 @@ def main(arguments: Sequence[str]) -> int:
   if distributed.primary():
     run_lock.check_unlocked(config.workdir, if_gone=_if_gone(command))
   agreement.check_command(config)
-  run = _build(config)
+  run = _build(config)._replace(profile=profile, started=started)
+  profiling.check(profile, run.steps)
   needs.check_room(config, run.program)
   agreement.check_data(run.data, run.steps)
   if distributed.primary():
@@ -103,6 +107,8 @@ class _Run(NamedTuple):
   program: program_lib.Program
   data: trainer.Data
   steps: int
+  profile: profiling.Span | None = None
+  started: float = 0.0
 
 
 def _build(
@@ -133,7 +139,6 @@ def _build(
 
 def _train(config: config_lib.Config, run: _Run) -> int:
   """Trains in the work folder and writes the report; the exit code."""
-  started = time.monotonic()
   folder = pathlib.Path(config.workdir)
   with (
     needs.explained(config, run.program),
@@ -152,7 +157,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   if results is None:
     return code
   if distributed.primary():
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - run.started
     with guards.keeps_tracebacks():
       _report(folder, config, run, results, verifier.failed, seconds=seconds)
   return last_words.EXIT_FAILED if verifier.failed else 0
@@ -166,7 +171,9 @@ def _begin(
   # Again, now that nobody else writes there.
   stored = run_folder.check(folder, config_lib.stored(config))
   state = _restore(config, run, checkpoints)
-  distributed.only_primary(lambda: _write_about(folder, config, run.data))
+  distributed.only_primary(
+    lambda: summary.write(folder, config, run.data.images)
+  )
   telemetry.log_to(folder, process=distributed.index())
   count = len(run.data.images)
   resume.tell_length(config, stored, step=int(state.step), num_images=count)
@@ -195,6 +202,8 @@ def _to_the_end(
         restore=lambda: _restore(config, run, checkpoints),
         verify=verifier,
         must_stop=lambda: stop.requested,
+        started=run.started,
+        profile=run.profile,
       )
   except trainer.Stopped:
     logger.info("stopped and saved; the same command again goes on")
@@ -230,20 +239,6 @@ def _verifier(
     batch_size=config.eval.batch_size,
     urgent=lambda: stop.requested,
   )
-
-
-def _write_about(
-  folder: pathlib.Path, config: config_lib.Config, data: trainer.Data
-) -> None:
-  """Says what is run and, beside the weights, how the net wants its images."""
-  run_folder.write(folder, config_lib.stored(config))
-  card = card_lib.from_config(
-    config_lib.flatten(config),
-    images=len(data.images),
-    identities=data.images.num_classes,
-    versions={"facejax": facejax.__version__, "jax": jax.__version__},
-  )
-  card_lib.write(folder, card)
 
 
 def _report(

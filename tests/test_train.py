@@ -183,16 +183,24 @@ def test_a_net_that_was_trained_on_other_pixels_is_told_of(tmp_path, caplog):
 @pytest.mark.slow
 def test_a_finished_run_leaves_what_people_read(finished_run):
   folder, output = finished_run
-  for words in ("unseen identities", "multiply-adds", "Verification", "eta"):
+  for words in (
+    *("unseen identities", "multiply-adds", "Verification", "eta"),
+    *("TFLOP/s", "goodput", "wall time", "lost to restarts"),
+  ):
     assert words in output
-  for name in ("config.json", "env.json", "metrics.jsonl", "train.log"):
+  for name in (
+    *("config.json", "env.json", "metrics.jsonl", "train.log", "goodput.json"),
+  ):
     assert (folder / name).stat().st_size > 0
   assert any((folder / "tensorboard").iterdir())
   report = json.loads((folder / "report" / "metrics.json").read_text())
   metrics = report["results"]["unseen identities"]["metrics"]
   assert 0.3 < metrics["accuracy"] <= 1
   page = (folder / "report" / "index.html").read_text()
-  for words in ("Training loss", "ROC", "Hardest impostor pairs", "num_images"):
+  for words in (
+    *("Training loss", "ROC", "Hardest impostor pairs", "num_images"),
+    "waiting for input",
+  ):
     assert words in page
   evaluated = [
     record["step"]
@@ -203,7 +211,7 @@ def test_a_finished_run_leaves_what_people_read(finished_run):
   record = history.read(folder)[0]
   assert {
     "loss", "accuracy", "target_cosine", "gradient_norm", "embedding_norm",
-    "learning_rate", "images_per_s", "input_wait",
+    "learning_rate", "images_per_s", "input_wait", "model_tflops", "goodput",
   } <= set(record)  # fmt: skip
   # Whoever loads the net verifies what the run did.
   model = facejax.load(folder, devices=1)
@@ -250,6 +258,9 @@ def text_folder(tmp_path):
     ("--data.path TEXTS", "ada"),
     ("--batch-size 15 --mesh.devices 2", "use 14 or 16"),
     ("--mesh.devices 64", "mesh.devices=64"),
+    ("--profile 5", "must be FIRST:LAST"),
+    ("--profile 8:9 --steps 8 --mesh.devices 1", "the run ends at step 8"),
+    ("--track wandb none", "none goes with no other"),
   ],
 )
 def test_mistakes_are_answered_at_once(tmp_path, monkeypatch, flags, message):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import while_training
 from facejax.runs import checkpoint, folder, history, run_lock
 from facejax.runtime import last_words
-from facejax.training import inputs, telemetry
+from facejax.training import inputs, telemetry, trackers
 
 # A net that compiles in seconds; drawn people in files, and nothing verified.
 SIMPLE = [
@@ -189,6 +190,43 @@ def test_a_verification_that_fails_never_loses_the_run(tmp_path, monkeypatch):
   code, output = small_training.call(arguments)
   assert code == 0 and "resumed at step 4" in output
   assert (tmp_path / "report" / "metrics.json").exists()
+
+
+class Tracker:
+  """Notes what it is told, and may fail."""
+
+  def __init__(self, run, told, fails):
+    self.known_as, self.told, self.fails = "known", told, fails
+
+  def add(self, step, scalars):
+    self.told.append(step)
+    if self.fails:
+      raise ConnectionError("nobody there")
+
+  def close(self, *, failed):
+    self.told.append("failed" if failed else "finished")
+
+
+@pytest.mark.slow
+def test_a_tracker_that_fails_and_a_trace_disturb_no_run(
+  tmp_path, begun, people, monkeypatch
+):
+  run = shutil.copytree(begun, tmp_path / "run")
+  told = {"wandb": [], "mlflow": []}
+  for name, notes in told.items():
+    kind = functools.partial(Tracker, told=notes, fails=name == "wandb")
+    monkeypatch.setitem(trackers.KINDS, name, kind)
+  monkeypatch.setattr(trackers, "require", lambda names: None)
+  flags = "--track", "wandb", "mlflow", "--profile", "5:6"
+  code, output = again(run, people, *flags, steps=6)
+  assert code == 0, output
+  assert output.count("wandb failed (ConnectionError: nobody there)") == 1
+  assert told == {"wandb": [5], "mlflow": [5, 6, "finished"]}
+  assert [one["step"] for one in history.read(run)] == [1, 2, 3, 4, 5, 6]
+  assert len([*(run / "profile").rglob("*.xplane.pb")]) == 1
+  # Steps that are gone by: not a reason to stop a run that is started again.
+  code, output = again(run, people, "--profile", "5:6", steps=7)
+  assert code == 0 and "nothing is traced" in output
 
 
 @pytest.mark.slow

@@ -31,6 +31,13 @@ def operations(head: options_lib.Options, *, dim: int, batch: int) -> int:
   return 2 * seen * dim * head.centers * (first + 3 * updated)
 
 
+def asked_operations(head: options_lib.Options, *, dim: int, batch: int) -> int:
+  """The same without the logits that are made again: what the loss asks for."""
+  first, updated = _classes(head, batch)
+  seen = batch // head.mesh.shape["data"]
+  return 2 * seen * dim * head.centers * (first + 2 * updated)
+
+
 def floor(
   head: options_lib.Options,
   *,

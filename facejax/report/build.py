@@ -12,8 +12,8 @@ from matplotlib import figure
 import facejax
 from facejax.report import captions, plots, svg, training_plots
 from facejax.runs import card as card_lib
-from facejax.runs import folder, history, metrics_file, results
-from facejax.runtime import extras, text_lines, whole_files
+from facejax.runs import folder, goodput, history, metrics_file, results
+from facejax.runtime import extras, progress, text_lines, whole_files
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def _render(run: pathlib.Path) -> str:
     "env": folder.read_environment(run) or {},
     "card": _card(run),
     "summary": metrics_file.summary(run),
+    "time": _time(run),
   }
   sections = list(_sections(results.read_all(run)))
   training = [
@@ -164,10 +165,20 @@ def _facts(
   tables = [
     ("Net and training data", _rows({k: card.get(k) for k in _CARD}), True),
     ("This run", _rows(env | summary), True),
+    ("Wall time, over all starts", _rows(files["time"]), True),
     ("Versions", _rows(dict(card.get("versions", {})) | packages), False),
     ("Configuration", _rows(files["config"]), False),
   ]
   return [table for table in tables if table[1]]
+
+
+def _time(run: pathlib.Path) -> dict[str, str]:
+  """Where the wall time of a run went; {} where nothing was counted."""
+  spent = goodput.read(run)
+  return {
+    title: f"{progress.duration(seconds)} ({share:.1%})"
+    for title, seconds, share in (spent.rows() if spent.seconds else ())
+  }
 
 
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -10,11 +10,13 @@ Every file is written and read by one module of this package:
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
   metrics.jsonl        scalars over the steps: `history`
   left_out.json        batches that the run goes without: `left_out`
+  goodput.json         where the wall time went, over all starts: `goodput`
+  tracked.json         by what name trackers know the run: `tracked`
   report/metrics.json  what training verified at its end: `metrics_file`
   report/NAME.json     other evaluations: `results`
 
-Beside them lie report/index.html, export/, tensorboard/ and train.log, which
-nothing here reads.
+Beside them lie report/index.html, export/, tensorboard/, train.log, profile/
+and what trackers keep, which nothing here reads.
 """
 
 import datetime
@@ -39,6 +41,7 @@ _MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 LOCK = "run.lock"
 LEFT_OUT = "left_out.json"
+GOODPUT, TRACKED, PROFILE = "goodput.json", "tracked.json", "profile"
 
 
 def log_of(process: int) -> str:
@@ -48,10 +51,10 @@ def log_of(process: int) -> str:
 
 
 # May differ on resume: where things are, how often to look, on what devices,
-# when to give up.
+# when to give up, whom to tell.
 _FREE = (
   *("workdir", "log_every", "mesh.", "eval.", "checkpoint."),
-  *("stuck_after", "on_nonfinite", "check_every"),
+  *("stuck_after", "on_nonfinite", "check_every", "track"),
 )
 # The images themselves are compared by their fingerprint.
 _FREE_DATA = (

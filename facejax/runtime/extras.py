@@ -15,6 +15,12 @@ EXTRAS = {
   "onnxruntime": ("onnxruntime", "onnx"),
   "safetensors": ("safetensors", "onnx"),
   "flatbuffers": ("flatbuffers", "onnx"),
+  "wandb": ("wandb", "wandb"),
+  "mlflow": ("mlflow-skinny", "mlflow"),
+  "sqlalchemy": ("sqlalchemy", "mlflow"),
+  "alembic": ("alembic", "mlflow"),
+  "trackio": ("trackio", "trackio"),
+  "clearml": ("clearml", "clearml"),
   "libtpu": ("libtpu", "tpu-plan"),
   "jax_plugins": ("jax-cuda13-plugin", "gpu-plan"),
 }

@@ -242,6 +242,11 @@ class Config:
   check_every: Annotated[int, annotated_types.Ge(0)] = 0
   """Steps between two that are computed twice, to find devices that compute
   wrong; the state is held twice meanwhile. 0 for never."""
+  track: tuple[
+    Literal["wandb", "mlflow", "trackio", "clearml", "none"], ...
+  ] = ()
+  """Trackers that are told what metrics.jsonl holds, one or several; none is
+  for a recipe that names some."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
   data: DataConfig = DataConfig()

@@ -67,6 +67,11 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"steps={config.steps} and epochs={config.epochs}: give exactly one"
     )
+  if "none" in config.track and len(config.track) > 1:
+    raise ValueError(
+      f"track={config.track}: none goes with no other; name the trackers, or"
+      " none alone"
+    )
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)

@@ -25,7 +25,14 @@ from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import guards, inputs, nonfinite, telemetry, watchdog
+from facejax.training import (
+  guards,
+  inputs,
+  nonfinite,
+  profiling,
+  telemetry,
+  watchdog,
+)
 from facejax.training import state as train_state
 
 # Steps at chance level after which the run warns.
@@ -90,6 +97,7 @@ class Trainer(Generic[ScoreT]):
     total_steps: length of the run.
     checkpoints: of the run's folder.
     log: the run's telemetry.
+    profiler: traces the steps that were asked for.
     verify: scores a state.
     must_stop: asked after each step whether to save and stop.
     without: batches that the run goes without.
@@ -104,6 +112,7 @@ class Trainer(Generic[ScoreT]):
     total_steps: int,
     checkpoints: checkpoint.Checkpoints,
     log: telemetry.Telemetry,
+    profiler: profiling.Profiler,
     verify: Verify[ScoreT],
     must_stop: Callable[[], bool],
     without: left_out.LeftOutBatches = left_out.LeftOutBatches(),  # noqa: B008, frozen
@@ -111,6 +120,7 @@ class Trainer(Generic[ScoreT]):
     self._config, self._program, self._data = config, program, data
     self._total_steps = total_steps
     self._checkpoints, self._log = checkpoints, log
+    self._profiler = profiler
     self._verify, self._must_stop = verify, must_stop
     self._without = without
     self.results: Sequence[ScoreT] | None = None
@@ -148,10 +158,12 @@ class Trainer(Generic[ScoreT]):
           self._program.mesh,
           size=self._config.batch_size,
         )
+        self._profiler.before(step, self._in_flight, self._log.paused)
         # A device that computes as it is asked, and a full queue, make it wait.
-        with self._log.idle():
+        with self._log.idle(), self._profiler.step(step):
           state, metrics = step_fn(state, placed["images"], placed["labels"])
         self._wait_for_device(metrics)
+        self._profiler.after(step, self._in_flight, self._log.paused)
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
         self._watchdog.advance(step)
@@ -226,7 +238,7 @@ class Trainer(Generic[ScoreT]):
       self._verify_saved(step, state)
 
   def _verify_saved(self, step: int, state: train_state.TrainState) -> None:
-    with self._log.paused(), self._watchdog.paused():
+    with self._log.paused("verifying"), self._watchdog.paused():
       found = self._verify(state)
     if found is None:  # a stop was asked for meanwhile
       raise Stopped
@@ -234,14 +246,17 @@ class Trainer(Generic[ScoreT]):
     if scalars:
       self._log.evaluation(step, scalars)
       self._checkpoints.score(step, found[0].metrics)
+    # Not done again by a start that goes on from here.
+    self._log.saved()
     if step == self._total_steps:
       self.results = found
 
   def _save(self, step: int, state: train_state.TrainState) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.
     self._write_metrics(step)
-    with self._log.paused(), self._watchdog.paused():
+    with self._log.paused("saving"), self._watchdog.paused():
       self._checkpoints.save(step, state, metadata=self._data.fingerprint())
+    self._log.saved()
 
   def _write_metrics(self, step: int) -> None:
     try:

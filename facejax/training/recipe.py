@@ -63,6 +63,9 @@ class TrainCommand(rendezvous.ProcessOptions, config_lib.Config):
   h100:8."""
   classes: Annotated[int, annotated_types.Ge(2)] | None = None
   """With --dry-run: so many identities, and no data is read."""
+  profile: str | None = None
+  """Steps to trace into WORKDIR/profile, first and last such as 100:110, for
+  xprof or TensorBoard's profile plug-in."""
   print_config: bool = False
   """Print the resolved configuration as JSON, stop."""
   take_over: bool = False

@@ -4,8 +4,14 @@ import logging
 from collections.abc import Callable, Sequence
 
 from facejax.runs import checkpoint, folder, left_out
-from facejax.runtime import distributed
-from facejax.training import build, loop, nonfinite, replay, telemetry
+from facejax.training import (
+  build,
+  loop,
+  nonfinite,
+  profiling,
+  replay,
+  watching,
+)
 from facejax.training import config as config_lib
 from facejax.training import state as train_state
 
@@ -30,6 +36,8 @@ def train(
   restore: Callable[[], train_state.TrainState],
   verify: loop.Verify[loop.ScoreT],
   must_stop: Callable[[], bool],
+  started: float | None = None,
+  profile: profiling.Span | None = None,
 ) -> Sequence[loop.ScoreT]:
   """Trains to the end and verifies; the results.
 
@@ -43,48 +51,57 @@ def train(
     restore: the state of the newest sound checkpoint, or that at step 0.
     verify: scores a state.
     must_stop: whether to save and stop.
+    started: when this process began, by time.monotonic; now if not given.
+    profile: steps to trace.
 
   Raises:
     loop.Stopped: after saving, when a stop was requested.
     FailedError: a loss is not finite, and the run is told to stop then or
       went back to one checkpoint three times; or a device computes wrong.
   """
-  step_fn = build.compiled(config, program)
-  while True:
-    without = left_out.read(config.workdir)
-    with telemetry.Telemetry(
-      config.workdir,
-      total_steps=total_steps,
-      start_step=int(state.step),
-      batch_size=config.batch_size,
-      primary=distributed.primary(),
-    ) as log:
-      trainer = loop.Trainer(
-        config,
-        program,
-        data,
-        total_steps=total_steps,
-        checkpoints=checkpoints,
-        log=log,
-        verify=verify,
-        must_stop=must_stop,
-        without=without,
-      )
-      try:
-        step = replay.checked(
-          step_fn, every=config.check_every, first=int(state.step)
+  with watching.Watch(
+    config, program, started=started, profile=profile
+  ) as watch:
+    account = watch.account
+    account.begin(int(state.step))
+    with account.during("compiling"):
+      step_fn = build.compiled(config, program)
+    while True:
+      without = left_out.read(config.workdir)
+      with watch.telemetry(total_steps, int(state.step)) as log:
+        trainer = loop.Trainer(
+          config,
+          program,
+          data,
+          total_steps=total_steps,
+          checkpoints=checkpoints,
+          log=log,
+          profiler=watch.profiler,
+          verify=verify,
+          must_stop=must_stop,
+          without=without,
         )
-        state = trainer.train(state, step)
-        return _results(trainer, state, verify)
-      except nonfinite.NonFiniteLossError as error:
-        if config.on_nonfinite != "rollback":
+        try:
+          step = replay.checked(
+            step_fn, every=config.check_every, first=int(state.step)
+          )
+          with account.during("steps"):
+            state = trainer.train(state, step)
+          with account.during("verifying"):
+            found = _results(trainer, state, verify)
+          watch.show()
+          return found
+        except nonfinite.NonFiniteLossError as error:
+          if config.on_nonfinite != "rollback":
+            raise FailedError from None
+          bad = error.step
+        except replay.CorruptionError as error:
+          logger.error("%s", error)
           raise FailedError from None
-        bad = error.step
-      except replay.CorruptionError as error:
-        logger.error("%s", error)
-        raise FailedError from None
-    # Out here, where nothing holds the bad state any more.
-    state = _back(config.workdir, without, bad, restore)
+      # Out here, where nothing holds the bad state any more.
+      with account.during("starting"):
+        state = _back(config.workdir, without, bad, restore)
+      account.begin(int(state.step))
 
 
 def _results(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from typing import Any
 
 import jax
@@ -9,14 +10,17 @@ import rich.box
 import rich.console
 import rich.table
 
+import facejax
 from facejax.data import sources
 from facejax.head import roofline
 from facejax.models import functional
+from facejax.runs import card as card_lib
 from facejax.runs import checkpoint
+from facejax.runs import folder as run_folder
 from facejax.runtime import program_text, topology
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import needs, state, telemetry
+from facejax.training import device_figures, needs, state, telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +107,22 @@ def introduce(
     logger.warning("%s", text)
 
 
+def write(
+  folder: str | os.PathLike[str],
+  config: config_lib.Config,
+  images: sources.Source,
+) -> None:
+  """Keeps what is run and, beside the weights, how the net wants its images."""
+  run_folder.write(folder, config_lib.stored(config))
+  card = card_lib.from_config(
+    config_lib.flatten(config),
+    images=len(images),
+    identities=images.num_classes,
+    versions={"facejax": facejax.__version__, "jax": jax.__version__},
+  )
+  card_lib.write(folder, card)
+
+
 def compiled_table(
   compiled: jax.stages.Compiled,
   config: config_lib.Config,
@@ -144,9 +164,7 @@ def _times(
   chip: topology.Chip,
 ) -> dict[str, str]:
   """What a step takes at the least, and by the compiler's cycles."""
-  # Forward and backward pass of the trunk: its products three times.
-  each = 6 * program.backbone.multiply_adds
-  operations = each * config.batch_size / program.mesh.size
+  operations = device_figures.trunk_operations(config, program)
   if program.head is not None:
     operations += roofline.operations(
       program.head, dim=config.model.embedding_dim, batch=config.batch_size

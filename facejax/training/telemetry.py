@@ -1,4 +1,4 @@
-"""What a run tells: console, train.log, metrics.jsonl and TensorBoard.
+"""What a run tells: console, train.log, metrics.jsonl, TensorBoard, trackers.
 
 `metrics.jsonl` is kept by `facejax.runs.history`; `tensorboard/` holds the same
 for TensorBoard, and `train.log` what the console showed, with the time of day.
@@ -8,29 +8,23 @@ import contextlib
 import io
 import logging
 import logging.handlers
-import math
 import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 import rich
 import rich.console
 import rich.logging
-import rich.progress
 
 from facejax.runs import folder, history
-from facejax.runtime import distributed, progress, tensorboard
-from facejax.training import guards, stopwatch
+from facejax.runtime import distributed, tensorboard
+from facejax.training import accounts, guards, log_line, stopwatch, trackers
 
 logger = logging.getLogger(__name__)
 
-# What the console shows of an evaluation.
-_HEADLINES = ("/accuracy", "/accuracy_std", "/accuracy_at_given_threshold")
-_SHORT_NAMES = {"learning_rate": "lr", "accuracy": "acc"}
-_ON_BAR = ("loss", "learning_rate")
 # Marks a record that the console shows in another form.
 _SHOWN = "shown"
 _LOG_COLUMNS = 100
@@ -129,6 +123,9 @@ class Telemetry:
     batch_size: images per step, over all devices and processes.
     terminal: whether the console can show a progress bar; None finds out.
     primary: whether this is the process that speaks; others do nothing.
+    account: of the run's time.
+    tracked: trackers that are told the same scalars.
+    devices: further figures at so many images/s, none of which waits.
   """
 
   def __init__(
@@ -140,7 +137,13 @@ class Telemetry:
     start_step: int = 0,
     terminal: bool | None = None,
     primary: bool = True,
+    account: accounts.Account | None = None,
+    tracked: trackers.Trackers | None = None,
+    devices: Callable[[float], Mapping[str, float]] = lambda _: {},
   ):
+    self._account = account or accounts.Account(None)
+    self._tracked = tracked or trackers.Trackers()
+    self._devices = devices
     self._total_steps = total_steps
     self._stopwatch = stopwatch.Stopwatch(batch_size=batch_size)
     self._stragglers = guards.Stragglers()
@@ -158,7 +161,7 @@ class Telemetry:
     )
     self._open.callback(self._tensorboard.close)
     if _is_terminal(terminal):
-      self._progress = self._open.enter_context(_progress_bar())
+      self._progress = self._open.enter_context(log_line.progress_bar())
       self._task = self._progress.add_task(
         "train", total=total_steps, completed=start_step, text=""
       )
@@ -178,21 +181,34 @@ class Telemetry:
     """Takes the bar down and closes the files."""
     self._open.close()
 
-  def waiting(self) -> contextlib.AbstractContextManager[None]:
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
     """Time inside counts as waiting for input."""
-    return self._stopwatch.waiting()
+    with self._stopwatch.waiting(), self._account.during("input"):
+      yield
 
-  def paused(self) -> contextlib.AbstractContextManager[None]:
-    """Time inside does not count as training: evaluation, checkpoints."""
-    return self._stopwatch.paused()
+  @contextlib.contextmanager
+  def paused(self, for_what: str = "other") -> Iterator[None]:
+    """Time inside does not count as training.
+
+    Args:
+      for_what: saving, verifying or other.
+    """
+    with self._stopwatch.paused(), self._account.during(for_what):
+      yield
+
+  def saved(self) -> None:
+    """The last step can be gone back to."""
+    self._account.saved()
 
   def idle(self) -> contextlib.AbstractContextManager[None]:
     """Time inside is spent on waiting for the devices."""
     return self._stopwatch.idle()
 
   def advance(self, step: int) -> None:
-    """Moves the bar; cheap enough for every step."""
+    """Moves the bar, and the account of time on; cheap enough for every step."""
     self._stopwatch.advance(step)
+    self._account.advance(step)
     if self._progress is not None:
       self._progress.update(self._task, completed=step)
 
@@ -202,8 +218,10 @@ class Telemetry:
     """Records scalars of training, at each logging interval.
 
     Adds `images_per_s` and `input_wait` since the last call, the mean of all
-    processes, `eta_s`, and the `bad_images` of all if there are any. Names a
-    process that holds the others up. Of several processes, all must call.
+    processes, `eta_s`, the figures of the devices, `goodput` (of all time so
+    far, what went to steps that count), and the `bad_images` of all if there
+    are any. Names a process that holds the others up. Of several processes, all
+    must call.
 
     Args:
       step: of the run.
@@ -221,14 +239,15 @@ class Telemetry:
     if bad_images:
       scalars = {**scalars, "bad_images": bad_images}
     speed["eta_s"] = self._stopwatch.seconds_left(step, self._total_steps)
+    if self._history is not None:
+      speed |= self._devices(speed["images_per_s"])
+      speed["goodput"] = self._account.share()
     self._record(step, "train", {**scalars, **speed})
-    line = f"step {step}/{self._total_steps}  {_text(scalars, speed)}"
+    line = log_line.train(step, self._total_steps, scalars, speed)
     logger.info(line, extra={_SHOWN: self._progress is not None})
     if self._progress is not None:
-      shown = {k: scalars[k] for k in _ON_BAR if k in scalars}
-      self._progress.update(
-        self._task, completed=step, text=_text(shown, speed)
-      )
+      text = log_line.on_bar(scalars, speed)
+      self._progress.update(self._task, completed=step, text=text)
 
   def evaluation(self, step: int, scalars: Mapping[str, float]) -> None:
     """Records scores, with keys such as `"lfw_dev_test/accuracy"`.
@@ -236,9 +255,7 @@ class Telemetry:
     All of them are recorded; the console shows the accuracies.
     """
     self._record(step, "eval", scalars)
-    shown = {k: v for k, v in scalars.items() if k.endswith(_HEADLINES)}
-    text = _text(shown or scalars)
-    logger.info("step %d/%d  %s", step, self._total_steps, text)
+    logger.info(log_line.evaluation(step, self._total_steps, scalars))
 
   def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
     if self._history is None or self._tensorboard is None:
@@ -246,33 +263,11 @@ class Telemetry:
     values = {name: float(value) for name, value in scalars.items()}
     self._history.add(step, kind, values)
     self._tensorboard.add(step, kind, values)
-
-
-def _text(
-  scalars: Mapping[str, float], speed: Mapping[str, float] | None = None
-) -> str:
-  parts = [f"{_SHORT_NAMES.get(k, k)} {v:.4g}" for k, v in scalars.items()]
-  if speed and math.isfinite(speed["images_per_s"]):
-    rate, wait = speed["images_per_s"], speed["input_wait"]
-    parts.append(f"{rate:{'.0f' if rate >= 100 else '.3g'}} images/s")
-    parts.append(f"wait {wait:.0%}")
-  if speed and math.isfinite(speed["eta_s"]):
-    parts.append(f"eta {progress.duration(speed['eta_s'])}")
-  return "  ".join(parts)
+    self._tracked.add(step, kind, values)
 
 
 def _is_terminal(terminal: bool | None) -> bool:
   return rich.get_console().is_terminal if terminal is None else terminal
-
-
-def _progress_bar() -> rich.progress.Progress:
-  return rich.progress.Progress(
-    rich.progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-    rich.progress.BarColumn(),
-    rich.progress.TextColumn("{task.fields[text]}", markup=False),
-    console=rich.get_console(),
-    refresh_per_second=4,
-  )
 
 
 def _console_handler(terminal: bool) -> logging.Handler:

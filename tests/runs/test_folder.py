@@ -19,6 +19,7 @@ def test_same_configuration_may_go_on(tmp_path):
     batch_size=4,
     log_every=1,
     stuck_after=0.0,
+    track=("wandb",),
     mesh=config.MeshConfig(devices=2),
     data=config.DataConfig(path="elsewhere", threads=7),
   )

@@ -3,23 +3,14 @@
 import math
 
 import pytest
+from helpers import clock as clock_lib
 
 from facejax.training import stopwatch
 
 
-class Clock:
-  """A clock that moves only when told to."""
-
-  def __init__(self):
-    self.now = 100.0
-
-  def __call__(self) -> float:
-    return self.now
-
-
 @pytest.fixture
 def clock():
-  return Clock()
+  return clock_lib.Clock()
 
 
 @pytest.fixture
