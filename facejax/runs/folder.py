@@ -69,6 +69,8 @@ _ADDED: Mapping[str, Any] = {
   "data.recursive": False,
   "model.gradients": "float32",
   "model.bn_group": 0,
+  "optim.beta1": 0.9,
+  "optim.beta2": 0.999,
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")

@@ -247,15 +247,12 @@ def _optimizer(
     "clip_norm": clip_norm,
   }
   if optimizer.name == "adagrad":
-    return optim.adagrad(
-      rate,
-      accumulator=optimizer.accumulator,
-      epsilon=optimizer.epsilon,
-      **common,
-    )
-  return optim.sgd(
-    rate,
-    momentum=optimizer.momentum,
-    nesterov=optimizer.nesterov,
-    **common,
-  )
+    own = {"accumulator": optimizer.accumulator, "epsilon": optimizer.epsilon}
+    return optim.adagrad(rate, **own, **common)
+  if optimizer.name in ("adamw", "lion"):
+    common |= {"beta1": optimizer.beta1, "beta2": optimizer.beta2}
+    if optimizer.name == "lion":
+      return optim.lion(rate, **common)
+    return optim.adamw(rate, epsilon=optimizer.epsilon, **common)
+  own = {"momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
+  return optim.sgd(rate, **own, **common)

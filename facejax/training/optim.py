@@ -96,14 +96,15 @@ def sgd(
 
   Args:
     schedule: learning rate by step.
-    momentum: in [0, 1).
+    momentum: in [0, 1); 0 holds nothing beside the weights.
     nesterov: Nesterov's form of the momentum.
     weight_decay: wd >= 0.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
   """
   return optax.chain(
     *_before(weight_decay, clip_norm),
-    optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+    # With 0, not None, optax would keep the last gradient.
+    optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
   )
 
 
@@ -137,6 +138,66 @@ def adagrad(
   return optax.chain(
     *_before(weight_decay, clip_norm),
     optax.adagrad(schedule, accumulator, epsilon),
+  )
+
+
+def adamw(
+  schedule: optax.Schedule,
+  *,
+  beta1: float = 0.9,
+  beta2: float = 0.999,
+  epsilon: float = 1e-8,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Adam with decoupled weight decay, as ViTs are trained.
+
+  g <- clip(g); m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; both divided by
+  1 - b^t at step t; w <- w - lr (m / (sqrt(v) + eps) + wd w).
+
+  Args:
+    schedule: learning rate by step.
+    beta1: b1, in [0, 1).
+    beta2: b2, in [0, 1).
+    epsilon: eps > 0.
+    weight_decay: wd >= 0, times the learning rate.
+    clip_norm: bound of the global norm of the gradient; None for no clipping.
+
+  References:
+    Loshchilov, Hutter, Decoupled Weight Decay Regularization, 2019.
+  """
+  return optax.chain(
+    *_before(0.0, clip_norm),
+    optax.adamw(schedule, beta1, beta2, epsilon, weight_decay=weight_decay),
+  )
+
+
+def lion(
+  schedule: optax.Schedule,
+  *,
+  beta1: float = 0.9,
+  beta2: float = 0.99,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """The sign of a momentum, with decoupled weight decay.
+
+  g <- clip(g); w <- w - lr (sign(b1 m + (1 - b1) g) + wd w);
+  m <- b2 m + (1 - b2) g. Each number moves by lr, so lr is a tenth of AdamW's.
+
+  Args:
+    schedule: learning rate by step.
+    beta1: b1, in [0, 1).
+    beta2: b2, in [0, 1).
+    weight_decay: wd >= 0, times the learning rate.
+    clip_norm: bound of the global norm of the gradient; None for no clipping.
+
+  References:
+    Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.
+  """
+  return optax.chain(
+    *_before(0.0, clip_norm),
+    optax.lion(schedule, beta1, beta2, weight_decay=weight_decay),
   )
 
 

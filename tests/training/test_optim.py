@@ -1,5 +1,6 @@
 """Schedules and the SGD chain against their formulas."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -70,3 +71,37 @@ def test_sgd_is_coupled_decay_through_momentum(nesterov):
     v = 0.9 * v + g
     w = w - 0.1 * (g + 0.9 * v if nesterov else v)
     np.testing.assert_allclose(params, w, rtol=1e-5)
+
+
+def test_without_momentum_nothing_is_held():
+  tx = optim.sgd(lambda _: 0.1, momentum=0.0, weight_decay=0.01)
+  held = jax.eval_shape(tx.init, jnp.zeros((1000, 8)))
+  assert sum(leaf.size for leaf in jax.tree.leaves(held)) <= 1
+  params = jnp.ones(3)
+  updates, _ = tx.update(jnp.full(3, 2.0), tx.init(params), params)
+  np.testing.assert_allclose(updates, -0.1 * (2 + 0.01), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_decay_is_decoupled(name):
+  rng = np.random.default_rng(0)
+  make = {"adamw": optim.adamw, "lion": optim.lion}[name]
+  tx = make(
+    lambda _: 0.1, beta1=0.8, beta2=0.95, weight_decay=0.02, clip_norm=1.0
+  )
+  w = rng.normal(size=5).astype(np.float32)
+  m, v = np.zeros(5), np.zeros(5)
+  params, state = jnp.asarray(w), tx.init(jnp.asarray(w))
+  for t in range(1, 5):
+    gradient = rng.normal(size=5).astype(np.float32)
+    updates, state = tx.update(jnp.asarray(gradient), state, params)
+    params = optax.apply_updates(params, updates)
+    g = gradient / max(1.0, np.linalg.norm(gradient))
+    if name == "lion":
+      move = np.sign(0.8 * m + 0.2 * g)
+      m = 0.95 * m + 0.05 * g
+    else:
+      m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
+      move = m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
+    w = w - 0.1 * (move + 0.02 * w)
+    np.testing.assert_allclose(params, w, rtol=1e-5, atol=1e-6)
