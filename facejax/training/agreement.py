@@ -44,7 +44,8 @@ def check_data(data: loop.Data, total_steps: int) -> None:
 def _what_counts(config: config_lib.Config) -> dict[str, Any]:
   """By name, as the message says it."""
   versions = {
-    f"version of {name}": importlib.metadata.version(name) for name in run_folder.PACKAGES
+    f"version of {name}": importlib.metadata.version(name)
+    for name in run_folder.PACKAGES
   }
   kinds = {device.device_kind for device in jax.local_devices()}
   return {

@@ -94,6 +94,17 @@ class CenterConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+  """A memory of past embeddings, for losses between pairs within a batch."""
+
+  size: Annotated[int, annotated_types.Ge(0)] = 0
+  """How many of the newest embeddings are partners beside those of the batch;
+  0 for none."""
+  start: Annotated[int, annotated_types.Ge(0)] = 1000
+  """The step from which they are: before, the net changes too fast."""
+
+
+@dataclasses.dataclass(frozen=True)
 class HeadConfig:
   """The classification head."""
 
@@ -248,6 +259,7 @@ class Config:
   loss: tyro.conf.AvoidSubcommands[registry.LossConfig] = registry.CosFace()  # noqa: RUF009, frozen
   """The classification loss; each recipe has its own."""
   center: CenterConfig = CenterConfig()
+  memory: MemoryConfig = MemoryConfig()
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()
   mesh: MeshConfig = MeshConfig()

@@ -183,8 +183,14 @@ def _validate_head(config: config_lib.Config) -> None:
   binary = over_classes and not loss.has_probabilities
   if head.implementation == "sparse" and binary:
     raise ValueError(
-      "head.implementation=sparse is for softmax losses;"
-      f" {config.loss.name} counts every class on its own: use fused"
+      "head.implementation=sparse is for softmax losses, which"
+      f" {config.loss.name} is not: use fused"
+    )
+  whole = over_classes and loss.needs_table
+  if whole and head.implementation != "dense":
+    raise ValueError(
+      f"head.implementation={head.implementation}: {loss.name} looks at all"
+      " cosines at once, [batch, classes]: use dense"
     )
 
 
@@ -202,6 +208,7 @@ def _validate_batch(config: config_lib.Config) -> None:
       f"center.weight={config.center.weight:g} goes with a loss over classes,"
       f" not with {config.loss.name}"
     )
+  _validate_memory(config)
   if not people:
     return
   if people < 2 or images < 2:
@@ -215,6 +222,29 @@ def _validate_batch(config: config_lib.Config) -> None:
       f"batch_size={config.batch_size} is not data.identities_per_batch x"
       f" data.images_of_identity + data.random_negatives = {people} x {images} +"
       f" {data.random_negatives} = {size}"
+    )
+
+
+def _validate_memory(config: config_lib.Config) -> None:
+  size, loss = config.memory.size, config.loss
+  if not size:
+    return
+  if not isinstance(loss, definition.WithinBatch) or not loss.takes_past:
+    able = [
+      each.name
+      for each in vars(registry).values()
+      if isinstance(each, type)
+      and issubclass(each, definition.WithinBatch)
+      and each.takes_past
+    ]
+    raise ValueError(
+      f"memory.size={size}: {loss.name} takes no partners of earlier batches;"
+      f" leave it at 0, or use one of {', '.join(able)}"
+    )
+  if size < config.batch_size:
+    raise ValueError(
+      f"memory.size={size}: must hold a batch, batch_size={config.batch_size},"
+      " or more; 0 for no memory"
     )
 
 
