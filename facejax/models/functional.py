@@ -74,6 +74,17 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
     raise ValueError(f"net {name!r}, {error}") from None
 
 
+def has_lengths(name: str) -> bool:
+  """Whether the lengths of a net's embeddings can tell anything.
+
+  Not so where it ends in a normalisation, as FaceNet's nets do.
+
+  Raises:
+    ValueError: if the name is unknown.
+  """
+  return not registry.find(name)[1].unit_embeddings
+
+
 def check_options(name: str, **options: Any) -> None:
   """Refuses options of `build` that a net does not have: norm, se and so on.
 

@@ -48,6 +48,8 @@ class Family:
       it has that.
     epsilon: what its BatchNorm adds to variances; None without BatchNorm, or
       with several.
+    unit_embeddings: whether the nets end in a normalisation, so that all
+      embeddings have length 1 and none can tell anything by it.
     image_size: (height, width) of released weights.
   """
 
@@ -58,6 +60,7 @@ class Family:
   norms: tuple[layers.Norm, ...] = ("batch", "lrn")
   takes_one: bool = True
   epsilon: float | None = None
+  unit_embeddings: bool = False
   image_size: tuple[int, int] = (112, 112)
 
 
@@ -105,7 +108,10 @@ FAMILIES = {
     takes_one=False,
   ),
   inception.InceptionSpec: Family(
-    inception.Inception, inception.multiply_adds, inception.check_image_size
+    inception.Inception,
+    inception.multiply_adds,
+    inception.check_image_size,
+    unit_embeddings=True,
   ),
   inception_resnet_rows.InceptionResNetSpec: Family(
     inception_resnet.InceptionResNet,
@@ -121,6 +127,7 @@ FAMILIES = {
     zeiler_fergus.ZeilerFergus,
     zeiler_fergus.multiply_adds,
     zeiler_fergus.check_image_size,
+    unit_embeddings=True,
   ),
 }
 

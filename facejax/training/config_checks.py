@@ -147,11 +147,12 @@ def _validate_data(data: config_lib.DataConfig) -> None:
 
 def _validate_loss(loss: registry.LossConfig, net: str) -> None:
   loss.check()
-  # FaceNet's nets end in a normalisation.
-  if loss.needs_lengths and not net.startswith("iresnet"):
+  if loss.needs_lengths and not functional.has_lengths(net):
     raise ValueError(
-      f"model.name={net}: its embeddings all have length 1, and {loss.name}"
-      " reads image quality off their length: use an iresnet"
+      f"model.name={net}: it ends in a normalisation, so that its embeddings all"
+      f" have length 1, and {loss.name} reads image quality off their length:"
+      " use a net that leaves them their lengths, such as an iresnet, a vit or"
+      " mobilefacenet"
     )
 
 
