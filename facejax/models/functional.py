@@ -74,6 +74,15 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
     raise ValueError(f"net {name!r}, {error}") from None
 
 
+def check_name(name: str) -> None:
+  """Refuses a name that no net has; imports a net of one's own.
+
+  Raises:
+    ValueError: with those that are near.
+  """
+  registry.find(name)
+
+
 def has_lengths(name: str) -> bool:
   """Whether the lengths of a net's embeddings can tell anything.
 
@@ -141,7 +150,7 @@ def build(
   """Builds a backbone by its name.
 
   Args:
-    name: one of `NETS`.
+    name: one of `NETS`, or a net of one's own (see `own`).
     embedding_dim: size of the embedding.
     image_size: (height, width) of the images.
     dropout: rate before the last linear layer, in [0, 1).

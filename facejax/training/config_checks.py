@@ -67,6 +67,10 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(
       f"steps={config.steps} and epochs={config.epochs}: give exactly one"
     )
+  try:
+    functional.check_name(config.model.name)
+  except ValueError as error:
+    raise ValueError(f"model.name={config.model.name}: {error}") from None
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)

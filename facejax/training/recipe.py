@@ -18,6 +18,7 @@ import tyro
 from tyro import constructors
 
 from facejax.data import formats
+from facejax.models import config as model_config
 from facejax.runtime import command_line, extras, ranges, rendezvous
 from facejax.training import config as config_lib
 from facejax.training import config_checks, names, presets
@@ -172,6 +173,8 @@ def _reconcile(
   command: TrainCommand, recipe: config_lib.Config, given: argparse.Namespace
 ) -> TrainCommand:
   """Lets a flag replace what it contradicts in the recipe."""
+  model = model_config.resolved(command.model)
+  command = dataclasses.replace(command, model=model)
   if given.steps is not None:
     command = dataclasses.replace(command, epochs=None)
   elif given.epochs is not None:
@@ -215,7 +218,8 @@ def load(name: str) -> config_lib.Config:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   run_name = f"{path.stem}-{preset}" if preset else path.stem
-  config = _expanded(config)
+  model = model_config.resolved(config.model)
+  config = _expanded(dataclasses.replace(config, model=model))
   return dataclasses.replace(
     config, name=run_name, workdir=config.workdir or f"runs/{run_name}"
   )
