@@ -15,7 +15,7 @@ class Linear(nnx.Module):
     self.norm = nnx.BatchNorm(embedding_dim, rngs=rngs)
 
   def __call__(self, images):
-    return self.norm(self.linear(images.reshape(len(images), -1)))
+    return self.norm(self.linear(images.reshape(images.shape[0], -1)))
 
 
 def wrong_size(*, embedding_dim, **options):

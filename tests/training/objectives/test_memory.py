@@ -121,7 +121,7 @@ RECIPES = {
     2,
     "--optim.learning-rate",
     0.005,
-  ],  # fmt: skip
+  ],
   "proxy_nca.py": [],
   "proxy_anchor.py": [],
   "soft_triple.py": [],
