@@ -120,10 +120,11 @@ class Head(options_lib.Options):
       )
     if self.objective.table is not None:
       return tables.loss(
-        prototypes[: self.num_classes],
+        prototypes,
         embeddings,
         labels,
         table=self.objective.table,
+        num_classes=self.num_classes,
       )
     if self.implementation == "dense":
       return reference.loss(

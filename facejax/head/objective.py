@@ -100,10 +100,11 @@ class Objective:
       the loss 0.
     own_counts: whether the own class stands in the denominator of softmax; if
       not, L = log sum over j != y of e^z_j, less z_y, which falls below 0.
-    table: (c, w / ||w||, labels) -> (the loss [batch], similarities [batch,
-      classes] of which the largest is the nearest class); c is [batch, classes]
-      or [batch, classes, k] for k centres. For losses that are no sum over the
-      classes for each example: all cosines are written out, by "dense" alone.
+    table: (c, w / ||w||, labels, classes=number) -> (the loss [batch],
+      similarities [batch, rows] of which the largest is the nearest class); c
+      is [batch, rows] or [batch, rows, k] for k centres, rows beyond the number
+      of classes are padding. For losses that are no sum over the classes for
+      each example: all cosines are written out, by "dense" alone.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,

@@ -20,27 +20,30 @@ def loss(
   labels: typing.Array,
   *,
   table: objective_lib.Table,
+  num_classes: int,
 ) -> objective_lib.HeadOutput:
   """The loss of a table of cosines.
 
   Args:
-    prototypes: [num_classes, dim], or [num_classes, k, dim] for k centres a
-      class.
+    prototypes: [rows, dim], or [rows, k, dim] for k centres a class; padding
+      takes no part. (To cut it off would put all rows on every device.)
     embeddings: [batch, dim].
     labels: int [batch]; outside [0, num_classes) they name no class.
     table: see `Objective`.
+    num_classes: how many of the rows are classes.
   """
   x = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
   units = unit_vectors.l2_normalize(x)
   classes = unit_vectors.l2_normalize(prototypes)
   form = "bd,cd->bc" if classes.ndim == 2 else "bd,ckd->bck"
   cosines = jnp.einsum(form, units, classes, precision=reference.PRECISION)
-  values, similarity = table(cosines, classes, labels)
-  known = objective_lib.has_class(labels, similarity.shape[1])
+  values, similarity = table(cosines, classes, labels, classes=num_classes)
+  known = objective_lib.has_class(labels, num_classes)
   numbers = jnp.arange(similarity.shape[1])[None, :]
-  own = labels[:, None] == numbers
+  own = (labels[:, None] == numbers) & known[:, None]
   target = jnp.where(own, similarity, 0).sum(axis=1)
-  nearest = jnp.where(own, -jnp.inf, similarity).max(axis=1)
+  other = ~own & (numbers < num_classes)
+  nearest = jnp.where(other, similarity, -jnp.inf).max(axis=1)
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(target),

@@ -2,7 +2,8 @@
 
 Proxies are the head's prototypes. Here is what a softmax over them is not:
 proxy anchor sums over the batch for each class, SoftTriple weighs the centres
-of a class. Both look at all cosines at once, [batch, classes].
+of a class. Both look at all cosines at once, [batch, classes]. Columns beyond
+`classes`, where that is given, are padding and take no part.
 """
 
 import jax
@@ -18,6 +19,7 @@ def proxy_anchor(
   *,
   scale: float = 32.0,
   margin: float = 0.1,
+  classes: int | None = None,
 ) -> typing.Array:
   r"""Proxy anchor: each class against all examples of the batch.
 
@@ -35,6 +37,7 @@ def proxy_anchor(
       all classes.
     scale: alpha > 0.
     margin: delta, not below 0.
+    classes: how many there are; None for all columns.
 
   Returns:
     The loss of the batch, [].
@@ -52,13 +55,13 @@ def proxy_anchor(
   ranges.check_numbers(ranges.POSITIVE, scale=scale)
   ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   cosine = angles.as_float(cosine)
-  own = jnp.asarray(labels)[:, None] == jnp.arange(cosine.shape[1])[None, :]
+  own, other, count = _columns(labels, cosine.shape[1], classes)
   pull = anchors.log_sum_exp(-scale * (cosine - margin), own, axis=0)
-  push = anchors.log_sum_exp(scale * (cosine + margin), ~own, axis=0)
+  push = anchors.log_sum_exp(scale * (cosine + margin), other, axis=0)
   present = jnp.maximum(own.any(axis=0).sum(), 1)
   # log(1 + sum of e^z) = softplus(log-sum-exp): 0 where there is nothing.
   near = jax.nn.softplus(pull).sum() / present
-  return near + jax.nn.softplus(push).mean()
+  return near + jax.nn.softplus(push).sum() / count
 
 
 def soft_similarity(
@@ -99,6 +102,7 @@ def soft_triple(
   *,
   scale: float = 20.0,
   margin: float = 0.01,
+  classes: int | None = None,
 ) -> typing.Array:
   r"""SoftTriple without its regularizer: a softmax with a margin.
 
@@ -111,6 +115,7 @@ def soft_triple(
     labels: int [batch]; outside [0, classes) the example's own logit is 0.
     scale: lambda > 0.
     margin: delta, not below 0.
+    classes: how many there are; None for all columns.
 
   Returns:
     [batch].
@@ -130,13 +135,15 @@ def soft_triple(
   ranges.check_numbers(ranges.POSITIVE, scale=scale)
   ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   similarity = angles.as_float(similarity)
-  own = jnp.asarray(labels)[:, None] == jnp.arange(similarity.shape[1])[None, :]
+  own, other, _ = _columns(labels, similarity.shape[1], classes)
   target = jnp.where(own, similarity - margin, 0).sum(axis=1)
-  others = anchors.log_sum_exp(scale * similarity, ~own)
+  others = anchors.log_sum_exp(scale * similarity, other)
   return jax.nn.softplus(others - scale * target)
 
 
-def centers_apart(centers: typing.ArrayLike) -> typing.Array:
+def centers_apart(
+  centers: typing.ArrayLike, *, classes: int | None = None
+) -> typing.Array:
   r"""SoftTriple's regularizer: the mean distance of a class's centres.
 
   .. math::
@@ -148,6 +155,7 @@ def centers_apart(centers: typing.ArrayLike) -> typing.Array:
 
   Args:
     centers: w, [classes, k, dim], of any length.
+    classes: how many there are; None for all rows.
 
   Returns:
     []; 0 with one centre a class.
@@ -160,10 +168,22 @@ def centers_apart(centers: typing.ArrayLike) -> typing.Array:
   0.7071
   """
   centers = angles.as_float(centers)
-  classes, count, _ = centers.shape
+  rows, count, _ = centers.shape
+  classes = rows if classes is None else classes
   if count == 1:
     return jnp.zeros((), centers.dtype)
   cosine = jax.vmap(anchors.cosines)(centers)
   apart = anchors.distance(cosine, kind="euclidean")
   once = jnp.triu(jnp.ones((count, count), bool), 1)
-  return jnp.where(once[None], apart, 0).sum() / (classes * count * (count - 1))
+  once = once[None] & (jnp.arange(rows) < classes)[:, None, None]
+  return jnp.where(once, apart, 0).sum() / (classes * count * (count - 1))
+
+
+def _columns(
+  labels: typing.ArrayLike, columns: int, classes: int | None
+) -> tuple[typing.Array, typing.Array, int]:
+  """Own and other classes of each example, bool [batch, columns]; how many."""
+  count = columns if classes is None else classes
+  numbers = jnp.arange(columns)[None, :]
+  own = (jnp.asarray(labels)[:, None] == numbers) & (numbers < count)
+  return own, ~own & (numbers < count), count

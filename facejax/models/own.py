@@ -7,9 +7,10 @@ or as its class:
 
 Images are [batch, height, width, 3] in [-1, 1], RGB, of the type `dtype`;
 embeddings [batch, embedding_dim]. An export traces it for any batch: that is
-`images.shape[0]`, for which `len(images)` is no substitute. `rngs` gives the keys of the weights and
-nothing else: a module that drops at random is a `trunk.Net`, whose `features`
-gets the key of the step. Weights are `nnx.Param`, statistics `nnx.BatchStat`.
+`images.shape[0]`, for which `len(images)` is no substitute. `rngs` gives the
+keys of the weights and nothing else: a module that drops at random is a
+`trunk.Net`, whose `features` gets the key of the step. Weights are `nnx.Param`,
+statistics `nnx.BatchStat`.
 """
 
 import dataclasses

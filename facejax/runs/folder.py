@@ -63,6 +63,8 @@ _FREE_DATA = (
 _ADDED: Mapping[str, Any] = {
   "data.exif": "apply",
   "data.recursive": False,
+  "memory.size": 0,
+  "memory.start": 1000,
   "model.gradients": "float32",
 }
 # May be changed to go on for longer.

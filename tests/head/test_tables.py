@@ -1,6 +1,7 @@
 """Losses of all cosines at once, and proxy NCA, over devices and strangers."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -111,3 +112,41 @@ def test_proxy_nca_is_of_softmax():
     api.Head(
       NCA, CLASSES, mesh_lib.make_mesh(devices=1), implementation="sparse"
     )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_table_is_split_by_class(name):
+  """Also where the classes do not divide by the devices."""
+  wanted = LOSSES[name].definition(CLASSES)
+  mesh = mesh_lib.make_mesh(devices=8)
+  head = api.Head(
+    wanted.objective,
+    CLASSES,
+    mesh,
+    tx=optax.sgd(0.01),
+    implementation="dense",
+    centers=wanted.centers,
+  )
+  state = jax.eval_shape(lambda: head.init(jax.random.key(0), dim=12))
+  rows = jax.ShapeDtypeStruct(
+    state.prototypes.shape,
+    np.float32,
+    sharding=mesh_lib.sharding(mesh, mesh_lib.CLASSES),
+  )
+  batch = mesh_lib.sharding(mesh, mesh_lib.BATCH)
+  compiled = (
+    jax.jit(head.update)
+    .lower(
+      state._replace(prototypes=rows),
+      jax.ShapeDtypeStruct((16, 12), np.float32, sharding=batch),
+      jax.ShapeDtypeStruct((16,), np.int32, sharding=batch),
+    )
+    .compile()
+  )
+  shapes = set(re.findall(r"f32\[([\d,]+)\]", compiled.as_text()))
+  whole = {
+    shape
+    for shape in shapes
+    if {"37", "40", "111", "120"} & set(shape.split(","))
+  }
+  assert not whole, f"all classes on a device: {whole}"

@@ -118,7 +118,9 @@ def float64(problem, *, objective):
     def loss(w, x, parameters):
       labels = jnp.asarray(problem.labels)
       if objective.table is not None:
-        out = tables.loss(w, x, labels, table=objective.table)
+        out = tables.loss(
+          w, x, labels, table=objective.table, num_classes=len(w)
+        )
       else:
         out = reference.loss(
           w, x, labels, objective=objective, parameters=parameters

@@ -107,7 +107,9 @@ def over_classes(loss, prototypes):
     if objective.table is None:
       out = reference.loss(*arrays, objective=objective)
     else:
-      out = tables.loss(*arrays, table=objective.table)
+      out = tables.loss(
+        *arrays, table=objective.table, num_classes=len(prototypes)
+      )
     return out.loss.mean()
 
   return value

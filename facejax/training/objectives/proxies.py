@@ -81,11 +81,16 @@ class ProxyAnchor(definition_lib.OverClasses):
     )
 
   def _table(
-    self, cosine: typing.Array, proxy: typing.Array, labels: typing.Array
+    self,
+    cosine: typing.Array,
+    proxy: typing.Array,
+    labels: typing.Array,
+    *,
+    classes: int,
   ) -> tuple[typing.Array, typing.Array]:
     del proxy
     value = proxies.proxy_anchor(
-      cosine, labels, scale=self.scale, margin=self.margin
+      cosine, labels, scale=self.scale, margin=self.margin, classes=classes
     )
     # The loss of the whole batch: said of each example, the mean is the same.
     return jnp.broadcast_to(value, cosine.shape[:1]), cosine
@@ -127,13 +132,19 @@ class SoftTriple(definition_lib.OverClasses):
     )
 
   def _table(
-    self, cosine: typing.Array, centers: typing.Array, labels: typing.Array
+    self,
+    cosine: typing.Array,
+    centers: typing.Array,
+    labels: typing.Array,
+    *,
+    classes: int,
   ) -> tuple[typing.Array, typing.Array]:
     if self.centers == 1:
       cosine, centers = cosine[..., None], centers[:, None]
     similarity = proxies.soft_similarity(cosine, gamma=self.gamma)
     value = proxies.soft_triple(
-      similarity, labels, scale=self.scale, margin=self.margin
+      similarity, labels, scale=self.scale, margin=self.margin, classes=classes
     )
     # One number for all examples: the mean gives it once.
-    return value + self.tau * proxies.centers_apart(centers), similarity
+    apart = proxies.centers_apart(centers, classes=classes)
+    return value + self.tau * apart, similarity
