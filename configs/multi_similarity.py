@@ -6,7 +6,9 @@ Learning, 2019.
 With a memory of past embeddings (Wang et al., Cross-Batch Memory for Embedding
 Learning, 2020): --memory.size 8192.
 
-  python -m facejax.train --config multi_similarity.py                 not yet run
+  python -m facejax.train --config multi_similarity.py
+    generated faces; 77.7 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config multi_similarity.py:lfw             not yet run
   python -m facejax.train --config multi_similarity.py:casia_r50       not yet run
   python -m facejax.train --config multi_similarity.py:ms1mv3_r50      not yet run

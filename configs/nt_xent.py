@@ -3,7 +3,9 @@
 Chen et al., A Simple Framework for Contrastive Learning of Visual
 Representations, 2020.
 
-  python -m facejax.train --config nt_xent.py                 not yet run
+  python -m facejax.train --config nt_xent.py
+    generated faces; 85.3 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config nt_xent.py:lfw             not yet run
   python -m facejax.train --config nt_xent.py:casia_r50       not yet run
   python -m facejax.train --config nt_xent.py:ms1mv3_r50      not yet run

@@ -5,7 +5,9 @@ Kim et al., Proxy Anchor Loss for Deep Metric Learning, 2020.
 All cosines of a step are written out, [batch, classes] split by class over the
 devices: for some hundred thousand people, not for millions.
 
-  python -m facejax.train --config proxy_anchor.py                 not yet run
+  python -m facejax.train --config proxy_anchor.py
+    generated faces; 74.1 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config proxy_anchor.py:lfw             not yet run
   python -m facejax.train --config proxy_anchor.py:casia_r50       not yet run
   python -m facejax.train --config proxy_anchor.py:ms1mv3_r50      not yet run

@@ -4,7 +4,9 @@ Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies, 2017.
 Teh et al., ProxyNCA++: Revisiting and Revitalizing Proxy Neighborhood Component
 Analysis, 2020.
 
-  python -m facejax.train --config proxy_nca.py                 not yet run
+  python -m facejax.train --config proxy_nca.py
+    generated faces; 90.9 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config proxy_nca.py:lfw             not yet run
   python -m facejax.train --config proxy_nca.py:casia_r50       not yet run
   python -m facejax.train --config proxy_nca.py:ms1mv3_r50      not yet run

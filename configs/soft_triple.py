@@ -6,7 +6,9 @@ Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling,
 All cosines of a step are written out, [batch, classes] split by class over the
 devices: for some hundred thousand people, not for millions.
 
-  python -m facejax.train --config soft_triple.py                 not yet run
+  python -m facejax.train --config soft_triple.py
+    generated faces; 89.5 % on 2,000 pairs of unseen
+    people after --steps 200 on two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config soft_triple.py:lfw             not yet run
   python -m facejax.train --config soft_triple.py:casia_r50       not yet run
   python -m facejax.train --config soft_triple.py:ms1mv3_r50      not yet run
