@@ -39,7 +39,7 @@ Protocols:
   cfp, cfp_ff, agedb, calfw, cplfw
                   the same where a list is not to be guessed
   identification  --path PEOPLE, a folder a person: rank-k, CMC, open-set TPIR at
-                  FPIR, clusters
+                  FPIR, precision at 1, R-precision, MAP@R, clusters
   clustering      --path PEOPLE: clusters alone
   ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
 

@@ -1,10 +1,13 @@
 """docs/architecture.md: its code does what it says."""
 
+import importlib
 import re
+import sys
 
+import jax
 import numpy as np
 import pytest
-from helpers import paths
+from helpers import paths, small_training
 
 from facejax.runs import results
 from facejax.training.objectives import registry
@@ -20,6 +23,7 @@ def worked(tmp_path_factory):
   names = {}
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
+    patch.syspath_prepend(folder)
     for block in BLOCKS:
       first = block.partition("\n")[0]
       if first.startswith("# "):
@@ -27,10 +31,13 @@ def worked(tmp_path_factory):
         (folder / first.removeprefix("# ")).write_text(block)
         loss = names["LiArcFace"]
         patch.setattr(registry, "LiArcFace", loss, raising=False)
+        # That it was not there a moment ago is remembered for that long.
+        importlib.invalidate_caches()
         continue
       exec(block, names)
     yield names
     names["registry"].SPECS.pop("iresnet14", None)
+    sys.modules.pop("small_net", None)
 
 
 def test_a_loss(worked):
@@ -44,6 +51,22 @@ def test_a_loss(worked):
 def test_a_net(worked):
   assert worked["net"].name == "iresnet14"
   assert 0 < worked["net"].multiply_adds < 1e9
+
+
+def test_a_net_of_ones_own(worked):
+  net = worked["own"]
+  params, stats = net.init(jax.random.key(0))
+  images = np.zeros((2, 48, 48, 3), np.uint8)
+  embeddings, _ = net.apply(params, stats, images, train=False)
+  assert embeddings.shape == (2, 64)
+  # As the page says it is trained; recipe and step, nothing else.
+  losses, *_ = small_training.trained(
+    [
+      *small_training.SMALL,
+      *("--model.name", "small_net:SmallNet", "--steps", 3),
+    ]
+  )
+  assert np.isfinite(losses).all()
 
 
 def test_a_source(worked):

@@ -15,6 +15,7 @@ from facejax.evaluation import (
   overlap,
   pair_results,
   projector,
+  retrieval,
   thumbnails,
   verification,
 )
@@ -152,6 +153,7 @@ def identify(
         count=options.hardest,
       )
     ]
+    quantities += retrieval.quantities(vectors, labels)
   way: Any = method or clusters.usual_method(len(vectors))
   quantities = [
     *quantities,

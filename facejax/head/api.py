@@ -14,6 +14,7 @@ from facejax.head import (
   reference,
   rowwise,
   sharded,
+  tables,
 )
 from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
@@ -116,6 +117,14 @@ class Head(options_lib.Options):
         f"the loss of implementation={self.implementation!r} needs float32"
         " prototypes, not bfloat16: `storage.load` them, or take the step with"
         " `Head.update` of fused, partial_fc or sparse"
+      )
+    if self.objective.table is not None:
+      return tables.loss(
+        prototypes,
+        embeddings,
+        labels,
+        table=self.objective.table,
+        num_classes=self.num_classes,
       )
     if self.implementation == "dense":
       return reference.loss(

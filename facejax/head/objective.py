@@ -15,6 +15,7 @@ _TINY = 1e-12
 # exp() of the largest logit, summed over the classes, must fit float32
 # (e^88.7), and that of the smallest must not vanish (e^-87.3).
 _SAFE_EXPONENT = 87.0
+Table: TypeAlias = Callable[..., tuple[typing.Array, typing.Array]]
 Strangers: TypeAlias = Literal["count", "ignore"]
 
 
@@ -76,7 +77,10 @@ class Objective:
     \quad\text{or}\quad
     L = b \sum_j \log(1 + e^{z_j})
 
-  or, if `strangers` says so, counts for nothing.
+  or, if `strangers` says so, counts for nothing. Without the 1 in the first
+  form, `own_counts` off, it is proxy NCA.
+
+  A loss that is none of both gives `table`, and the rest is not looked at.
 
   Attributes:
     margin: phi(target_cosine, **parameters), [batch] to [batch]; any function
@@ -94,12 +98,21 @@ class Objective:
     weight: factor of the loss, without the penalty; above 0.
     strangers: "count" gives examples without a class the loss above, "ignore"
       the loss 0.
+    own_counts: whether the own class stands in the denominator of softmax; if
+      not, L = log sum over j != y of e^z_j, less z_y, which falls below 0.
+    table: (c, w / ||w||, labels, classes=number) -> (the loss [batch],
+      similarities [batch, rows] of which the largest is the nearest class); c
+      is [batch, rows] or [batch, rows, k] for k centres, rows beyond the number
+      of classes are padding. For losses that are no sum over the classes for
+      each example: all cosines are written out, by "dense" alone.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
       2018, Eq. 4 (first form).
     Wen et al., SphereFace2: Binary Classification is All You Need for Deep
       Face Recognition, 2022 (second form).
+    Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies,
+      2017, Eq. 6 (proxy NCA).
   """
 
   margin: Callable[..., typing.Array]
@@ -111,6 +124,8 @@ class Objective:
   penalty: Callable[[typing.Array], typing.Array] | None = None
   weight: float = 1.0
   strangers: Strangers = "count"
+  own_counts: bool = True
+  table: Table | None = None
 
   def __post_init__(self):
     ranges.check_numbers(ranges.POSITIVE, scale=self.scale, weight=self.weight)
@@ -120,6 +135,8 @@ class Objective:
     choices.check("strangers", self.strangers, Strangers)
     if self.negative is not None and not self.unit_prototypes:
       raise ValueError("negative needs cosines: leave unit_prototypes=True")
+    if self.one_vs_all is not None and not self.own_counts:
+      raise ValueError("own_counts=False is of softmax: leave one_vs_all=None")
     if self.bias and (self.scale is not None or self.unit_prototypes):
       raise ValueError("bias needs scale=None and unit_prototypes=False")
 
@@ -229,6 +246,6 @@ class Objective:
     # classes minus the target's would cancel to 0 once p is nearly 1. A class
     # that is alone costs nothing.
     alone = others == -jnp.inf
-    return jnp.where(
-      alone, 0, jax.nn.softplus(jnp.where(alone, 0, others) - target)
-    )
+    gap = jnp.where(alone, 0, others) - target
+    value = jax.nn.softplus(gap) if self.own_counts else gap
+    return jnp.where(alone, 0, value)

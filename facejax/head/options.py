@@ -125,6 +125,16 @@ class Options:
         "implementation='sparse' needs a softmax: one-vs-all losses have no"
         " probabilities over the classes; use fused or partial_fc"
       )
+    if self.implementation == "sparse" and not self.objective.own_counts:
+      raise ValueError(
+        "implementation='sparse' needs a softmax in which the own class counts:"
+        " use fused"
+      )
+    if self.implementation != "dense" and self.objective.table is not None:
+      raise ValueError(
+        f"implementation={self.implementation!r} walks through the classes block"
+        " by block, and this loss needs all cosines at once: use dense"
+      )
     if self.implementation == "pallas":
       self._check_pallas()
     kept = {"prototypes": self.storage, "state": self.optimizer_storage}

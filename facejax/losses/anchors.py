@@ -3,6 +3,9 @@
 What triplet and pairwise losses share: cosines, distances, which pairs show
 one identity, and what they return. Embeddings are scaled to unit length in
 here; a zero vector has the cosine 0 with everything.
+
+Partners may come from batches before this one as well, `Past`: they stand
+behind those of the batch, as further columns, and carry no gradient.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -33,6 +36,20 @@ class AnchorLoss(NamedTuple):
   active: typing.Array
 
 
+class Past(NamedTuple):
+  """Embeddings of earlier batches, as partners of the anchors of this one.
+
+  Attributes:
+    embeddings: [size, dim], of any length.
+    labels: int [size]; below 0 where nobody knows who it is.
+    held: bool [size], which rows hold an embedding.
+  """
+
+  embeddings: typing.Array
+  labels: typing.Array
+  held: typing.Array
+
+
 def mean(values: AnchorLoss, *, over: Over = "all") -> typing.Array:
   """The mean over all terms of a batch, [], or 0 if there are none.
 
@@ -55,22 +72,54 @@ def mean(values: AnchorLoss, *, over: Over = "all") -> typing.Array:
   return values.loss.sum() / jnp.maximum(total, 1)
 
 
-def cosines(embeddings: typing.ArrayLike) -> typing.Array:
+def one_term(value: typing.Array, kept: typing.Array) -> AnchorLoss:
+  """Losses [batch] of one term an anchor; none where not `kept`."""
+  value = jnp.where(kept, value, 0)
+  return AnchorLoss(
+    value, kept.astype(jnp.int32), (value > 0).astype(jnp.int32)
+  )
+
+
+def log_sum_exp(
+  logits: typing.Array, where: typing.Array, *, axis: int = -1
+) -> typing.Array:
+  """Over an axis; very negative, but finite, where nothing is kept.
+
+  >>> float(log_sum_exp(jnp.zeros(4), jnp.array([True, False, False, False])))
+  0.0
+  """
+  # Half of it, so that the sum of two such values is finite too.
+  nothing = jnp.finfo(logits.dtype).min / 2
+  return jax.nn.logsumexp(jnp.where(where, logits, nothing), axis=axis)
+
+
+def cosines(
+  embeddings: typing.ArrayLike, past: Past | None = None
+) -> typing.Array:
   """Cosines of all pairs, in float32 at least.
 
   Args:
     embeddings: [batch, dim], of any length.
+    past: further partners; None for those of the batch alone.
 
   Returns:
-    [batch, batch].
+    [batch, batch], or [batch, batch + size] with a past.
 
   >>> cosines(jnp.array([[2.0, 0.0], [0.0, 1.0]])).tolist()
   [[1.0, 0.0], [0.0, 1.0]]
   """
+  units = _units(embeddings)
+  partners = units
+  if past is not None:
+    held = jax.lax.stop_gradient(_units(past.embeddings))
+    partners = jnp.concatenate([units, held.astype(units.dtype)])
+  return jnp.matmul(units, partners.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _units(embeddings: typing.ArrayLike) -> typing.Array:
   x = jnp.asarray(embeddings)
   x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  units = unit_vectors.l2_normalize(x)
-  return jnp.matmul(units, units.T, precision=jax.lax.Precision.HIGHEST)
+  return unit_vectors.l2_normalize(x)
 
 
 def distance(cosine: typing.Array, *, kind: Distance) -> typing.Array:
@@ -122,16 +171,20 @@ def distances(
   return distance(cosines(embeddings), kind=kind)
 
 
-def pairs(labels: typing.ArrayLike) -> tuple[typing.Array, typing.Array]:
+def pairs(
+  labels: typing.ArrayLike, past: Past | None = None
+) -> tuple[typing.Array, typing.Array]:
   """Which examples are positives and which negatives of each anchor.
 
   Args:
     labels: int [batch]; below 0 where nobody knows who it is, see
       `choices.people`.
+    past: further partners; None for those of the batch alone.
 
   Returns:
     Two bool [batch, batch], of the same identity and of another; an example
-    is neither to itself.
+    is neither to itself. With a past [batch, batch + size]; a row that holds
+    nothing is neither to anybody.
 
   Raises:
     ValueError: if labels are no whole numbers.
@@ -139,6 +192,14 @@ def pairs(labels: typing.ArrayLike) -> tuple[typing.Array, typing.Array]:
   >>> [mask.sum().item() for mask in pairs(jnp.array([5, 5, 7]))]
   [2, 4]
   """
+  labels = choices.labels(labels)
+  batch = len(labels)
+  others = jnp.ones(batch, bool)
+  if past is not None:
+    labels = jnp.concatenate([labels, past.labels.astype(labels.dtype)])
+    others = jnp.concatenate([others, past.held])
+  # Strangers are people apart, those of the past too.
   labels = choices.people(labels)
-  same = labels[:, None] == labels[None, :]
-  return same & ~jnp.eye(len(labels), dtype=bool), ~same
+  same = labels[:batch, None] == labels[None, :]
+  others = others[None, :] & ~jnp.eye(batch, len(labels), dtype=bool)
+  return same & others, ~same & others

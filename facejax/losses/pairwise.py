@@ -1,5 +1,5 @@
 """Losses of the pairs within a batch: contrastive, supervised contrastive,
-circle.
+NT-Xent, circle.
 
 Embeddings are scaled to unit length in here and computed in float32 at least.
 """
@@ -16,6 +16,7 @@ def contrastive(
   labels: typing.ArrayLike,
   *,
   margin: float = 1.0,
+  past: anchors.Past | None = None,
 ) -> anchors.AnchorLoss:
   r"""Contrastive loss: pull positives together, push negatives to the margin.
 
@@ -28,10 +29,11 @@ def contrastive(
     embeddings: [batch, dim].
     labels: int [batch].
     margin: m, a distance of unit vectors, in [0, 2].
+    past: partners beside those of the batch, see `anchors.Past`.
 
   Returns:
-    Sums over the partners of each anchor, [batch]. A pair counts at both of
-    its ends, so `anchors.mean` is the mean over pairs.
+    Sums over the partners of each anchor, [batch]. A pair of the batch counts
+    at both of its ends, so `anchors.mean` is the mean over pairs.
 
   Raises:
     ValueError: if margin is outside [0, 2].
@@ -46,8 +48,8 @@ def contrastive(
   [1.0056, 1.0675, 0.0731]
   """
   ranges.check_numbers(ranges.Range(0, 2), margin=margin)
-  cosine = anchors.cosines(embeddings)
-  positive, negative = anchors.pairs(labels)
+  cosine = anchors.cosines(embeddings, past)
+  positive, negative = anchors.pairs(labels, past)
   gap = jax.nn.relu(margin - anchors.distance(cosine, kind="euclidean"))
   # d^2 is not taken from d, whose slope ends where rounding begins.
   pull = anchors.distance(cosine, kind="squared")
@@ -65,6 +67,7 @@ def supcon(
   *,
   temperature: float = 0.1,
   base_temperature: float | None = None,
+  past: anchors.Past | None = None,
 ) -> anchors.AnchorLoss:
   r"""Supervised contrastive loss: softmax over the other examples.
 
@@ -77,6 +80,7 @@ def supcon(
     labels: int [batch].
     temperature: T > 0.
     base_temperature: T_0 > 0; None for T, so that the factor is 1.
+    past: partners beside those of the batch, see `anchors.Past`.
 
   Returns:
     One term an anchor, [batch], or none where it has no positive.
@@ -95,14 +99,64 @@ def supcon(
   ranges.check_numbers(
     ranges.POSITIVE, temperature=temperature, base_temperature=base_temperature
   )
-  logits = anchors.cosines(embeddings) / temperature
-  positive, negative = anchors.pairs(labels)
+  logits = anchors.cosines(embeddings, past) / temperature
+  positive, negative = anchors.pairs(labels, past)
   count = positive.sum(axis=1)
   numerator = jnp.where(positive, logits, 0).sum(axis=1) / jnp.maximum(count, 1)
-  value = _log_sum_exp(logits, positive | negative) - numerator
+  value = anchors.log_sum_exp(logits, positive | negative) - numerator
   if base_temperature is not None:
     value = value * (temperature / base_temperature)
-  return _one_term(value, count > 0)
+  return anchors.one_term(value, count > 0)
+
+
+def nt_xent(
+  embeddings: typing.ArrayLike,
+  labels: typing.ArrayLike,
+  *,
+  temperature: float = 0.5,
+  past: anchors.Past | None = None,
+) -> anchors.AnchorLoss:
+  r"""NT-Xent, the contrastive loss of SimCLR: one softmax a positive pair.
+
+  .. math::
+    \ell_{ip} = -\log \frac{e^{c_{ip} / T}}
+      {e^{c_{ip} / T} + \sum_{n \in N_i} e^{c_{in} / T}}
+
+  The paper has one positive an anchor. Where there are several, each has a
+  term of its own, and the others do not stand in its denominator; in that of
+  `supcon` they do.
+
+  Args:
+    embeddings: [batch, dim].
+    labels: int [batch].
+    temperature: T > 0.
+    past: partners beside those of the batch, see `anchors.Past`.
+
+  Returns:
+    Sums over the positives of each anchor, [batch].
+
+  Raises:
+    ValueError: if the temperature is not above 0.
+
+  References:
+    Chen et al., A Simple Framework for Contrastive Learning of Visual
+      Representations, 2020, Eq. 1.
+
+  >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+  >>> values = nt_xent(x, jnp.array([0, 0, 1]), temperature=1.0)
+  >>> [round(v, 4) for v in values.loss.tolist()], values.terms.tolist()
+  ([1.0375, 1.1711, 0.0], [1, 1, 0])
+  """
+  ranges.check_numbers(ranges.POSITIVE, temperature=temperature)
+  logits = anchors.cosines(embeddings, past) / temperature
+  positive, negative = anchors.pairs(labels, past)
+  others = anchors.log_sum_exp(logits, negative)[:, None]
+  # -log p as softplus: as a difference of logits it would cancel to 0.
+  terms = jax.nn.softplus(jnp.where(positive, others - logits, 0))
+  terms = jnp.where(positive, terms, 0)
+  return anchors.AnchorLoss(
+    terms.sum(axis=1), positive.sum(axis=1), (terms > 0).sum(axis=1)
+  )
 
 
 def circle(
@@ -111,6 +165,7 @@ def circle(
   *,
   scale: float = 80.0,
   margin: float = 0.4,
+  past: anchors.Past | None = None,
 ) -> anchors.AnchorLoss:
   r"""Circle loss on pairs, one term an anchor.
 
@@ -127,6 +182,7 @@ def circle(
     scale: gamma > 0.
     margin: m >= 0; cosines of positives are to exceed 1 - m, of negatives to
       stay below m.
+    past: partners beside those of the batch, see `anchors.Past`.
 
   Returns:
     One term an anchor, [batch], or none where it lacks a positive or a
@@ -144,13 +200,17 @@ def circle(
   >>> [round(v, 4) for v in values.loss.tolist()], values.terms.tolist()
   ([1.3427, 1.5568, 0.0], [1, 1, 0])
   """
-  cosine = anchors.cosines(embeddings)
+  cosine = anchors.cosines(embeddings, past)
   near, far = _circle_logits(cosine, scale=scale, margin=margin)
-  positive, negative = anchors.pairs(labels)
-  value = _log_sum_exp(near, positive) + _log_sum_exp(far, negative)
+  positive, negative = anchors.pairs(labels, past)
+  value = anchors.log_sum_exp(near, positive) + anchors.log_sum_exp(
+    far, negative
+  )
   has_both = positive.any(axis=1) & negative.any(axis=1)
   # softplus, since at gamma = 80 the exponential is past float32.
-  return _one_term(jax.nn.softplus(jnp.where(has_both, value, 0)), has_both)
+  return anchors.one_term(
+    jax.nn.softplus(jnp.where(has_both, value, 0)), has_both
+  )
 
 
 def circle_of_batch(
@@ -189,8 +249,8 @@ def circle_of_batch(
   near, far = _circle_logits(cosine, scale=scale, margin=margin)
   once = jnp.triu(jnp.ones(cosine.shape, bool), 1).ravel()
   positive, negative = (mask.ravel() & once for mask in anchors.pairs(labels))
-  value = _log_sum_exp(near.ravel(), positive)
-  value += _log_sum_exp(far.ravel(), negative)
+  value = anchors.log_sum_exp(near.ravel(), positive)
+  value += anchors.log_sum_exp(far.ravel(), negative)
   has_both = positive.any() & negative.any()
   return jnp.where(has_both, jax.nn.softplus(jnp.where(has_both, value, 0)), 0)
 
@@ -203,17 +263,3 @@ def _circle_logits(cosine, *, scale, margin):
   near = jax.nn.relu(1 + margin - detached) * (1 - margin - cosine)
   far = jax.nn.relu(detached + margin) * (cosine - margin)
   return scale * near, scale * far
-
-
-def _log_sum_exp(logits, where):
-  """Over the last axis; very negative, but finite, where nothing is kept."""
-  # Half of it, so that the sum of two such values is finite too.
-  nothing = jnp.finfo(logits.dtype).min / 2
-  return jax.nn.logsumexp(jnp.where(where, logits, nothing), axis=-1)
-
-
-def _one_term(value, kept):
-  value = jnp.where(kept, value, 0)
-  return anchors.AnchorLoss(
-    value, kept.astype(jnp.int32), (value > 0).astype(jnp.int32)
-  )

@@ -8,6 +8,7 @@ The modules, from two vectors to whole protocols:
     counts, curves    accepted pairs at every threshold, which shards add up
     gallery           search of a gallery, probe by probe
     identification    ranks, CMC, and TPIR at FPIR
+    retrieval         precision at 1, R-precision, MAP@R
     distractors       MegaFace: mates among a million strangers
     templates, video  IJB's templates and YouTube Faces' videos, pooled
     clustering        pairwise F, BCubed, NMI, ARI, purity

@@ -193,8 +193,9 @@ def _statistics(
   x: typing.Array, groups: int, mesh: jax.sharding.Mesh | None
 ) -> tuple[typing.Array, typing.Array]:
   """The same, from those of each device's part where groups span devices."""
-  devices = mesh.size if mesh else 1
-  if devices <= groups or devices % groups or len(x) % devices:
+  devices = 1 if mesh is None else mesh.size
+  whole = devices % groups == 0 and len(x) % devices == 0
+  if mesh is None or devices <= groups or not whole:
     return _own_statistics(_split(x, groups), groups)
   both = jnp.stack(_own_statistics(_split(x, devices), devices))
   # One message: [2, devices, channels].

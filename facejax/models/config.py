@@ -1,9 +1,26 @@
 """The configuration of the backbone."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from facejax.runtime import ranges
+
+# What arcface_torch calls them: name and options here.
+ALIASES: dict[str, dict[str, Any]] = {
+  **{f"r{n}": {"name": f"iresnet{n}"} for n in (18, 34, 50, 100, 200)},
+  "vit_t_dp005_mask0": {"name": "vit_t", "drop_path": 0.05},
+  "vit_s_dp005_mask_0": {"name": "vit_s", "drop_path": 0.05},
+  "vit_b_dp005_mask_005": {
+    "name": "vit_b",
+    "drop_path": 0.05,
+    "mask_ratio": 0.05,
+  },
+  "vit_l_dp005_mask_005": {
+    "name": "vit_l",
+    "drop_path": 0.05,
+    "mask_ratio": 0.05,
+  },
+}
 
 _RATE = ranges.Range(0, 1, closed_above=False)
 
@@ -12,49 +29,63 @@ _RATE = ranges.Range(0, 1, closed_above=False)
 class ModelConfig:
   """The backbone."""
 
-  name: Literal[
-    "iresnet10_slim",
-    "iresnet18",
-    "iresnet34",
-    "iresnet50",
-    "iresnet100",
-    "iresnet200",
-    "ir18",
-    "ir34",
-    "ir50",
-    "ir101",
-    "ir50_evolve",
-    "ir101_evolve",
-    "ir152_evolve",
-    "sphereface4",
-    "sphereface10",
-    "sphereface20",
-    "sphereface36",
-    "sphereface62",
-    "sphereface64",
-    "mobilefacenet",
-    "mbf",
-    "mbf_large",
-    "vit_t",
-    "vit_s",
-    "vit_b",
-    "vit_l",
-    "vit_h",
-    "vit_s_p8",
-    "vit_b_p8",
-    "nn1",
-    "nn2",
-    "nn3",
-    "nn4",
-    "nn4_small2",
-    "inception_slim",
-    "inception_resnet_v1",
-  ] = "iresnet50"
+  name: (
+    Literal[
+      "iresnet10_slim",
+      "iresnet18",
+      "iresnet34",
+      "iresnet50",
+      "iresnet100",
+      "iresnet200",
+      "ir18",
+      "ir34",
+      "ir50",
+      "ir101",
+      "ir50_evolve",
+      "ir101_evolve",
+      "ir152_evolve",
+      "sphereface4",
+      "sphereface10",
+      "sphereface20",
+      "sphereface36",
+      "sphereface62",
+      "sphereface64",
+      "mobilefacenet",
+      "mbf",
+      "mbf_large",
+      "vit_t",
+      "vit_s",
+      "vit_b",
+      "vit_l",
+      "vit_h",
+      "vit_s_p8",
+      "vit_b_p8",
+      "nn1",
+      "nn2",
+      "nn3",
+      "nn4",
+      "nn4_small2",
+      "inception_slim",
+      "inception_resnet_v1",
+      "r18",
+      "r34",
+      "r50",
+      "r100",
+      "r200",
+      "vit_t_dp005_mask0",
+      "vit_s_dp005_mask_0",
+      "vit_b_dp005_mask_005",
+      "vit_l_dp005_mask_005",
+    ]
+    | str
+  ) = "iresnet50"
   """The net: iResNets, as InsightFace, AdaFace (ir…) or face.evoLVe have them;
   SphereFace's, by their convolutions (62 is the released file named 64);
   MobileFaceNet as in the paper or as InsightFace has it (mbf, mbf_large);
   InsightFace's ViTs and CVLface's (…_p8); FaceNet's (nn1 … nn4_small2), a small
-  one in their manner, and facenet-pytorch's (inception_resnet_v1)."""
+  one in their manner, and facenet-pytorch's (inception_resnet_v1). The last
+  nine are InsightFace's names, for net and options. A net of your own is
+  package.module:function, or the name of an entry point."""
   norm: Literal["batch", "lrn"] = "batch"
   """BatchNorm, or the local response normalisation that FaceNet's nets were
   published with."""
@@ -85,3 +116,19 @@ class ModelConfig:
   """How the gradients of linear layers are added over devices. With dtype
   bfloat16 alone, where those of convolutions are added so in any case: an
   iresnet50 then sends 83 MiB a step instead of 108."""
+
+
+def resolved(model: ModelConfig) -> ModelConfig:
+  """The same with the net's name here in place of an alias.
+
+  The options that an alias stands for are set where they are left at 0.
+
+  >>> resolved(ModelConfig(name="vit_t_dp005_mask0")).drop_path
+  0.05
+  """
+  meant = {
+    field: value
+    for field, value in ALIASES.get(model.name, {}).items()
+    if field == "name" or not getattr(model, field)
+  }
+  return dataclasses.replace(model, **meant)

@@ -74,6 +74,26 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
     raise ValueError(f"net {name!r}, {error}") from None
 
 
+def check_name(name: str) -> None:
+  """Refuses a name that no net has; imports a net of one's own.
+
+  Raises:
+    ValueError: with those that are near.
+  """
+  registry.find(name)
+
+
+def has_lengths(name: str) -> bool:
+  """Whether the lengths of a net's embeddings can tell anything.
+
+  Not so where it ends in a normalisation, as FaceNet's nets do.
+
+  Raises:
+    ValueError: if the name is unknown.
+  """
+  return not registry.find(name)[1].unit_embeddings
+
+
 def check_options(name: str, **options: Any) -> None:
   """Refuses options of `build` that a net does not have: norm, se and so on.
 
@@ -131,7 +151,7 @@ def build(
   """Builds a backbone by its name.
 
   Args:
-    name: one of `NETS`.
+    name: one of `NETS`, or a net of one's own (see `own`).
     embedding_dim: size of the embedding.
     image_size: (height, width) of the images.
     dropout: rate before the last linear layer, in [0, 1).

@@ -1,10 +1,12 @@
 """The nets by name, and what those of one architecture share."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from facejax.models import (
+  config,
   facenet,
   inception,
   inception_resnet,
@@ -13,6 +15,7 @@ from facejax.models import (
   iresnet,
   layers,
   mobilefacenet,
+  own,
   sphereface,
   torch_names,
   trunk,
@@ -48,6 +51,8 @@ class Family:
       it has that.
     epsilon: what its BatchNorm adds to variances; None without BatchNorm, or
       with several.
+    unit_embeddings: whether the nets end in a normalisation, so that all
+      embeddings have length 1 and none can tell anything by it.
     image_size: (height, width) of released weights.
   """
 
@@ -58,6 +63,7 @@ class Family:
   norms: tuple[layers.Norm, ...] = ("batch", "lrn")
   takes_one: bool = True
   epsilon: float | None = None
+  unit_embeddings: bool = False
   image_size: tuple[int, int] = (112, 112)
 
 
@@ -105,7 +111,10 @@ FAMILIES = {
     takes_one=False,
   ),
   inception.InceptionSpec: Family(
-    inception.Inception, inception.multiply_adds, inception.check_image_size
+    inception.Inception,
+    inception.multiply_adds,
+    inception.check_image_size,
+    unit_embeddings=True,
   ),
   inception_resnet_rows.InceptionResNetSpec: Family(
     inception_resnet.InceptionResNet,
@@ -117,10 +126,18 @@ FAMILIES = {
     epsilon=inception_resnet.EPSILON,
     image_size=(160, 160),
   ),
+  own.OwnNet: Family(
+    own.module,
+    own.multiply_adds,
+    # Only the net itself knows, and says so when it is made.
+    lambda spec, image_size: None,
+    norms=("batch",),
+  ),
   zeiler_fergus.ZeilerFergusSpec: Family(
     zeiler_fergus.ZeilerFergus,
     zeiler_fergus.multiply_adds,
     zeiler_fergus.check_image_size,
+    unit_embeddings=True,
   ),
 }
 
@@ -128,12 +145,23 @@ FAMILIES = {
 def find(name: str) -> tuple[Any, Family]:
   """The spec of a net and its family.
 
+  Args:
+    name: one of `NETS`, of an alias of the field's, of an entry point, or
+      package.module:function (see `own`).
+
   Raises:
     ValueError: listing the nets, if there is none of this name.
   """
-  if name not in SPECS:
-    raise ValueError(f"net {name!r} is unknown; choose one of {list(NETS)}")
-  spec = SPECS[name]
+  name = config.ALIASES.get(name, {}).get("name", name)
+  spec = SPECS.get(name) or own.find(name)
+  if spec is None:
+    known = [*NETS, *config.ALIASES, *own.names()]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(
+      f"net {name!r} is unknown; {hint}choose one of {[*NETS, *own.names()]}, or"
+      " name your own as package.module:function"
+    )
   return spec, FAMILIES[type(spec)]
 
 

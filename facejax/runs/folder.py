@@ -67,6 +67,8 @@ _ADDED: Mapping[str, Any] = {
   "accumulate": 1,
   "data.exif": "apply",
   "data.recursive": False,
+  "memory.size": 0,
+  "memory.start": 1000,
   "model.gradients": "float32",
   "model.bn_group": 0,
   "optim.beta1": 0.9,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax.models import functional
+from facejax.models import functional, own
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, folder
 from facejax.runtime import jit, typing, unit_vectors
@@ -190,7 +190,12 @@ def like(
 
 
 def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
-  """The net that a card tells of."""
+  """The net that a card tells of.
+
+  Raises:
+    ValueError: if it is unknown, or code that only the card asks for.
+  """
+  own.check_trusted(card.net)
   return functional.build(
     card.net,
     embedding_dim=card.embedding_dim,

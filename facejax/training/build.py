@@ -116,6 +116,7 @@ def build(
     head=loss.head,
     definition=loss.definition,
     center_loss=bool(config.center.weight),
+    memory=config.memory.size,
     average=bool(config.optim.ema),
   )
   like = state.abstract(init, head_tx=head_tx, mesh=mesh)
@@ -185,7 +186,9 @@ def _loss(
   """The loss that a configuration asks for, with its head if it has one."""
   if isinstance(config.loss, definition_lib.WithinBatch):
     step = loss_step.within_batch(
-      config.loss.function(mesh=mesh), seed=config.seed
+      config.loss.function(mesh=mesh),
+      seed=config.seed,
+      memory_from=config.memory.start,
     )
     return _Loss(None, None, step, None)
   assert isinstance(config.loss, definition_lib.OverClasses)

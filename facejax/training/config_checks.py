@@ -15,6 +15,7 @@ from facejax.models import config as model_config
 from facejax.models import functional
 from facejax.runtime import ranges
 from facejax.training import config as config_lib
+from facejax.training import part_checks
 from facejax.training.objectives import definition, registry
 
 
@@ -72,6 +73,10 @@ def _validate_together(config: config_lib.Config) -> None:
       f"track={config.track}: none goes with no other; name the trackers, or"
       " none alone"
     )
+  try:
+    functional.check_name(config.model.name)
+  except ValueError as error:
+    raise ValueError(f"model.name={config.model.name}: {error}") from None
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
   _validate_head(config)
@@ -90,10 +95,7 @@ def _validate_together(config: config_lib.Config) -> None:
     remat=config.model.remat,
   )
   _validate_model(config.model)
-  _validate_parts(config)
-  least = config.model.bn_group or config.batch_size // config.accumulate
-  if least == 1:
-    _validate_one_image(config)
+  part_checks.check(config)
   _validate_data(config.data)
   marks = config.optim.milestones
   inside = all(config.optim.warmup < mark < 1 for mark in marks)
@@ -120,50 +122,6 @@ def _validate_model(model: model_config.ModelConfig) -> None:
     )
 
 
-def _validate_parts(config: config_lib.Config) -> None:
-  """What the net sees at once must divide what it is cut from."""
-  size, parts, group = (
-    config.batch_size,
-    config.accumulate,
-    config.model.bn_group,
-  )
-  if size % parts:
-    raise ValueError(
-      f"accumulate={parts} must divide batch_size={size} into equal parts"
-    )
-  part = size // parts
-  if group and part % group:
-    of_part = "batch_size" if parts == 1 else "batch_size / accumulate"
-    raise ValueError(
-      f"model.bn_group={group} must divide {of_part}, {part}, into equal groups;"
-      f" those of {', '.join(map(str, _divisors(part)))} images do"
-    )
-
-
-def _divisors(number: int) -> list[int]:
-  return [n for n in range(2, number + 1) if number % n == 0]
-
-
-def _validate_one_image(config: config_lib.Config) -> None:
-  model = config.model
-  backbone = functional.build(
-    model.name,
-    embedding_dim=model.embedding_dim,
-    image_size=config.data.image_size,
-    norm=model.norm,
-    se=model.se,
-  )
-  try:
-    functional.check_batch(backbone, 1)
-  except ValueError as error:
-    name = "batch_size=1"
-    if config.model.bn_group:
-      name = "model.bn_group=1"
-    elif config.accumulate > 1:
-      name = f"accumulate={config.accumulate} leaves 1 image"
-    raise ValueError(f"{name}: {error}") from None
-
-
 def _validate_data(data: config_lib.DataConfig) -> None:
   if data.source != "synthetic" and not data.path:
     raise ValueError(
@@ -183,11 +141,12 @@ def _validate_data(data: config_lib.DataConfig) -> None:
 
 def _validate_loss(loss: registry.LossConfig, net: str) -> None:
   loss.check()
-  # FaceNet's nets end in a normalisation.
-  if loss.needs_lengths and not net.startswith("iresnet"):
+  if loss.needs_lengths and not functional.has_lengths(net):
     raise ValueError(
-      f"model.name={net}: its embeddings all have length 1, and {loss.name}"
-      " reads image quality off their length: use an iresnet"
+      f"model.name={net}: it ends in a normalisation, so that its embeddings all"
+      f" have length 1, and {loss.name} reads image quality off their length:"
+      " use a net that leaves them their lengths, such as an iresnet, a vit or"
+      " mobilefacenet"
     )
 
 
@@ -219,8 +178,14 @@ def _validate_head(config: config_lib.Config) -> None:
   binary = over_classes and not loss.has_probabilities
   if head.implementation == "sparse" and binary:
     raise ValueError(
-      "head.implementation=sparse is for softmax losses;"
-      f" {config.loss.name} counts every class on its own: use fused"
+      "head.implementation=sparse is for softmax losses, which"
+      f" {config.loss.name} is not: use fused"
+    )
+  whole = over_classes and loss.needs_table
+  if whole and head.implementation != "dense":
+    raise ValueError(
+      f"head.implementation={head.implementation}: {loss.name} looks at all"
+      " cosines at once, [batch, classes]: use dense"
     )
 
 
@@ -238,6 +203,7 @@ def _validate_batch(config: config_lib.Config) -> None:
       f"center.weight={config.center.weight:g} goes with a loss over classes,"
       f" not with {config.loss.name}"
     )
+  _validate_memory(config)
   if not people:
     return
   if people < 2 or images < 2:
@@ -251,6 +217,29 @@ def _validate_batch(config: config_lib.Config) -> None:
       f"batch_size={config.batch_size} is not data.identities_per_batch x"
       f" data.images_of_identity + data.random_negatives = {people} x {images} +"
       f" {data.random_negatives} = {size}"
+    )
+
+
+def _validate_memory(config: config_lib.Config) -> None:
+  size, loss = config.memory.size, config.loss
+  if not size:
+    return
+  if not isinstance(loss, definition.WithinBatch) or not loss.takes_past:
+    able = [
+      each.name
+      for each in vars(registry).values()
+      if isinstance(each, type)
+      and issubclass(each, definition.WithinBatch)
+      and each.takes_past
+    ]
+    raise ValueError(
+      f"memory.size={size}: {loss.name} takes no partners of earlier batches;"
+      f" leave it at 0, or use one of {', '.join(able)}"
+    )
+  if size < config.batch_size:
+    raise ValueError(
+      f"memory.size={size}: must hold a batch, batch_size={config.batch_size},"
+      " or more; 0 for no memory"
     )
 
 

@@ -46,6 +46,7 @@ def of_device(
       "a block of logits": _logits(config, program),
       "saved exponentials": config.head.saved_mib * _MIB,
     }
+  found["the memory of embeddings"] = bytes_of(like.loss.memory)
   return {name: size for name, size in found.items() if size}
 
 

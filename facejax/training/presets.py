@@ -134,7 +134,7 @@ def _published(
       workers=8,
     ),
     model=model_config.ModelConfig(
-      name=net,  # pyright: ignore[reportArgumentType]
+      name=net,
       embedding_dim=512,
       dtype="bfloat16",
     ),

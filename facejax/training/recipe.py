@@ -18,6 +18,7 @@ import tyro
 from tyro import constructors
 
 from facejax.data import formats
+from facejax.models import config as model_config
 from facejax.runtime import command_line, extras, ranges, rendezvous
 from facejax.training import config as config_lib
 from facejax.training import config_checks, names, presets
@@ -46,8 +47,7 @@ The same command again resumes an interrupted run. A recipe NAME[:PRESET] is
 looked for in the working folder, then among the installed ones: %s.
 Exit codes: 0 done, 2 bad input or a full disk, 75 stopped by SIGTERM and 130 by
 Ctrl-C, both after saving (run the same command again), 70 stuck (--stuck-after),
-76 another process is gone, 1 anything else, such as a verification that
-failed."""
+76 another process is gone, 1 anything else, such as a failed verification."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +64,11 @@ class TrainCommand(rendezvous.ProcessOptions, config_lib.Config):
   classes: Annotated[int, annotated_types.Ge(2)] | None = None
   """With --dry-run: so many identities, and no data is read."""
   profile: str | None = None
-  """Steps to trace into WORKDIR/profile, first and last such as 100:110, for
-  xprof or TensorBoard's profile plug-in."""
+  """Steps to trace into WORKDIR/profile for xprof: first:last, both included."""
   print_config: bool = False
   """Print the resolved configuration as JSON, stop."""
   take_over: bool = False
-  """Go on in a work folder that another machine, which is no more, left
-  locked."""
+  """Go on in a work folder that another machine, now gone, left locked."""
 
   def to_config(self) -> config_lib.Config:
     """The configuration alone."""
@@ -175,6 +173,8 @@ def _reconcile(
   command: TrainCommand, recipe: config_lib.Config, given: argparse.Namespace
 ) -> TrainCommand:
   """Lets a flag replace what it contradicts in the recipe."""
+  model = model_config.resolved(command.model)
+  command = dataclasses.replace(command, model=model)
   if given.steps is not None:
     command = dataclasses.replace(command, epochs=None)
   elif given.epochs is not None:
@@ -218,7 +218,8 @@ def load(name: str) -> config_lib.Config:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   run_name = f"{path.stem}-{preset}" if preset else path.stem
-  config = _expanded(config)
+  model = model_config.resolved(config.model)
+  config = _expanded(dataclasses.replace(config, model=model))
   return dataclasses.replace(
     config, name=run_name, workdir=config.workdir or f"runs/{run_name}"
   )

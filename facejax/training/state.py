@@ -66,6 +66,7 @@ def make_init(
   head: head_api.Head | None,
   definition: definition_lib.Definition | None,
   center_loss: bool = False,
+  memory: int = 0,
   average: bool = False,
 ) -> Callable[[typing.PRNGKey], TrainState]:
   """The function key -> TrainState at step 0, to be jitted by `create`.
@@ -77,6 +78,7 @@ def make_init(
     head: over the classes; None for a loss within batches.
     definition: the loss over classes; likewise.
     center_loss: keep a centre for each class.
+    memory: how many past embeddings to keep; 0 for none.
     average: keep an average of the weights.
   """
 
@@ -102,7 +104,11 @@ def make_init(
       trunk_optimizer=trunk_tx.init(params),
       head_optimizer=head_optimizer,
       loss=definition_lib.init(
-        definition, tx=head_tx, dtype=dtype, centers=centers
+        definition,
+        tx=head_tx,
+        dtype=dtype,
+        centers=centers,
+        memory=(memory, backbone.embedding_dim) if memory else None,
       ),
     )
 

@@ -219,4 +219,8 @@ def _loss(config: config_lib.Config) -> str:
   ]
   if config.center.weight:
     settings.append(f"center loss {config.center.weight:g}")
+  if config.memory.size:
+    settings.append(
+      f"a memory of {config.memory.size:,} from step {config.memory.start:,}"
+    )
   return ", ".join([config.loss.name, *settings])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from facejax.head import api, objective, reference, rowwise, storage
+from facejax.head import api, objective, reference, rowwise, storage, tables
 from facejax.losses import margins
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import optim
@@ -116,9 +116,15 @@ def float64(problem, *, objective):
     )
 
     def loss(w, x, parameters):
-      out = reference.loss(
-        w, x, problem.labels, objective=objective, parameters=parameters
-      )
+      labels = jnp.asarray(problem.labels)
+      if objective.table is not None:
+        out = tables.loss(
+          w, x, labels, table=objective.table, num_classes=len(w)
+        )
+      else:
+        out = reference.loss(
+          w, x, labels, objective=objective, parameters=parameters
+        )
       return out.loss.mean(), out
 
     (_, out), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(

@@ -46,4 +46,8 @@ LOSSES = {
   "uniface": C.UniFace(scale=16),
   "uniface without clamp": C.UniFace(scale=16, clamp=False),
   "circle": C.Circle(scale=16),
+  "proxy_nca": C.ProxyNCA(),
+  "proxy_nca++": C.ProxyNCA(own_counts=True),
+  "proxy_anchor": C.ProxyAnchor(),
+  "soft_triple": C.SoftTriple(centers=3),
 }

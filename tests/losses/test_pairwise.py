@@ -1,4 +1,4 @@
-"""Contrastive, supervised contrastive and circle loss at their edges."""
+"""Losses of the pairs within a batch at their edges."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.losses import anchors, pairwise
+from facejax.losses import anchors, multi_similarity, pairwise
 
 LOSSES = {
   "contrastive": pairwise.contrastive,
@@ -16,6 +16,15 @@ LOSSES = {
   "circle": pairwise.circle,
   "circle, sharp": functools.partial(pairwise.circle, scale=1e4),
   "circle of batch": pairwise.circle_of_batch,
+  "nt_xent": pairwise.nt_xent,
+  "nt_xent, sharp": functools.partial(pairwise.nt_xent, temperature=1e-3),
+  "multi_similarity": multi_similarity.multi_similarity,
+  "multi_similarity, sharp": functools.partial(
+    multi_similarity.multi_similarity,
+    positive_scale=1e4,
+    negative_scale=1e4,
+    epsilon=None,
+  ),
 }
 BATCHES = {
   "one identity": [0] * 6,
@@ -45,14 +54,19 @@ def test_finite(name, batch):
     assert np.isfinite(value) and np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("name", ["supcon", "circle", "circle of batch"])
+@pytest.mark.parametrize(
+  "name",
+  ["supcon", "circle", "circle of batch", "nt_xent", "multi_similarity"],
+)
 def test_without_positives_there_is_no_loss(name):
   x = jax.random.normal(jax.random.key(0), (6, 4))
   assert total(LOSSES[name](x, jnp.arange(6))) == 0
 
 
-@pytest.mark.parametrize("name", ["circle", "circle of batch"])
-def test_circle_needs_negatives(name):
+@pytest.mark.parametrize(
+  "name", ["circle", "circle of batch", "nt_xent", "multi_similarity"]
+)
+def test_it_needs_negatives(name):
   x = jax.random.normal(jax.random.key(0), (6, 4))
   assert total(LOSSES[name](x, jnp.zeros(6, int))) == 0
 

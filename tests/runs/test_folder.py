@@ -32,7 +32,7 @@ def test_same_configuration_may_go_on(tmp_path):
 
 def test_fields_that_are_new_do_not_stop_an_older_run(tmp_path):
   new = config.stored(config.Config(steps=5))
-  added = ("data.exif", "data.recursive")
+  added = ("data.exif", "data.recursive", "memory.size", "memory.start")
   folder.write(tmp_path, {k: v for k, v in new.items() if k not in added})
   folder.check(tmp_path, new)
   with pytest.raises(ValueError, match="data.exif: 'apply' there, 'ignore'"):

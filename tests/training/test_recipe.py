@@ -1,5 +1,6 @@
 """Command lines: recipes, presets, overrides, and what mistakes say."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -171,7 +172,6 @@ def test_unknown_names_list_the_known(name, message):
   [
     ("--optim.lerning-rate 0.1", "--optim.learning-rate"),
     ("--optim.learning-rate fast", "could not convert string to float"),
-    ("--model.name iresnet51", "iresnet50"),
   ],
 )
 def test_mistakes_exit_with_one_message(flags, message, capsys):
@@ -207,6 +207,14 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
       "goes with a loss over classes",
     ),
     ("--model.name nn1", "220"),
+    ("--model.name iresnet51", "model.name=iresnet51.*did you mean iresnet50"),
+    ("--model.name vitt", "did you mean vit_t"),
+    (
+      "--model.name nowhere.at_all:net",
+      "No module named 'nowhere'.*PYTHONPATH",
+    ),
+    ("--model.name json:no_net", "no attribute 'no_net'"),
+    ("--model.name json:decoder", "is a module: name a function or a class"),
     ("--config adaface.py --model.name nn4", "length 1"),
     ("--loss.name arcface", r"a recipe with flags of its own.*arcface\.py"),
     ("--model.dtype float64 --head.storage bfloat16", "double precision"),
@@ -284,7 +292,7 @@ def test_old_recipes_find_their_names(tmp_path, monkeypatch):
     ("--output x", "did you mean --workdir?"),
     ("--momentum 0.9", "did you mean --optim.momentum?"),
     ("--resume", "the same command again"),
-    ("--model.name r50", "--model.name r50: did you mean iresnet50?"),
+    ("--model.name R50", "--model.name R50: did you mean iresnet50?"),
     ("--model.name=IR_SE_50", "did you mean iresnet50?"),
     ("--model.dtype fp16", "did you mean bfloat16?"),
     ("--config arcface_torch", "did you mean arcface.py?"),
@@ -334,6 +342,43 @@ def test_mistakes_in_a_recipe_are_told_with_their_line(
   (tmp_path / "mine.py").write_text(text)
   with pytest.raises(ValueError, match=message):
     recipe.load("mine")
+
+
+@pytest.mark.parametrize(
+  ("alias", "options"),
+  [
+    ("r18", {"name": "iresnet18"}),
+    ("r200", {"name": "iresnet200"}),
+    ("mbf", {"name": "mbf"}),
+    ("vit_t_dp005_mask0", {"name": "vit_t", "drop_path": 0.05}),
+    (
+      "vit_b_dp005_mask_005",
+      {"name": "vit_b", "drop_path": 0.05, "mask_ratio": 0.05},
+    ),
+  ],
+)
+def test_nets_by_the_names_of_the_field(alias, options, tmp_path):
+  base = recipe.parse(["--data.image-size", "112", "112"])
+  words = ["--model.name", alias, "--data.image-size", "112", "112"]
+  wanted = dataclasses.replace(base.model, **options)
+  assert recipe.parse(words).model == wanted
+  # A run that was begun by one name goes on by the other.
+  assert config.stored(recipe.parse(words))["model.name"] == options["name"]
+  (tmp_path / "mine.py").write_text(
+    "from facejax import config, model_config\n"
+    "def get_config():\n  return config.Config(steps=1,"
+    f" model=model_config.ModelConfig(name='{alias}'))\n"
+  )
+  loaded = recipe.load(str(tmp_path / "mine.py")).model
+  assert (loaded.name, loaded.drop_path) == (wanted.name, wanted.drop_path)
+  more = recipe.parse([*words, "--model.embedding-dim", "64"])
+  assert more.model.embedding_dim == 64
+
+
+def test_an_option_wins_over_that_of_an_alias():
+  words = "--model.name vit_t_dp005_mask0 --model.drop-path 0.2"
+  size = ["--data.image-size", "112", "112"]
+  assert recipe.parse([*words.split(), *size]).model.drop_path == 0.2
 
 
 def test_help_is_of_words(capsys):

@@ -17,6 +17,7 @@ import optax
 
 from facejax.head import objective as objective_lib
 from facejax.runtime import typing
+from facejax.training.objectives import memory as memory_lib
 
 Numbers = dict[str, typing.Array]
 # (embeddings, labels, *, key) -> the loss and scalars to be logged.
@@ -113,9 +114,12 @@ class OverClasses(Loss):
   Attributes:
     has_probabilities: whether it is a softmax, whose probabilities say which
       classes matter; not so where each class answers on its own.
+    needs_table: whether it looks at all cosines at once, so that only a dense
+      head will do.
   """
 
   has_probabilities: ClassVar[bool] = True
+  needs_table: ClassVar[bool] = False
 
   @abc.abstractmethod
   def definition(self, num_classes: int) -> Definition:
@@ -123,11 +127,20 @@ class OverClasses(Loss):
 
 
 class WithinBatch(Loss):
-  """A loss between the embeddings of a batch, without prototypes."""
+  """A loss between the embeddings of a batch, without prototypes.
+
+  Attributes:
+    takes_past: whether its function takes `past`, partners of earlier batches.
+  """
+
+  takes_past: ClassVar[bool] = False
 
   @abc.abstractmethod
   def function(self, *, mesh: jax.sharding.Mesh) -> BatchLoss:
-    """(embeddings, labels, *, key) -> (the loss, scalars to be logged)."""
+    """(embeddings, labels, *, key) -> (the loss, scalars to be logged).
+
+    With `takes_past` it has an argument `past`, an `anchors.Past`, as well.
+    """
 
 
 class LossState(NamedTuple):
@@ -138,12 +151,14 @@ class LossState(NamedTuple):
     optimizer: their optimizer state.
     stats: running numbers.
     centers: [rows, dim], centres of the center loss, split by class; or None.
+    memory: of past embeddings, for a loss within batches; or None.
   """
 
   weights: Numbers
   optimizer: optax.OptState
   stats: Numbers
   centers: typing.Array | None
+  memory: memory_lib.Memory | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +175,17 @@ def init(
   tx: optax.GradientTransformation,
   dtype: Any,
   centers: tuple[int, int] | None = None,
+  memory: tuple[int, int] | None = None,
 ) -> LossState:
-  """The state at step 0; centres of that shape start at 0, as published."""
+  """The state at step 0.
+
+  Args:
+    wanted: the loss over classes; None for one within batches.
+    tx: the optimizer of what it learns.
+    dtype: of all numbers.
+    centers: [rows, dim] of the centres, which start at 0 as published; or None.
+    memory: [rows, dim] of the memory, which starts empty; or None.
+  """
 
   def numbers(values):
     return {name: jnp.asarray(v, dtype) for name, v in values.items()}
@@ -172,6 +196,7 @@ def init(
     optimizer=tx.init(weights),
     stats=numbers(wanted.stats if wanted else {}),
     centers=None if centers is None else jnp.zeros(centers, dtype),
+    memory=None if memory is None else memory_lib.empty(*memory, dtype),
   )
 
 
@@ -189,8 +214,10 @@ def advance(
   return state._replace(weights=weights, optimizer=optimizer, stats=stats)
 
 
-def chance_loss(wanted: Definition, *, num_classes: int) -> float:
+def chance_loss(wanted: Definition, *, num_classes: int) -> float | None:
   """The loss of a net that has learnt nothing: where all cosines are 0.
+
+  None of a loss of all cosines at once, which may depend on the batch.
 
   >>> from facejax.losses import margins
   >>> nsl = Definition(objective_lib.Objective(margins.nsl, 64.0))
@@ -198,6 +225,8 @@ def chance_loss(wanted: Definition, *, num_classes: int) -> float:
   True
   """
   objective = wanted.objective
+  if objective.table is not None:
+    return None
   # Two unit vectors: a standard deviation of norms needs more than one.
   units = jnp.eye(2)
   nothing = jnp.zeros(2)

@@ -13,6 +13,7 @@ from facejax.training.objectives import (
   definition,
   margins,
   one_vs_all,
+  proxies,
   within_batch,
 )
 
@@ -36,6 +37,11 @@ Triplet = within_batch.Triplet
 Contrastive = within_batch.Contrastive
 SupCon = within_batch.SupCon
 PairCircle = within_batch.PairCircle
+NTXent = within_batch.NTXent
+MultiSimilarity = within_batch.MultiSimilarity
+ProxyNCA = proxies.ProxyNCA
+ProxyAnchor = proxies.ProxyAnchor
+SoftTriple = proxies.SoftTriple
 
 # What a configuration may hold: any class with one of the two bases.
 LossConfig: TypeAlias = definition.Loss

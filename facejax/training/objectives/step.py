@@ -14,6 +14,7 @@ from facejax.losses import center
 from facejax.runtime import typing, unit_vectors
 from facejax.training import state as train_state
 from facejax.training.objectives import definition as definition_lib
+from facejax.training.objectives import memory as memory_lib
 
 
 class Done(NamedTuple):
@@ -39,10 +40,15 @@ LossStep: TypeAlias = Callable[
 ]
 
 
-def within_batch(loss_of: definition_lib.BatchLoss, *, seed: int) -> LossStep:
+def within_batch(
+  loss_of: definition_lib.BatchLoss, *, seed: int, memory_from: int = 0
+) -> LossStep:
   """The step of a loss that compares the embeddings of a batch.
 
   Metrics: loss, spread (0 where all embeddings are the same), what it adds.
+
+  Where the state has a memory, it gives partners from step `memory_from` on,
+  and the batch is written into it afterwards.
   """
   key = jax.random.fold_in(jax.random.key(seed), 3)
 
@@ -51,12 +57,17 @@ def within_batch(loss_of: definition_lib.BatchLoss, *, seed: int) -> LossStep:
     embeddings: typing.Array,
     labels: typing.Array,
   ) -> Done:
+    memory, more = state.loss.memory, {}
+    if memory is not None:
+      used = state.step >= memory_from
+      more["past"] = memory_lib.past(memory, used=used)
+
     def value(
       embeddings: typing.Array,
     ) -> tuple[typing.Array, definition_lib.Numbers]:
       # Its choice of partners may be drawn, anew in each step.
       return loss_of(
-        embeddings, labels, key=jax.random.fold_in(key, state.step)
+        embeddings, labels, key=jax.random.fold_in(key, state.step), **more
       )
 
     (loss, metrics), d_embeddings = jax.value_and_grad(value, has_aux=True)(
@@ -66,7 +77,11 @@ def within_batch(loss_of: definition_lib.BatchLoss, *, seed: int) -> LossStep:
     centre = unit_vectors.l2_normalize(embeddings).mean(axis=0)
     spread = 1 - jnp.linalg.norm(centre)
     metrics = {"loss": loss, "spread": spread, **metrics}
-    return Done(d_embeddings, None, None, state.loss, metrics)
+    carried = state.loss
+    if memory is not None:
+      new = memory_lib.remember(memory, embeddings, labels)
+      carried = carried._replace(memory=new)
+    return Done(d_embeddings, None, None, carried, metrics)
 
   return step
 

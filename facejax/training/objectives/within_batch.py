@@ -2,6 +2,8 @@
 
 A batch holds several images of each of some people. Each embedding is an
 anchor in turn; positives are those of the same person, negatives the others.
+Losses of pairs take the embeddings of earlier batches as partners as well, see
+`memory`; triplets are mined in blocks over the devices, and do not.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import triplet as sharded_triplet
-from facejax.losses import anchors, pairwise, triplet
+from facejax.losses import anchors, multi_similarity, pairwise, triplet
 from facejax.runtime import ranges, typing
 from facejax.training.objectives import definition as definition_lib
 
@@ -72,6 +74,7 @@ class Contrastive(definition_lib.WithinBatch):
   """Contrastive loss over all pairs of a batch."""
 
   name: ClassVar[str] = "contrastive"
+  takes_past: ClassVar[bool] = True
   margin: Annotated[float, annotated_types.Interval(gt=0, lt=2)] = 1.0
   """m, the distance that different people shall keep."""
 
@@ -93,6 +96,7 @@ class SupCon(definition_lib.WithinBatch):
   """Supervised contrastive loss."""
 
   name: ClassVar[str] = "supcon"
+  takes_past: ClassVar[bool] = True
   temperature: Annotated[float, annotated_types.Gt(0)] = 0.1
   """T."""
 
@@ -113,6 +117,7 @@ class PairCircle(definition_lib.WithinBatch):
   """Circle loss between the embeddings of a batch."""
 
   name: ClassVar[str] = "pair_circle"
+  takes_past: ClassVar[bool] = True
   scale: Annotated[float, annotated_types.Gt(0)] = 80.0
   """gamma."""
   margin: Annotated[float, ranges.ANGLE] = 0.4
@@ -133,16 +138,72 @@ class PairCircle(definition_lib.WithinBatch):
     return functools.partial(_mean_of_pairs, values=values)
 
 
+@dataclasses.dataclass(frozen=True)
+class NTXent(definition_lib.WithinBatch):
+  """NT-Xent, the contrastive loss of SimCLR."""
+
+  name: ClassVar[str] = "nt_xent"
+  takes_past: ClassVar[bool] = True
+  temperature: Annotated[float, annotated_types.Gt(0)] = 0.5
+  """T; 0.07 to 0.5 in the field."""
+
+  def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
+    """The mean over positive pairs of -log softmax(c / T) among negatives.
+
+    References:
+      Chen et al., A Simple Framework for Contrastive Learning of Visual
+        Representations, 2020, Eq. 1.
+    """
+    # One term a pair, whose denominator has no other positive: a person of
+    # many images does not push its own away.
+    values = functools.partial(pairwise.nt_xent, temperature=self.temperature)
+    return functools.partial(_mean_of_pairs, values=values)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiSimilarity(definition_lib.WithinBatch):
+  """Multi-similarity loss, on the pairs that are hard for their anchor."""
+
+  name: ClassVar[str] = "multi_similarity"
+  takes_past: ClassVar[bool] = True
+  positive_scale: Annotated[float, annotated_types.Gt(0)] = 2.0
+  """alpha."""
+  negative_scale: Annotated[float, annotated_types.Gt(0)] = 50.0
+  """beta."""
+  base: Annotated[float, annotated_types.Interval(ge=-1, le=1)] = 1.0
+  """lambda, a cosine; 0.5 in the authors' code."""
+  epsilon: Annotated[float, annotated_types.Interval(ge=0, le=2)] = 0.1
+  """How much easier than the hardest of the other kind a mined pair may be; 2
+  takes all pairs."""
+
+  def function(self, *, mesh: jax.sharding.Mesh) -> definition_lib.BatchLoss:
+    """The mean over anchors of two log-sum-exps, of positives and negatives.
+
+    References:
+      Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep
+        Metric Learning, 2019, Eq. 10, 11 and 15.
+    """
+    values = functools.partial(
+      multi_similarity.multi_similarity,
+      positive_scale=self.positive_scale,
+      negative_scale=self.negative_scale,
+      base=self.base,
+      epsilon=self.epsilon,
+    )
+    return functools.partial(_mean_of_pairs, values=values)
+
+
 def _mean_of_pairs(
   embeddings: typing.Array,
   labels: typing.Array,
   *,
   key: typing.PRNGKey,
   values: Callable[..., anchors.AnchorLoss],
+  past: anchors.Past | None = None,
 ) -> tuple[typing.Array, definition_lib.Numbers]:
   """The mean over all terms, and the share of these that is not yet learnt."""
   # No draws: every pair counts. All [batch, batch] cosines are at hand.
   del key
-  found = values(embeddings, labels)
+  found = values(embeddings, labels, past=past)
   share = found.active.sum() / jnp.maximum(found.terms.sum(), 1)
   return anchors.mean(found), {"active_share": share}

@@ -19,6 +19,9 @@ from facejax.training.objectives import definition
 def test_chance_is_the_loss_at_zero_cosines(name):
   wanted = loss_cases.LOSSES[name].definition(50)
   chance = definition.chance_loss(wanted, num_classes=50)
+  if wanted.objective.table is not None:
+    assert chance is None
+    return
   assert math.isfinite(chance) and chance > 0
   known = {
     "softmax": math.log(50),

@@ -31,7 +31,14 @@ def test_a_small_scale_is_advised_against():
   others = {c.name for c in ALL if hasattr(c, "scale")} - {
     c.name for c in advised
   }
-  assert others == {"sphereface2", "uniface", "circle", "pair_circle"}
+  assert others == {
+    "sphereface2",
+    "uniface",
+    "circle",
+    "pair_circle",
+    "proxy_anchor",
+    "soft_triple",
+  }
 
 
 def test_one_class_has_no_bound():

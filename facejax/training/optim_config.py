@@ -1,0 +1,56 @@
+"""The configuration of the optimizer."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import annotated_types
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+  """The optimizer and its learning-rate schedule.
+
+  Warm-up and milestones are shares of the run, so that a run made longer or
+  shorter keeps the shape of its schedule.
+  """
+
+  name: Literal["sgd", "adagrad", "adamw", "lion"] = "sgd"
+  """sgd: with momentum; adagrad: step sizes by the sum of squared gradients;
+  adamw: by their running mean; lion: the sign of a momentum."""
+  learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
+  """Learning rate after the warm-up."""
+  momentum: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
+  """Momentum (sgd); 0 keeps none in memory."""
+  nesterov: bool = False
+  """Nesterov's form of the momentum (sgd)."""
+  accumulator: Annotated[float, annotated_types.Ge(0)] = 0.1
+  """Start of the sum of squared gradients (adagrad)."""
+  epsilon: Annotated[float, annotated_types.Gt(0)] = 1e-7
+  """Added to that sum (adagrad), or to its root (adamw, published with 1e-8)."""
+  beta1: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
+  """Decay of the mean of gradients (adamw, lion)."""
+  beta2: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.999
+  """Decay of the mean of squares (adamw), of the momentum (lion, published with
+  0.99)."""
+  ema: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
+  """Decay of a running average of the net's weights, which is then verified
+  in their place; 0 for none. 0.999 averages about a thousand steps."""
+  weight_decay: Annotated[float, annotated_types.Ge(0)] = 5e-4
+  """On all weights: coupled (L2) with sgd and adagrad; with adamw and lion
+  decoupled, times the learning rate."""
+  clip_norm: Annotated[float, annotated_types.Ge(0)] = 5.0
+  """Bound of the global norm of the trunk's gradient; 0 for none."""
+  schedule: Literal["constant", "linear", "step", "polynomial", "cosine"] = (
+    "linear"
+  )
+  """Shape of the learning rate after the warm-up."""
+  warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
+  """Share of the run that the linear warm-up takes."""
+  # Where the schedule has steps, between warmup and 1; else not looked at.
+  milestones: tuple[Annotated[float, annotated_types.Interval()], ...] = ()
+  """Shares of the run after which the step schedule multiplies by
+  decay_factor."""
+  decay_factor: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.1
+  """Factor of the step schedule."""
+  power: Annotated[float, annotated_types.Gt(0)] = 2.0
+  """Exponent of the polynomial schedule."""
