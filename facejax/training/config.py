@@ -231,6 +231,7 @@ class Config:
   memory: MemoryConfig = MemoryConfig()
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()  # noqa: RUF009, frozen
+  """The optimizer and its learning-rate schedule."""
   mesh: MeshConfig = MeshConfig()
   eval: EvalConfig = EvalConfig()
   checkpoint: CheckpointConfig = CheckpointConfig()
