@@ -98,10 +98,12 @@ def watch(
 
 def _resident(pid: int) -> list[tuple[str, int]]:
   """Bytes of a process and of each of its children, by role."""
-  children = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+  # Each child is listed under the thread that started it.
+  tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
   found = []
   try:
-    pids = [pid, *map(int, children.read_text().split())]
+    children = [int(one) for task in tasks for one in task.read_text().split()]
+    pids = [pid, *sorted(children)]
     for k, one in enumerate(pids):
       pages = int(pathlib.Path(f"/proc/{one}/statm").read_text().split()[1])
       role = f"child {k}" if k else "trainer"
