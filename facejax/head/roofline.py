@@ -26,16 +26,21 @@ def operations(head: options_lib.Options, *, dim: int, batch: int) -> int:
   of both factors; a head that samples makes them for its share of the classes.
   Arguments as of `floor`.
   """
-  first, updated = _classes(head, batch)
-  seen = batch // head.mesh.shape["data"]
-  return 2 * seen * dim * head.centers * (first + 3 * updated)
+  return _operations(head, dim, batch, of_updated=3)
 
 
 def asked_operations(head: options_lib.Options, *, dim: int, batch: int) -> int:
   """The same without the logits that are made again: what the loss asks for."""
+  return _operations(head, dim, batch, of_updated=2)
+
+
+def _operations(
+  head: options_lib.Options, dim: int, batch: int, *, of_updated: int
+) -> int:
+  """One product of all classes, and so many of those that are updated."""
   first, updated = _classes(head, batch)
   seen = batch // head.mesh.shape["data"]
-  return 2 * seen * dim * head.centers * (first + 2 * updated)
+  return 2 * seen * dim * head.centers * (first + of_updated * updated)
 
 
 def floor(

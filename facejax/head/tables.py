@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from facejax.head import objective as objective_lib
 from facejax.head import reference
+from facejax.losses import proxies
 from facejax.runtime import typing, unit_vectors
 
 
@@ -38,16 +39,13 @@ def loss(
   form = "bd,cd->bc" if classes.ndim == 2 else "bd,ckd->bck"
   cosines = jnp.einsum(form, units, classes, precision=reference.PRECISION)
   values, similarity = table(cosines, classes, labels, classes=num_classes)
-  known = objective_lib.has_class(labels, num_classes)
-  numbers = jnp.arange(similarity.shape[1])[None, :]
-  own = (labels[:, None] == numbers) & known[:, None]
+  own, other, _ = proxies.columns(labels, similarity.shape[1], num_classes)
   target = jnp.where(own, similarity, 0).sum(axis=1)
-  other = ~own & (numbers < num_classes)
   nearest = jnp.where(other, similarity, -jnp.inf).max(axis=1)
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(target),
     # Among equals nobody is nearest, as in the other heads.
-    correct=known & (target > nearest),
+    correct=own.any(axis=1) & (target > nearest),
     dropped=jnp.zeros_like(values),
   )

@@ -55,7 +55,7 @@ def proxy_anchor(
   ranges.check_numbers(ranges.POSITIVE, scale=scale)
   ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   cosine = angles.as_float(cosine)
-  own, other, count = _columns(labels, cosine.shape[1], classes)
+  own, other, count = columns(labels, cosine.shape[1], classes)
   pull = anchors.log_sum_exp(-scale * (cosine - margin), own, axis=0)
   push = anchors.log_sum_exp(scale * (cosine + margin), other, axis=0)
   present = jnp.maximum(own.any(axis=0).sum(), 1)
@@ -135,7 +135,7 @@ def soft_triple(
   ranges.check_numbers(ranges.POSITIVE, scale=scale)
   ranges.check_numbers(ranges.NOT_NEGATIVE, margin=margin)
   similarity = angles.as_float(similarity)
-  own, other, _ = _columns(labels, similarity.shape[1], classes)
+  own, other, _ = columns(labels, similarity.shape[1], classes)
   target = jnp.where(own, similarity - margin, 0).sum(axis=1)
   others = anchors.log_sum_exp(scale * similarity, other)
   return jax.nn.softplus(others - scale * target)
@@ -179,11 +179,20 @@ def centers_apart(
   return jnp.where(once, apart, 0).sum() / (classes * count * (count - 1))
 
 
-def _columns(
-  labels: typing.ArrayLike, columns: int, classes: int | None
+def columns(
+  labels: typing.ArrayLike, width: int, classes: int | None
 ) -> tuple[typing.Array, typing.Array, int]:
-  """Own and other classes of each example, bool [batch, columns]; how many."""
-  count = columns if classes is None else classes
-  numbers = jnp.arange(columns)[None, :]
+  """Own and other classes of each example, and how many classes there are.
+
+  Args:
+    labels: int [batch]; outside [0, classes) the example has no own class.
+    width: of the table.
+    classes: how many of its columns are classes; None for all.
+
+  Returns:
+    Two bool [batch, width], of which padding is neither; the number.
+  """
+  count = width if classes is None else classes
+  numbers = jnp.arange(width)[None, :]
   own = (jnp.asarray(labels)[:, None] == numbers) & (numbers < count)
   return own, ~own & (numbers < count), count

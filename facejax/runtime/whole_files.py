@@ -68,6 +68,19 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     raise
 
 
+@contextlib.contextmanager
+def yielding_to(error: BaseException | None) -> Iterator[None]:
+  """Lets what the disk refuses go by where there is an error already.
+
+  For files that are closed because of it: it says more than they would.
+  """
+  try:
+    yield
+  except OSError:
+    if error is None:
+      raise
+
+
 def commit(draft: pathlib.Path, path: pathlib.Path) -> None:
   """Gives a finished file or folder its name, once it is on the disk.
 

@@ -10,7 +10,7 @@ import rich.box
 import rich.table
 
 from facejax.runs import goodput
-from facejax.runtime import progress
+from facejax.runtime import progress, whole_files
 
 # Of a killed run nothing is known since the last write: one a second, unless
 # the disk is so slow that it would take more than a hundredth of the time.
@@ -48,12 +48,8 @@ class Account:
     return self
 
   def __exit__(self, exception_type, exception, traceback) -> None:
-    try:
+    with whole_files.yielding_to(exception):
       self.write()
-    except OSError:
-      # What ends the run says more than that its account is not whole either.
-      if exception is None:
-        raise
 
   @contextlib.contextmanager
   def during(self, what: str) -> Iterator[None]:

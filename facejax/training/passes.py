@@ -47,11 +47,18 @@ def there(
   Returns:
     Embeddings [batch, dim], the way back, new statistics.
   """
-  if parts == 1:
+
+  def embed_part(params: typing.Params, images: typing.Array, number: Any):
     with batch_norm.split_over(mesh):
-      found, pull, stats = jax.vjp(
-        lambda params: embed(params, images, 0), params, has_aux=True
-      )
+      return embed(params, images, number)
+
+  def with_way_back(images: typing.Array, number: Any):
+    return jax.vjp(
+      lambda params: embed_part(params, images, number), params, has_aux=True
+    )
+
+  if parts == 1:
+    found, pull, stats = with_way_back(images, 0)
     return found, lambda gradient: pull(gradient)[0], stats
 
   def split(values: typing.Array) -> typing.Array:
@@ -63,24 +70,18 @@ def there(
 
   numbers, images = jnp.arange(parts), split(images)
 
-  def embed_part(_: None, part: Any):
-    number, images = part
-    with batch_norm.split_over(mesh):
-      return None, embed(params, images, number)
-
   def pull_part(total: typing.Params, part: Any):
     number, images, gradient = part
-    with batch_norm.split_over(mesh):
-      _, pull, _ = jax.vjp(
-        lambda params: embed(params, images, number), params, has_aux=True
-      )
+    _, pull, _ = with_way_back(images, number)
     return optax.tree.add(total, pull(gradient)[0]), None
 
   def back(gradient: typing.Array) -> typing.Params:
     whole = numbers, images, split(gradient)
     return jax.lax.scan(pull_part, optax.tree.zeros_like(params), whole)[0]
 
-  _, (embeddings, stats) = jax.lax.scan(embed_part, None, (numbers, images))
+  embeddings, stats = jax.lax.map(
+    lambda part: embed_part(params, *part), (images, numbers)
+  )
   embeddings = jax.lax.with_sharding_constraint(
     embeddings.reshape(-1, embeddings.shape[-1]),
     mesh_lib.sharding(mesh, mesh_lib.BATCH),

@@ -20,7 +20,7 @@ import rich.console
 import rich.logging
 
 from facejax.runs import folder, history
-from facejax.runtime import distributed, tensorboard
+from facejax.runtime import distributed, tensorboard, whole_files
 from facejax.training import accounts, guards, log_line, stopwatch, trackers
 
 logger = logging.getLogger(__name__)
@@ -170,12 +170,8 @@ class Telemetry:
     return self
 
   def __exit__(self, exception_type, exception, traceback) -> None:
-    try:
+    with whole_files.yielding_to(exception):
       self.close()
-    except OSError:
-      # What ends the run says more than that its logs are not whole either.
-      if exception is None:
-        raise
 
   def close(self) -> None:
     """Takes the bar down and closes the files."""
