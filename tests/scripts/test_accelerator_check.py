@@ -195,3 +195,27 @@ def test_the_blockwise_rival_is_the_same_loss(monkeypatch):
     actual = function(rivals.blockwise)(w, x, y)
     wanted = function(dense)(w, x, y)
     np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_float32_is_judged_by_what_rounding_does():
+  """As far as rounding goes by then is no fault; the same a step earlier is."""
+  import accelerator_smoke as smoke
+  import numpy as np
+
+  class Record:
+    def add(self, name, **found):
+      self.found = found
+
+  grown = np.array([0, 1e-6, 1e-4, 1e-2])
+  allowed = smoke.LAST_BITS + smoke.TIMES * grown
+  record = Record()
+  smoke.compare(record, "float32", np.array([1e-7, 9e-6, 9e-4, 0.09]), allowed)
+  assert record.found["agrees"] and "error" not in record.found
+  smoke.compare(record, "float32", np.array([4e-5, 0, 0, 0]), allowed)
+  assert not record.found["agrees"]
+  assert (
+    "step 0 is 4e-05 from the CPU's, allowed is 1e-06" in record.found["error"]
+  )
+  apart = smoke.apart([1.0, np.nan], [1.0, 1.0])
+  smoke.compare(record, "float32", apart, smoke.TOLERANCE["gpu"])
+  assert "step 1 is inf" in record.found["error"]
