@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 _NEAR_CHANCE = 0.98
 # 1 minus the length of the mean unit embedding, below which all are one.
 _COLLAPSED = 1e-3
+# Of the time, in so many intervals in a row: then reading holds the devices up.
+_WAITS, _INTERVALS = 0.5, 2
 # A process is named from so many times what the others need, and so much more.
 _STRAGGLES, _WORTH_NAMING = 2.0, 0.02  # seconds
 _STOPPING = b"\nstopping after this step; Ctrl-C again stops without saving\n"
@@ -119,6 +121,32 @@ class Stragglers:
       100 * input_wait[slowest],
     )
     return slowest
+
+
+class Starvation:
+  """Warns once when devices wait for images most of the time.
+
+  One interval says little: the first reads ahead, others follow a verification.
+  """
+
+  def __init__(self):
+    self._intervals = 0
+
+  def update(self, step: int, input_wait: float) -> bool:
+    """Takes an interval's share of waiting; True when it warned just now."""
+    if self._intervals >= _INTERVALS:
+      return False
+    self._intervals = self._intervals + 1 if input_wait >= _WAITS else 0
+    if self._intervals < _INTERVALS:
+      return False
+    logger.warning(
+      "step %d: the devices wait for images %.0f %% of the time. What may help:"
+      " --data.workers, processes that read (the machine has %d cores);"
+      " --data.cache, which keeps decoded images in memory; images stored at the"
+      " net's size (facejax.convert)",
+      *(step, 100 * input_wait, os.cpu_count() or 1),
+    )
+    return True
 
 
 class BadImages:

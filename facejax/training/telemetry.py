@@ -147,6 +147,7 @@ class Telemetry:
     self._total_steps = total_steps
     self._stopwatch = stopwatch.Stopwatch(batch_size=batch_size)
     self._stragglers = guards.Stragglers()
+    self._starvation = guards.Starvation()
     self._open = contextlib.ExitStack()
     self._history = self._tensorboard = self._progress = None
     if not primary:
@@ -238,6 +239,7 @@ class Telemetry:
     if self._history is not None:
       speed |= self._devices(speed["images_per_s"])
       speed["goodput"] = self._account.share()
+      self._starvation.update(step, speed["input_wait"])
     self._record(step, "train", {**scalars, **speed})
     line = log_line.train(step, self._total_steps, scalars, speed)
     logger.info(line, extra={_SHOWN: self._progress is not None})

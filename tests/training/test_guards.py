@@ -42,6 +42,15 @@ def test_a_process_that_others_wait_for_is_named_once(caplog):
   assert "for input 75 % of the time" in caplog.text
 
 
+def test_waiting_for_images_is_told_once_and_not_after_one_interval(caplog):
+  guard = guards.Starvation()
+  shares = [0.97, 0.2, float("nan"), 0.9, 0.96, 0.96, 0.1, 0.9, 0.9]
+  told = [guard.update(10 * step, share) for step, share in enumerate(shares)]
+  assert told == [False] * 4 + [True] + [False] * 4
+  assert caplog.text.count("--data.workers") == 1
+  assert "step 40: the devices wait for images 96 % of the time" in caplog.text
+
+
 def test_a_loss_without_a_known_start_never_counts_as_stuck():
   guard = guards.StuckLoss(chance=None, patience=1)
   assert not any(guard.update(step, 1.0) for step in range(9))
