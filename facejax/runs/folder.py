@@ -73,6 +73,9 @@ _ADDED: Mapping[str, Any] = {
   "model.bn_group": 0,
   "optim.beta1": 0.9,
   "optim.beta2": 0.999,
+  "optim.decay": "all",
+  "optim.freeze": "",
+  "optim.layer_decay": 1.0,
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")

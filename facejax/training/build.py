@@ -16,7 +16,7 @@ from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
 from facejax.training import config as config_lib
-from facejax.training import optim, state
+from facejax.training import groups, optim, state
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import step as loss_step
@@ -106,7 +106,7 @@ def build(
     bn_group=config.model.bn_group,
   )
   rate = schedule(config.optim, total_steps=total_steps)
-  trunk_tx = _optimizer(config.optim, rate, config.optim.clip_norm or None)
+  trunk_tx = _trunk_optimizer(config.optim, rate, backbone)
   head_tx = _optimizer(config.optim, rate)
   loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh)
   init = state.make_init(
@@ -240,15 +240,30 @@ def _head(
   )
 
 
-def _optimizer(
+def _trunk_optimizer(
   optimizer: config_lib.OptimConfig,
   rate: optax.Schedule,
-  clip_norm: float | None = None,
+  backbone: functional.Backbone,
 ) -> optax.GradientTransformation:
-  common: Any = {
-    "weight_decay": optimizer.weight_decay,
-    "clip_norm": clip_norm,
-  }
+  """The optimizer with its groups of weights, if the net has them."""
+  freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
+  params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
+  groups.check(params, freeze=freeze, layer_decay=layer_decay)
+  tx = _optimizer(
+    optimizer,
+    rate,
+    decayed=groups.kernels if optimizer.decay == "kernels" else None,
+    clip_norm=optimizer.clip_norm or None,
+  )
+  if freeze:
+    tx = groups.freeze(tx, freeze)
+  return groups.by_depth(tx, layer_decay) if layer_decay != 1 else tx
+
+
+def _optimizer(
+  optimizer: config_lib.OptimConfig, rate: optax.Schedule, **options: Any
+) -> optax.GradientTransformation:
+  common: Any = {"weight_decay": optimizer.weight_decay, **options}
   if optimizer.name == "adagrad":
     own = {"accumulator": optimizer.accumulator, "epsilon": optimizer.epsilon}
     return optim.adagrad(rate, **own, **common)

@@ -1,13 +1,15 @@
 """Learning-rate schedules and the optimizer chains of trunk and head."""
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import optax
 
 Schedule: TypeAlias = Literal[
   "constant", "linear", "step", "polynomial", "cosine"
 ]
+# From weights to booleans, a tree like theirs.
+Decayed: TypeAlias = Callable[[Any], Any] | None
 
 
 def make_schedule(
@@ -86,23 +88,25 @@ def sgd(
   momentum: float = 0.9,
   nesterov: bool = False,
   weight_decay: float = 0.0,
+  decayed: Decayed = None,
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, as the field trains.
 
   g <- clip(g); g <- g + wd w; v <- momentum v + g; w <- w - lr v. The decay
-  acts on everything, BatchNorm and PReLU included, and passes through the
-  momentum (L2 regularisation), unlike AdamW's.
+  acts on everything, BatchNorm and PReLU included, unless `decayed` says
+  otherwise, and passes through the momentum (L2 regularisation), unlike AdamW's.
 
   Args:
     schedule: learning rate by step.
     momentum: in [0, 1); 0 holds nothing beside the weights.
     nesterov: Nesterov's form of the momentum.
     weight_decay: wd >= 0.
+    decayed: which weights the decay acts on, see `groups`; None for all.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
   """
   return optax.chain(
-    *_before(weight_decay, clip_norm),
+    *_before(weight_decay, clip_norm, decayed),
     # With 0, not None, optax would keep the last gradient.
     optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
   )
@@ -114,6 +118,7 @@ def adagrad(
   accumulator: float = 0.1,
   epsilon: float = 1e-7,
   weight_decay: float = 0.0,
+  decayed: Decayed = None,
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """SGD with AdaGrad's step sizes, as FaceNet was trained.
@@ -127,6 +132,7 @@ def adagrad(
     accumulator: a at the start, 0 or more. At 0 all first steps have length lr.
     epsilon: eps > 0.
     weight_decay: wd >= 0.
+    decayed: which weights the decay acts on, see `groups`; None for all.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
 
   References:
@@ -136,7 +142,7 @@ def adagrad(
       Clustering, 2015, Sec. 3.3.
   """
   return optax.chain(
-    *_before(weight_decay, clip_norm),
+    *_before(weight_decay, clip_norm, decayed),
     optax.adagrad(schedule, accumulator, epsilon),
   )
 
@@ -148,6 +154,7 @@ def adamw(
   beta2: float = 0.999,
   epsilon: float = 1e-8,
   weight_decay: float = 0.0,
+  decayed: Decayed = None,
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """Adam with decoupled weight decay, as ViTs are trained.
@@ -161,6 +168,7 @@ def adamw(
     beta2: b2, in [0, 1).
     epsilon: eps > 0.
     weight_decay: wd >= 0, times the learning rate.
+    decayed: which weights the decay acts on, see `groups`; None for all.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
 
   References:
@@ -168,7 +176,11 @@ def adamw(
   """
   return optax.chain(
     *_before(0.0, clip_norm),
-    optax.adamw(schedule, beta1, beta2, epsilon, weight_decay=weight_decay),
+    optax.adamw(
+      *(schedule, beta1, beta2, epsilon),
+      weight_decay=weight_decay,
+      mask=decayed,
+    ),
   )
 
 
@@ -178,6 +190,7 @@ def lion(
   beta1: float = 0.9,
   beta2: float = 0.99,
   weight_decay: float = 0.0,
+  decayed: Decayed = None,
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """The sign of a momentum, with decoupled weight decay.
@@ -190,6 +203,7 @@ def lion(
     beta1: b1, in [0, 1).
     beta2: b2, in [0, 1).
     weight_decay: wd >= 0, times the learning rate.
+    decayed: which weights the decay acts on, see `groups`; None for all.
     clip_norm: bound of the global norm of the gradient; None for no clipping.
 
   References:
@@ -197,16 +211,20 @@ def lion(
   """
   return optax.chain(
     *_before(0.0, clip_norm),
-    optax.lion(schedule, beta1, beta2, weight_decay=weight_decay),
+    optax.lion(
+      *(schedule, beta1, beta2), weight_decay=weight_decay, mask=decayed
+    ),
   )
 
 
-def _before(weight_decay, clip_norm) -> list[optax.GradientTransformation]:
+def _before(
+  weight_decay: float, clip_norm: float | None, decayed: Decayed = None
+) -> list[optax.GradientTransformation]:
   chain = []
   if clip_norm is not None:
     chain.append(optax.clip_by_global_norm(clip_norm))
   if weight_decay:
-    chain.append(optax.add_decayed_weights(weight_decay))
+    chain.append(optax.add_decayed_weights(weight_decay, decayed))
   return chain
 
 

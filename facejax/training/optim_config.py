@@ -36,8 +36,17 @@ class OptimConfig:
   """Decay of a running average of the net's weights, which is then verified
   in their place; 0 for none. 0.999 averages about a thousand steps."""
   weight_decay: Annotated[float, annotated_types.Ge(0)] = 5e-4
-  """On all weights: coupled (L2) with sgd and adagrad; with adamw and lion
-  decoupled, times the learning rate."""
+  """Coupled (L2) with sgd and adagrad; with adamw and lion decoupled, times
+  the learning rate."""
+  decay: Literal["all", "kernels"] = "all"
+  """What it acts on: all weights, as the field trains ResNets, or the trunk's
+  kernels and the prototypes alone: no norm, bias, slope or position."""
+  layer_decay: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 1.0
+  """Factor of the learning rate from a block of the trunk to the one before it;
+  0.75 is usual when ViTs are fine-tuned."""
+  freeze: str = ""
+  """Weights of the trunk that are not trained: a regular expression that their
+  names begin with, such as stem or 'stem|blocks.[0-3][.]'."""
   clip_norm: Annotated[float, annotated_types.Ge(0)] = 5.0
   """Bound of the global norm of the trunk's gradient; 0 for none."""
   schedule: Literal["constant", "linear", "step", "polynomial", "cosine"] = (

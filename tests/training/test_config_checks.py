@@ -61,6 +61,7 @@ RANGES = {
   "optim.beta2": "[0, 1)",
   "optim.ema": "[0, 1)",
   "optim.weight_decay": "[0, inf)",
+  "optim.layer_decay": "(0, 1]",
   "optim.clip_norm": "[0, inf)",
   "optim.warmup": "[0, 1)",
   "optim.decay_factor": "(0, 1)",

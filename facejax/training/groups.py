@@ -1,0 +1,139 @@
+"""Groups of the trunk's weights, which an optimizer treats apart.
+
+Weights go by dotted names, such as `blocks.0.conv1.kernel`; the frozen and the
+trained are told apart by a pattern, depth by the number of the block.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+# What a net does to the image before its blocks; the rest comes after them.
+_BEFORE = re.compile(r"stem|patches|positions|mask_token")
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+
+
+def names(params: Any) -> list[str]:
+  """Dotted names of all weights, in their order."""
+  return jax.tree.leaves(_by_name(params, lambda name: name))
+
+
+def kernels(params: Any) -> Any:
+  """Which weights multiply features: not norms, slopes, biases, positions.
+
+  A tree of booleans. These are what weight decay is left to by
+  "Bag of Tricks for Image Classification with Convolutional Neural Networks"
+  (He et al., 2019), and by most trainers of ViTs.
+  """
+  return _by_name(params, lambda name: name.rpartition(".")[2] == "kernel")
+
+
+def freeze(
+  tx: optax.GradientTransformation, pattern: str
+) -> optax.GradientTransformation:
+  """Trains what the pattern does not match; the rest stays, and costs no state.
+
+  Norms are taken over what is trained alone.
+
+  Args:
+    tx: the optimizer of the rest.
+    pattern: a regular expression, matched from the start of a name: `stem` is
+      the stem with its norm, `blocks.[01][.]` the first two blocks.
+  """
+  expression = re.compile(pattern)
+
+  def labels(params):
+    return _by_name(
+      params, lambda name: "frozen" if expression.match(name) else "trained"
+    )
+
+  return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+
+
+def by_depth(
+  tx: optax.GradientTransformation, factor: float
+) -> optax.GradientTransformation:
+  """Learning rates that fall from the embedding to the image.
+
+  With n blocks, block i = 0 … n - 1 has factor^(n - i) of the rate, what comes
+  before them factor^(n + 1), what comes after them all of it.
+
+  Args:
+    tx: the optimizer; what it would add to the weights is scaled, its momentum
+      is not.
+    factor: in (0, 1]; 0.75 is usual for ViTs of 12 blocks.
+
+  References:
+    Clark et al., ELECTRA: Pre-training Text Encoders as Discriminators Rather
+      Than Generators, 2020, Appendix A.
+  """
+
+  def scale(updates, params):
+    del params
+    last = blocks(updates)
+    return jax.tree.map(
+      lambda depth, leaf: leaf * factor ** (last + 1 - depth),
+      _by_name(updates, lambda name: _depth(name, last)),
+      updates,
+    )
+
+  return optax.chain(tx, optax.stateless(scale))
+
+
+def blocks(params: Any) -> int:
+  """How many blocks a net has; 0 for a net that names none."""
+  found = [_BLOCK.match(name) for name in names(params)]
+  return max((int(each[1]) + 1 for each in found if each), default=0)
+
+
+def check(params: Any, *, freeze: str, layer_decay: float) -> None:
+  """Refuses a pattern that freezes nothing or all, and depth without blocks.
+
+  Args:
+    params: of the net, or their shapes.
+    freeze: the pattern; "" for none.
+    layer_decay: factor of the learning rate a block.
+
+  Raises:
+    ValueError: naming the option, and names that there are.
+  """
+  if layer_decay != 1 and not blocks(params):
+    raise ValueError(
+      f"optim.layer_decay={layer_decay:g}: this net's weights are not in"
+      " numbered blocks; leave it at 1"
+    )
+  if not freeze:
+    return
+  try:
+    expression = re.compile(freeze)
+  except re.error as error:
+    raise ValueError(
+      f"optim.freeze={freeze!r} is no regular expression: {error}"
+    ) from None
+  every = names(params)
+  frozen = [name for name in every if expression.match(name)]
+  if len(frozen) in (0, len(every)):
+    tops = sorted({name.partition(".")[0] for name in every})
+    what = "all weights match" if frozen else "no weight's name starts so"
+    raise ValueError(
+      f"optim.freeze={freeze!r}: {what}. Names are such as {every[0]}, and begin"
+      f" with {', '.join(tops)}"
+    )
+
+
+def _depth(name: str, last: int) -> int:
+  if _BEFORE.match(name):
+    return 0
+  block = _BLOCK.match(name)
+  return int(block[1]) + 1 if block else last + 1
+
+
+def _by_name(params: Any, of: Callable[[str], Any]) -> Any:
+  """A tree like it, each leaf made of its weight's name."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: of(jax.tree_util.keystr(path, simple=True, separator=".")),
+    params,
+  )
