@@ -105,7 +105,7 @@ def build(setting: Setting, device: Any) -> Program:
     net,
     loss_step.over_classes(head, definition=definition, seed=setting.seed),
     trunk_tx=trunk_tx,
-    schedule=rate,
+    schedules={"learning_rate": rate},
     like=like,
     mesh=mesh,
     seed=setting.seed,

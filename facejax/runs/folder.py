@@ -76,6 +76,15 @@ _ADDED: Mapping[str, Any] = {
   "optim.decay": "all",
   "optim.freeze": "",
   "optim.layer_decay": 1.0,
+  "optim.head.name": None,
+  "optim.head.learning_rate": None,
+  "optim.head.momentum": None,
+  "optim.head.epsilon": None,
+  "optim.head.beta1": None,
+  "optim.head.beta2": None,
+  "optim.head.weight_decay": None,
+  "optim.head.schedule": None,
+  "optim.head.warmup": None,
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")

@@ -107,7 +107,9 @@ def build(
   )
   rate = schedule(config.optim, total_steps=total_steps)
   trunk_tx = _trunk_optimizer(config.optim, rate, backbone)
-  head_tx = _optimizer(config.optim, rate)
+  for_head = config.optim.of_head()
+  head_rate = schedule(for_head, total_steps=total_steps)
+  head_tx = _optimizer(for_head, head_rate)
   loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh)
   init = state.make_init(
     backbone,
@@ -124,7 +126,8 @@ def build(
     backbone,
     loss.step,
     trunk_tx=trunk_tx,
-    schedule=rate,
+    schedules={"learning_rate": rate}
+    | ({"head_learning_rate": head_rate} if for_head != config.optim else {}),
     like=like,
     mesh=mesh,
     seed=config.seed,

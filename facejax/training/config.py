@@ -137,6 +137,7 @@ class HeadConfig:
 
 
 OptimConfig = optim_config.OptimConfig
+HeadOptimConfig = optim_config.HeadOptimConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,15 +244,16 @@ def flatten(config: Config) -> dict[str, object]:
   >>> flatten(Config())["optim.learning_rate"]
   0.1
   """
-  flat: dict[str, object] = {"loss.name": config.loss.name}
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if dataclasses.is_dataclass(value):
-      for inner in dataclasses.fields(value):
-        flat[f"{field.name}.{inner.name}"] = getattr(value, inner.name)
-    else:
-      flat[field.name] = value
-  return flat
+  return {"loss.name": config.loss.name, **_flat(config)}
+
+
+def _flat(part: Any, prefix: str = "") -> dict[str, object]:
+  found: dict[str, object] = {}
+  for field in dataclasses.fields(part):
+    value, name = getattr(part, field.name), f"{prefix}{field.name}"
+    group = dataclasses.is_dataclass(value)
+    found |= _flat(value, f"{name}.") if group else {name: value}
+  return found
 
 
 def stored(config: Config) -> dict[str, Any]:

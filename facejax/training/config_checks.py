@@ -32,6 +32,7 @@ def validate(config: config_lib.Config) -> None:
       # A loss's ranges are its own: another may have wider ones.
       where = f" for {config.loss.name}" if field.name == "loss" else ""
       ranges.check(group, prefix=f"{field.name}.", where=where)
+  ranges.check(config.optim.head, prefix="optim.head.")
   _validate_together(config)
 
 
@@ -97,19 +98,24 @@ def _validate_together(config: config_lib.Config) -> None:
   _validate_model(config.model)
   part_checks.check(config)
   _validate_data(config.data)
-  marks = config.optim.milestones
-  inside = all(config.optim.warmup < mark < 1 for mark in marks)
-  if config.optim.schedule == "step" and not (
-    marks and inside and list(marks) == sorted(set(marks))
-  ):
-    raise ValueError(
-      f"optim.milestones={marks}: the step schedule needs increasing shares of"
-      f" the run, between optim.warmup={config.optim.warmup:g} and 1"
-    )
+  for each in (config.optim, config.optim.of_head()):
+    _validate_milestones(each)
   if config.eval.threshold_pairs and not config.eval.pairs:
     raise ValueError(
       f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
       " the pairs to which the threshold is applied"
+    )
+
+
+def _validate_milestones(optim: config_lib.OptimConfig) -> None:
+  marks = optim.milestones
+  inside = all(optim.warmup < mark < 1 for mark in marks)
+  if optim.schedule == "step" and not (
+    marks and inside and list(marks) == sorted(set(marks))
+  ):
+    raise ValueError(
+      f"optim.milestones={marks}: the step schedule needs increasing shares of"
+      f" the run, between the warm-up's {optim.warmup:g} and 1"
     )
 
 

@@ -10,7 +10,11 @@ from facejax.runtime import progress
 
 # What the console shows of an evaluation.
 _HEADLINES = ("/accuracy", "/accuracy_std", "/accuracy_at_given_threshold")
-_SHORT_NAMES = {"learning_rate": "lr", "accuracy": "acc"}
+_SHORT_NAMES = {
+  "learning_rate": "lr",
+  "head_learning_rate": "head lr",
+  "accuracy": "acc",
+}
 _ON_BAR = ("loss", "learning_rate")
 
 

@@ -164,7 +164,10 @@ def _refuse_flag(flag: str, allowed: Mapping[str, Any]) -> None:
   if last in _NEEDLESS:
     raise ValueError(f"there is no {flag}: {_NEEDLESS[last]}")
   near = [f"--{ours}" for ours in _called(last)]
-  near += [name for name in allowed if plain(name.rpartition(".")[2]) == last]
+  same = [name for name in allowed if plain(name.rpartition(".")[2]) == last]
+  # The trunk's momentum, not where the head's may differ from it.
+  outer = min((name.count(".") for name in same), default=0)
+  near += [name for name in same if name.count(".") == outer]
   near = [name for name in dict.fromkeys(near) if name in allowed]
   if near:
     raise ValueError(f"there is no {flag}; did you mean {' or '.join(near)}?")

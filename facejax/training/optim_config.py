@@ -1,9 +1,40 @@
 """The configuration of the optimizer."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import annotated_types
+
+from facejax.training import optim
+
+Name: TypeAlias = Literal["sgd", "adagrad", "adamw", "lion"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadOptimConfig:
+  """Where the classification head is trained otherwise than the trunk.
+
+  None is as the trunk is trained.
+  """
+
+  name: Name | None = None
+  """The optimizer of the prototypes, and of what else the loss learns."""
+  learning_rate: Annotated[float, annotated_types.Gt(0)] | None = None
+  """Learning rate after the warm-up."""
+  momentum: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
+  """Momentum (sgd); 0 keeps none in memory."""
+  epsilon: Annotated[float, annotated_types.Gt(0)] | None = None
+  """See the trunk's (adagrad, adamw)."""
+  beta1: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
+  """See the trunk's (adamw, lion)."""
+  beta2: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
+  """See the trunk's (adamw, lion)."""
+  weight_decay: Annotated[float, annotated_types.Ge(0)] | None = None
+  """Weight decay of the prototypes."""
+  schedule: optim.Schedule | None = None
+  """Shape of its learning rate after the warm-up."""
+  warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
+  """Share of the run that its linear warm-up takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +45,7 @@ class OptimConfig:
   shorter keeps the shape of its schedule.
   """
 
-  name: Literal["sgd", "adagrad", "adamw", "lion"] = "sgd"
+  name: Name = "sgd"
   """sgd: with momentum; adagrad: step sizes by the sum of squared gradients;
   adamw: by their running mean; lion: the sign of a momentum."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
@@ -49,9 +80,7 @@ class OptimConfig:
   names begin with, such as stem or 'stem|blocks.[0-3][.]'."""
   clip_norm: Annotated[float, annotated_types.Ge(0)] = 5.0
   """Bound of the global norm of the trunk's gradient; 0 for none."""
-  schedule: Literal["constant", "linear", "step", "polynomial", "cosine"] = (
-    "linear"
-  )
+  schedule: optim.Schedule = "linear"
   """Shape of the learning rate after the warm-up."""
   warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Share of the run that the linear warm-up takes."""
@@ -63,3 +92,18 @@ class OptimConfig:
   """Factor of the step schedule."""
   power: Annotated[float, annotated_types.Gt(0)] = 2.0
   """Exponent of the polynomial schedule."""
+  head: HeadOptimConfig = HeadOptimConfig()
+
+  def of_head(self) -> "OptimConfig":
+    """The same for the head: its own values where it has them.
+
+    >>> own = HeadOptimConfig(learning_rate=0.5)
+    >>> OptimConfig(momentum=0.8, head=own).of_head().learning_rate
+    0.5
+    """
+    own = {
+      name: value
+      for name, value in vars(self.head).items()
+      if value is not None
+    }
+    return dataclasses.replace(self, head=HeadOptimConfig(), **own)

@@ -1,7 +1,7 @@
 """The training step, jitted over the mesh."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ def make_train_step(
   loss_step: loss_step_lib.LossStep,
   *,
   trunk_tx: optax.GradientTransformation,
-  schedule: optax.Schedule,
+  schedules: Mapping[str, optax.Schedule],
   like: train_state.TrainState,
   mesh: jax.sharding.Mesh,
   seed: int,
@@ -40,7 +40,7 @@ def make_train_step(
   split over all devices. `like` is the abstract state, whose placement the
   result keeps. The given state is donated. Metrics are scalars on the devices,
   so that a step waits for nothing: those of the loss, embedding_norm,
-  gradient_norm (of the trunk, before clipping), learning_rate.
+  gradient_norm (of the trunk, before clipping), learning rates.
 
   The loss takes its step between the trunk's forward and backward pass: from
   the embeddings it makes their gradient, and new prototypes on the way.
@@ -49,7 +49,7 @@ def make_train_step(
     backbone: the net.
     loss_step: of `facejax.training.objectives.step`.
     trunk_tx: the net's optimizer.
-    schedule: learning rate by step, to be logged.
+    schedules: learning rates by step, to be logged by these names.
     like: see above.
     mesh: the devices.
     seed: of dropout.
@@ -100,7 +100,7 @@ def make_train_step(
       **done.metrics,
       "embedding_norm": jnp.linalg.norm(embeddings, axis=1).mean(),
       "gradient_norm": optax.tree.norm(gradient),
-      "learning_rate": jnp.asarray(schedule(state.step)),
+      **{n: jnp.asarray(rate(state.step)) for n, rate in schedules.items()},
     }
     if skip_nonfinite:
       good = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])

@@ -18,7 +18,7 @@ PARTS = {
   for field in dataclasses.fields(config_lib.Config)
   if dataclasses.is_dataclass(getattr(config_lib.Config(), field.name))
   and field.name != "loss"
-}
+} | {"optim.head": config_lib.HeadOptimConfig}
 # Field -> its range. Written out a second time on purpose: a run that was
 # accepted once must not be refused because a type was edited, nor the reverse.
 RANGES = {
@@ -62,6 +62,13 @@ RANGES = {
   "optim.ema": "[0, 1)",
   "optim.weight_decay": "[0, inf)",
   "optim.layer_decay": "(0, 1]",
+  "optim.head.learning_rate": "(0, inf)",
+  "optim.head.momentum": "[0, 1)",
+  "optim.head.epsilon": "(0, inf)",
+  "optim.head.beta1": "[0, 1)",
+  "optim.head.beta2": "[0, 1)",
+  "optim.head.weight_decay": "[0, inf)",
+  "optim.head.warmup": "[0, 1)",
   "optim.clip_norm": "[0, inf)",
   "optim.warmup": "[0, 1)",
   "optim.decay_factor": "(0, 1)",
@@ -194,6 +201,10 @@ def test_ends_of_ranges(name):
   part, _, field = name.rpartition(".")
 
   def change(value):
+    if part == "optim.head":
+      own = config_lib.HeadOptimConfig(**{field: value})
+      inner = dataclasses.replace(base.optim, head=own)
+      return dataclasses.replace(base, optim=inner)
     if part:
       inner = dataclasses.replace(getattr(base, part), **{field: value})
       return dataclasses.replace(base, **{part: inner})
