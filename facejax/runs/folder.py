@@ -76,6 +76,7 @@ _ADDED: Mapping[str, Any] = {
   "optim.decay": "all",
   "optim.freeze": "",
   "optim.layer_decay": 1.0,
+  "optim.trust": 1e-3,
   "optim.head.name": None,
   "optim.head.learning_rate": None,
   "optim.head.momentum": None,

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
 from facejax.training import config as config_lib
-from facejax.training import groups, optim, state
+from facejax.training import groups, matrix_optim, optim, state
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import step as loss_step
@@ -263,17 +263,21 @@ def _trunk_optimizer(
   return groups.by_depth(tx, layer_decay) if layer_decay != 1 else tx
 
 
+# The functions by their names, and the fields that are theirs alone.
+_OPTIMIZERS: Mapping[str, tuple[Callable[..., Any], Sequence[str]]] = {
+  "sgd": (optim.sgd, ("momentum", "nesterov")),
+  "adagrad": (optim.adagrad, ("accumulator", "epsilon")),
+  "adamw": (optim.adamw, ("beta1", "beta2", "epsilon")),
+  "lion": (optim.lion, ("beta1", "beta2")),
+  "lars": (matrix_optim.lars, ("momentum", "nesterov", "trust")),
+  "lamb": (matrix_optim.lamb, ("beta1", "beta2", "epsilon")),
+  "muon": (matrix_optim.muon, ("momentum", "beta1", "beta2")),
+}
+
+
 def _optimizer(
   optimizer: config_lib.OptimConfig, rate: optax.Schedule, **options: Any
 ) -> optax.GradientTransformation:
-  common: Any = {"weight_decay": optimizer.weight_decay, **options}
-  if optimizer.name == "adagrad":
-    own = {"accumulator": optimizer.accumulator, "epsilon": optimizer.epsilon}
-    return optim.adagrad(rate, **own, **common)
-  if optimizer.name in ("adamw", "lion"):
-    common |= {"beta1": optimizer.beta1, "beta2": optimizer.beta2}
-    if optimizer.name == "lion":
-      return optim.lion(rate, **common)
-    return optim.adamw(rate, epsilon=optimizer.epsilon, **common)
-  own = {"momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
-  return optim.sgd(rate, **own, **common)
+  make, fields = _OPTIMIZERS[optimizer.name]
+  own = {name: getattr(optimizer, name) for name in fields}
+  return make(rate, weight_decay=optimizer.weight_decay, **own, **options)

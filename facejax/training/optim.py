@@ -106,7 +106,7 @@ def sgd(
     clip_norm: bound of the global norm of the gradient; None for no clipping.
   """
   return optax.chain(
-    *_before(weight_decay, clip_norm, decayed),
+    *before(weight_decay, clip_norm, decayed),
     # With 0, not None, optax would keep the last gradient.
     optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
   )
@@ -142,7 +142,7 @@ def adagrad(
       Clustering, 2015, Sec. 3.3.
   """
   return optax.chain(
-    *_before(weight_decay, clip_norm, decayed),
+    *before(weight_decay, clip_norm, decayed),
     optax.adagrad(schedule, accumulator, epsilon),
   )
 
@@ -175,7 +175,7 @@ def adamw(
     Loshchilov, Hutter, Decoupled Weight Decay Regularization, 2019.
   """
   return optax.chain(
-    *_before(0.0, clip_norm),
+    *before(0.0, clip_norm),
     optax.adamw(
       *(schedule, beta1, beta2, epsilon),
       weight_decay=weight_decay,
@@ -210,16 +210,17 @@ def lion(
     Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.
   """
   return optax.chain(
-    *_before(0.0, clip_norm),
+    *before(0.0, clip_norm),
     optax.lion(
       *(schedule, beta1, beta2), weight_decay=weight_decay, mask=decayed
     ),
   )
 
 
-def _before(
+def before(
   weight_decay: float, clip_norm: float | None, decayed: Decayed = None
 ) -> list[optax.GradientTransformation]:
+  """What most chains begin with: clipping, and decay that is coupled."""
   chain = []
   if clip_norm is not None:
     chain.append(optax.clip_by_global_norm(clip_norm))

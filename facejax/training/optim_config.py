@@ -7,7 +7,9 @@ import annotated_types
 
 from facejax.training import optim
 
-Name: TypeAlias = Literal["sgd", "adagrad", "adamw", "lion"]
+# Each row of a matrix on its own or each number: what can train prototypes.
+HeadName: TypeAlias = Literal["sgd", "adagrad", "adamw", "lion"]
+Name: TypeAlias = Literal[HeadName, "lars", "lamb", "muon"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class HeadOptimConfig:
   None is as the trunk is trained.
   """
 
-  name: Name | None = None
+  name: HeadName | None = None
   """The optimizer of the prototypes, and of what else the loss learns."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] | None = None
   """Learning rate after the warm-up."""
@@ -47,21 +49,27 @@ class OptimConfig:
 
   name: Name = "sgd"
   """sgd: with momentum; adagrad: step sizes by the sum of squared gradients;
-  adamw: by their running mean; lion: the sign of a momentum."""
+  adamw: by their running mean; lion: the sign of a momentum. For the trunk
+  alone, the head then takes its own (optim.head.name): lars and lamb, steps in
+  proportion to the weights; muon: orthogonal steps."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
   """Learning rate after the warm-up."""
   momentum: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
-  """Momentum (sgd); 0 keeps none in memory."""
+  """Momentum (sgd, lars, muon, published with 0.95); 0 keeps none in memory
+  (sgd)."""
   nesterov: bool = False
-  """Nesterov's form of the momentum (sgd)."""
+  """Nesterov's form of the momentum (sgd, lars)."""
+  trust: Annotated[float, annotated_types.Gt(0)] = 1e-3
+  """A step's size as a share of the weights' (lars)."""
   accumulator: Annotated[float, annotated_types.Ge(0)] = 0.1
   """Start of the sum of squared gradients (adagrad)."""
   epsilon: Annotated[float, annotated_types.Gt(0)] = 1e-7
-  """Added to that sum (adagrad), or to its root (adamw, published with 1e-8)."""
+  """Added to that sum (adagrad), or to its root (adamw, published with
+  1e-8; lamb, with 1e-6)."""
   beta1: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
-  """Decay of the mean of gradients (adamw, lion)."""
+  """Decay of the mean of gradients (adamw, lion, lamb, muon beside kernels)."""
   beta2: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.999
-  """Decay of the mean of squares (adamw), of the momentum (lion, published with
+  """Decay of the mean of squares (adamw, lamb, muon), of the momentum (lion, published with
   0.99)."""
   ema: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Decay of a running average of the net's weights, which is then verified
