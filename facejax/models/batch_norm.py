@@ -68,13 +68,14 @@ class BatchNorm(nnx.Module):
     self.dtype, self.epsilon = dtype, epsilon
     self.group = 0  # examples; `in_groups` of a net sets it
     self.use_running_average = False  # `train()` and `eval()` of a net set it
+    self.frozen = False  # `freeze` of a net sets it
 
   def __call__(self, x: typing.Array) -> typing.Array:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = self.mean[...]
     scale = jnp.ones_like(mean) if self.scale is None else self.scale[...]
     bias = jnp.zeros_like(mean) if self.bias is None else self.bias[...]
-    if self.use_running_average:
+    if self.use_running_average or self.frozen:
       centred = x - _wide(mean, x)
       y = _scaled(centred, self.var[...], scale, bias, self.epsilon)
     else:
@@ -99,6 +100,17 @@ def in_groups(net: nnx.Module, size: int) -> None:
   for _, module in nnx.iter_modules(net):
     if isinstance(module, BatchNorm):
       module.group = size
+
+
+def freeze(net: nnx.Module) -> None:
+  """Lets all BatchNorm of a net train on its running statistics, as they are.
+
+  Then each image goes through the net by itself, and scale and bias are learnt
+  still: for fine-tuning on few images, or on small batches.
+  """
+  for _, module in nnx.iter_modules(net):
+    if isinstance(module, BatchNorm):
+      module.frozen = True
 
 
 @contextlib.contextmanager

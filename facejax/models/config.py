@@ -112,6 +112,9 @@ class ModelConfig:
   together; 0 takes those of the whole batch. Published recipes for several GPUs
   have their images a GPU, such as 128. Results do not depend on the devices;
   nothing crosses them for it where each holds whole groups."""
+  bn_frozen: bool = False
+  """BatchNorm normalises with its running statistics and leaves them as they
+  are: for fine-tuning (--init-from) on few people or in small batches."""
   gradients: Literal["float32", "bfloat16"] = "float32"
   """How the gradients of linear layers are added over devices. With dtype
   bfloat16 alone, where those of convolutions are added so in any case: an

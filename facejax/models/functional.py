@@ -145,6 +145,7 @@ def build(
   dtype: Any = jnp.float32,
   gradients: Any = jnp.float32,
   bn_group: int = 0,
+  bn_frozen: bool = False,
   pixel_mean: float = PIXEL_MEAN,
   pixel_scale: float = PIXEL_SCALE,
 ) -> Backbone:
@@ -169,6 +170,8 @@ def build(
       devices: float32, or bfloat16; see `rounded_gradients`.
     bn_group: images whose statistics BatchNorm takes together in training; 0
       for those of the whole batch.
+    bn_frozen: whether training leaves BatchNorm's running statistics as they
+      are, and normalises with them.
     pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale; nets from
       elsewhere may have been trained with other numbers.
     pixel_scale: see there.
@@ -203,6 +206,8 @@ def build(
       rounded_gradients.use(net)
     if bn_group:
       batch_norm.in_groups(net, bn_group)
+    if bn_frozen:
+      batch_norm.freeze(net)
     return net
 
   abstract = nnx.eval_shape(lambda: create(_Keys(jax.random.key(0))))

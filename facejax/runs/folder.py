@@ -71,6 +71,7 @@ _ADDED: Mapping[str, Any] = {
   "memory.start": 1000,
   "model.gradients": "float32",
   "model.bn_group": 0,
+  "model.bn_frozen": False,
   "optim.beta1": 0.9,
   "optim.beta2": 0.999,
   "optim.decay": "all",

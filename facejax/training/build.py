@@ -104,6 +104,7 @@ def build(
     dtype=jnp.dtype(config.model.dtype),
     gradients=jnp.dtype(config.model.gradients),
     bn_group=config.model.bn_group,
+    bn_frozen=config.model.bn_frozen,
   )
   rate = schedule(config.optim, total_steps=total_steps)
   trunk_tx = _trunk_optimizer(config.optim, rate, backbone)

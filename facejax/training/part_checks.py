@@ -26,8 +26,23 @@ def check(config: config_lib.Config) -> None:
       f"model.bn_group={group} must divide {of_part}, {part}, into equal groups;"
       f" those of {', '.join(map(str, _divisors(part)))} images do"
     )
-  if (group or part) == 1:
+  if config.model.bn_frozen:
+    _check_frozen(config)
+  elif (group or part) == 1:
     _check_one_image(config)
+
+
+def _check_frozen(config: config_lib.Config) -> None:
+  if config.model.bn_group:
+    raise ValueError(
+      f"model.bn_frozen and model.bn_group={config.model.bn_group}: frozen"
+      " statistics are of no group; take one of them"
+    )
+  if not config.init_from:
+    raise ValueError(
+      "model.bn_frozen without init_from: the statistics of a new net are those"
+      " of nothing; name the run to start from (--init-from)"
+    )
 
 
 def _divisors(number: int) -> list[int]:

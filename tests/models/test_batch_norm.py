@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from facejax.models import batch_norm
+from facejax.models import batch_norm, functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import program_text
 
@@ -170,3 +170,43 @@ def test_a_batch_must_divide_into_groups():
   batch_norm.in_groups(norm, 1)
   with pytest.raises(batch_norm.TooFewError):
     norm(jnp.ones((8, 3)))
+
+
+def test_frozen_statistics_train_as_they_verify():
+  """One image is as good as many; scale and bias have their gradients."""
+  name = "iresnet10_slim"
+  frozen = functional.build(
+    name, embedding_dim=8, image_size=(32, 32), bn_frozen=True
+  )
+  plain = functional.build(name, embedding_dim=8, image_size=(32, 32))
+  params, stats = frozen.init(jax.random.key(0))
+  rng = np.random.default_rng(0)
+  stats = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), leaf.dtype), stats
+  )
+  images = rng.integers(256, size=(3, 32, 32, 3), dtype=np.uint8)
+
+  def total(net, train, images):
+    def run(params):
+      out, after = net.apply(params, stats, images, train=train)
+      return jnp.square(out).sum(), (out, after)
+
+    return jax.jit(jax.grad(run, has_aux=True))(params)
+
+  gradient, (out, after) = total(frozen, True, images)
+  wanted, (verified, _) = total(plain, False, images)
+  jax.tree.map(np.testing.assert_array_equal, after, stats)
+  np.testing.assert_allclose(out, verified, rtol=1e-5, atol=1e-6)
+  close = jax.tree.map(
+    lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()),
+    gradient,
+    wanted,
+  )
+  assert jax.tree.all(close)
+  assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+  _, (one, _) = total(frozen, True, images[:1])
+  np.testing.assert_allclose(one, out[:1], rtol=1e-4, atol=1e-5)
+  _, (_, moved) = total(plain, True, images)
+  assert not np.allclose(
+    jax.tree.leaves(moved)[0], jax.tree.leaves(stats)[0], rtol=1e-3
+  )

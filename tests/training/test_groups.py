@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import small_training
+from helpers import small_training, tiny_run
 
 from facejax.models import functional
 from facejax.training import groups, optim, recipe
@@ -229,3 +229,23 @@ def test_a_command_that_cannot_be_meant(options, message, tmp_path):
 def test_a_recipe_takes_them():
   config = recipe.parse([*map(str, GROUPED), "--steps", "2"]).to_config()
   assert config.optim.decay == "kernels" and config.optim.layer_decay == 0.7
+
+
+def test_fine_tuning_leaves_what_it_should(tmp_path):
+  """Of a run that is gone on from: blocks and statistics as they were."""
+  first = tiny_run.write_run(tmp_path / "first")
+  arguments = [
+    *(*small_training.SMALL, "--steps", 2, "--workdir", tmp_path / "second"),
+    *("--init-from", first, "--data.crop", 0.9, "--model.bn-frozen"),
+    *("--optim.freeze", "stem|blocks", "--optim.decay", "kernels"),
+  ]
+  code, output = small_training.call(arguments)
+  assert code == 0, output
+  _, state = small_training.final_state(arguments, tmp_path / "second")
+  _, params, stats, _ = tiny_run.weights()
+  jax.tree.map(np.testing.assert_array_equal, state.stats, stats)
+  jax.tree.map(
+    np.testing.assert_array_equal, state.params["blocks"], params["blocks"]
+  )
+  moved = state.params["linear"]["kernel"] - params["linear"]["kernel"]
+  assert np.abs(moved).max() > 1e-6

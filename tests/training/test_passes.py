@@ -97,6 +97,11 @@ def test_one_part_alone_has_its_activations_in_memory():
     ),
     (["--accumulate", 16, "--mesh.devices", 1], "accumulate=16 leaves 1 image"),
     (["--model.bn-group", 1], "model.bn_group=1: net"),
+    (["--model.bn-frozen"], "model.bn_frozen without init_from"),
+    (
+      ["--model.bn-frozen", "--model.bn-group", 4],
+      "model.bn_frozen and model.bn_group=4",
+    ),
   ],
 )
 def test_parts_that_do_not_fit_are_refused(options, message, tmp_path):
