@@ -7,6 +7,7 @@ mark there instead: see `helpers/platforms.py`.
 import contextlib
 import os
 import pathlib
+import signal
 import tempfile
 
 # What is compiled anywhere in a session, by this process, a worker of xdist or
@@ -19,6 +20,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
   }
+
+# A shell starts what runs in the background deaf to Ctrl-C, and so would be the
+# commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
