@@ -143,7 +143,7 @@ class Starvation:
       "step %d: the devices wait for images %.0f %% of the time. What may help:"
       " --data.workers, processes that read (the machine has %d cores);"
       " --data.cache, which keeps decoded images in memory; images stored at the"
-      " net's size (facejax.convert)",
+      " net's size (facejax.data.convert)",
       *(step, 100 * input_wait, os.cpu_count() or 1),
     )
     return True

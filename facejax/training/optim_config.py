@@ -69,13 +69,13 @@ class OptimConfig:
   beta1: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
   """Decay of the mean of gradients (adamw, lion, lamb, muon beside kernels)."""
   beta2: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.999
-  """Decay of the mean of squares (adamw, lamb, muon), of the momentum (lion, published with
-  0.99)."""
+  """Decay of the mean of squares (adamw, lamb, muon beside kernels), of the
+  momentum (lion, published with 0.99)."""
   ema: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Decay of a running average of the net's weights, which is then verified
   in their place; 0 for none. 0.999 averages about a thousand steps."""
   weight_decay: Annotated[float, annotated_types.Ge(0)] = 5e-4
-  """Coupled (L2) with sgd and adagrad; with adamw and lion decoupled, times
+  """Coupled (L2) with sgd, adagrad and lars; with the others decoupled, times
   the learning rate."""
   decay: Literal["all", "kernels"] = "all"
   """What it acts on: all weights, as the field trains ResNets, or the trunk's
