@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import accelerator_common as common
@@ -39,22 +40,25 @@ def nudge(tree, seed: int):
   signs = np.random.default_rng(seed)
 
   def moved(leaf):
-    if getattr(leaf, "dtype", None) != np.float32 or leaf.ndim < 2:
+    if leaf.dtype != np.float32 or leaf.ndim < 2:
       return leaf
     step = signs.choice(np.array([-np.inf, np.inf], np.float32), leaf.shape)
-    return jax.device_put(np.nextafter(np.asarray(leaf), step), leaf.sharding)
+    return np.nextafter(leaf, step)
 
   return jax.tree.map(moved, tree)
 
 
-def run(
+def runs(
   setting: training.Setting,
   batches,
   device,
   precision: str | None,
-  control: int | None = None,
-) -> dict[str, object]:
-  """Losses of the steps, and how long they took; of a seed's control if given."""
+  controls: Sequence[int] = (),
+) -> Iterator[dict[str, object]]:
+  """Losses of the steps, and how long they took; then of each seed's control.
+
+  All are of one compiled program, so that the first alone waits for it.
+  """
   started = time.perf_counter()
   # On the accelerator's process a CPU would get the accelerator's arrays.
   with contextlib.ExitStack() as stack:
@@ -62,22 +66,31 @@ def run(
     if precision:
       stack.enter_context(jax.default_matmul_precision(precision))
     program = training.build(setting, device)
-    state, losses, ends = program.start, [], []
-    if control is not None:
-      state = nudge(state, control)
-    for batch in batches:
-      placed = mesh_lib.put_batch(batch, program.mesh)
-      state, metrics = program.step(state, placed["images"], placed["labels"])
-      losses.append(float(metrics["loss"]))
-      ends.append(time.perf_counter())
-  steady = float(np.median(np.diff(ends)))
-  return {
-    "device": device.device_kind,
-    "products": precision or "default",
-    "losses": losses,
-    "seconds_to_first_step": ends[0] - started,
-    "images_a_second": setting.batch / steady,
-  }
+    placement = jax.tree.map(lambda leaf: leaf.sharding, program.start)
+    first = jax.device_get(program.start)  # which the steps give away
+    for control in (None, *controls):
+      start = first if control is None else nudge(first, control)
+      losses, ends = steps(program, jax.device_put(start, placement), batches)
+      steady = float(np.median(np.diff(ends)))
+      yield {
+        "device": device.device_kind,
+        "products": precision or "default",
+        "losses": losses,
+        "seconds_to_first_step": ends[0] - started,
+        "images_a_second": setting.batch / steady,
+      }
+      started = time.perf_counter()
+
+
+def steps(program: training.Program, state, batches):
+  """Losses of the steps, and when each had ended."""
+  losses, ends = [], []
+  for batch in batches:
+    placed = mesh_lib.put_batch(batch, program.mesh)
+    state, metrics = program.step(state, placed["images"], placed["labels"])
+    losses.append(float(metrics["loss"]))
+    ends.append(time.perf_counter())
+  return losses, ends
 
 
 def apart(losses, wanted) -> np.ndarray:
@@ -107,29 +120,28 @@ def main() -> int:
   args = common.arguments(__doc__, "smoke")
   record = common.Record("smoke", args)
   setting = training.TINY if args.tiny else training.Setting()
-  steps = 4 if args.tiny else STEPS
+  count = 4 if args.tiny else STEPS
   started = time.perf_counter()
-  batches = training.batches(setting, steps)
-  record.add("data", images=steps * setting.batch, images_are="generated faces",
+  batches = training.batches(setting, count)
+  record.add("data", images=count * setting.batch, images_are="generated faces",
              seconds=time.perf_counter() - started)  # fmt: skip
   here, cpu = jax.devices()[0], jax.devices("cpu")[0]
   losses: dict[str, object] = {}
 
-  def train(name: str, device, precision: str | None, control=None) -> None:
-    with record.attempt(f"training, {name}"):
-      found = run(setting, batches, device, precision, control)
-      losses[name] = found["losses"]
-      record.add(f"training, {name}", **dataclasses.asdict(setting), **found)
+  def train(names: Sequence[str], *where, **options) -> None:
+    with record.attempt(f"training, {names[0]}"):
+      found = runs(setting, batches, *where, **options)
+      for name, one in zip(names, found, strict=True):
+        losses[name] = one["losses"]
+        record.add(f"training, {name}", **dataclasses.asdict(setting), **one)
 
-  train("default", here, None)
-  train("CPU", cpu, "float32")
+  train(["default"], here, None)
+  controls = [f"control {seed}" for seed in CONTROLS]
+  train(["CPU", *controls], cpu, "float32", controls=CONTROLS)
   if {"default", "CPU"} <= losses.keys():
     differences = apart(losses["default"], losses["CPU"])
     compare(record, "default", differences, TOLERANCE[common.kind()])
-  train("float32", here, "float32")
-  for seed in CONTROLS:
-    train(f"control {seed}", cpu, "float32", seed)
-  controls = [f"control {seed}" for seed in CONTROLS]
+  train(["float32"], here, "float32")
   if {"float32", "CPU", *controls} <= losses.keys():
     grown = [apart(losses[each], losses["CPU"]) for each in controls]
     grown = np.maximum.accumulate(np.max(grown, axis=0))
