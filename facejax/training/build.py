@@ -251,8 +251,9 @@ def _trunk_optimizer(
 ) -> optax.GradientTransformation:
   """The optimizer with its groups of weights, if the net has them."""
   freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
-  params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
-  groups.check(params, freeze=freeze, layer_decay=layer_decay)
+  if freeze or layer_decay != 1:
+    params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
+    groups.check(params, freeze=freeze, layer_decay=layer_decay)
   tx = _optimizer(
     optimizer,
     rate,

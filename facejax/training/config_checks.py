@@ -25,15 +25,19 @@ def validate(config: config_lib.Config) -> None:
   Raises:
     ValueError: naming the field, its value and what is allowed.
   """
-  ranges.check(config)
-  for field in dataclasses.fields(config):
-    group = getattr(config, field.name)
+  _check_ranges(config)
+  _validate_together(config)
+
+
+def _check_ranges(part: Any, *, prefix: str = "", where: str = "") -> None:
+  """Holds all numbers against their ranges, group by group."""
+  ranges.check(part, prefix=prefix, where=where)
+  for field in dataclasses.fields(part):
+    group = getattr(part, field.name)
     if dataclasses.is_dataclass(group):
       # A loss's ranges are its own: another may have wider ones.
-      where = f" for {config.loss.name}" if field.name == "loss" else ""
-      ranges.check(group, prefix=f"{field.name}.", where=where)
-  ranges.check(config.optim.head, prefix="optim.head.")
-  _validate_together(config)
+      where = f" for {part.loss.name}" if field.name == "loss" else ""
+      _check_ranges(group, prefix=f"{prefix}{field.name}.", where=where)
 
 
 def check_types(values: Any, *, prefix: str = "") -> None:

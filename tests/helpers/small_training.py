@@ -121,6 +121,26 @@ def _parts(arguments):
   return config, images, program
 
 
+def random_steps(program, state, labels, *, steps):
+  """Takes steps on images at random: the state after them, and their metrics.
+
+  Args:
+    program: of `build`.
+    state: is given away.
+    labels: int32 [batch], of each of the steps.
+    steps: how many.
+  """
+  draw, found = np.random.default_rng(0), []
+  size = (len(labels), *program.backbone.image_size, 3)
+  for _ in range(steps):
+    images = draw.integers(256, size=size, dtype=np.uint8)
+    batch = {"images": images, "labels": np.asarray(labels, np.int32)}
+    batch = mesh_lib.put_batch(batch, program.mesh)
+    state, metrics = program.step(state, batch["images"], batch["labels"])
+    found.append(jax.device_get(metrics))
+  return state, found
+
+
 def trained(arguments):
   """What a run computes, without all that it writes.
 

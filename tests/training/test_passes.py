@@ -30,15 +30,11 @@ def moved(options, parts, devices, recipe="cosface.py"):
   with jax.enable_x64(True):
     program = small_training.build(arguments, devices)
     state = train_state.create(program.init, program.like, seed=7)
-    draw, losses = np.random.default_rng(0), []
-    for _ in range(2):
-      batch = {
-        "images": draw.integers(256, size=(16, 16, 16, 3), dtype=np.uint8),
-        "labels": np.repeat(np.arange(4, dtype=np.int32), 4),
-      }
-      batch = mesh_lib.put_batch(batch, program.mesh)
-      state, metrics = program.step(state, batch["images"], batch["labels"])
-      losses.append(float(metrics["loss"]))
+    labels = np.repeat(np.arange(4), 4)
+    state, metrics = small_training.random_steps(
+      program, state, labels, steps=2
+    )
+    losses = [float(step["loss"]) for step in metrics]
     trunk, prototypes = jax.device_get(
       ((state.params, state.stats), state.prototypes)
     )
