@@ -270,13 +270,12 @@ def _write_results(
   *,
   seconds: float,
 ) -> None:
-  pair_sets = run.data.pairs, run.data.threshold_pairs
+  pair_sets = while_training.every(run.data.pairs, run.data.threshold_pairs)
   while_training.write(
     folder,
     [
       (one, pair_results.result(one, pairs, samples=_SAMPLES, step=run.steps))
       for one, pairs in zip(results, pair_sets, strict=False)
-      if pairs is not None
     ],
     summary={
       "name": config.name,

@@ -159,7 +159,7 @@ def spoilt_pairs(_):
   )
   index = np.arange(4, dtype=np.int32)
   same, fold = np.ones(4, bool), index % 2
-  return pair_sets.PairSet("alike", faces, index, index, same, fold), None
+  return [pair_sets.PairSet("alike", faces, index, index, same, fold)], None
 
 
 def test_pairs_of_one_kind_are_refused_before_training(tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ class Verifier:
   """
 
   embed: Callable[..., Any]
-  pairs: pair_sets.PairSet | None
+  pairs: Sequence[pair_sets.PairSet]
   threshold_pairs: pair_sets.PairSet | None
   mesh: jax.sharding.Mesh
   batch_size: int
@@ -88,30 +88,38 @@ class Verifier:
 
 
 def check(
-  pairs: pair_sets.PairSet | None,
+  pairs: Sequence[pair_sets.PairSet],
   threshold_pairs: pair_sets.PairSet | None = None,
 ) -> None:
   """Refuses pairs that could not be scored, before anything is trained.
 
   Raises:
-    ValueError: if there are none, all are of one kind or in one fold, or both
+    ValueError: if a set has none, all are of one kind or in one fold, or two
       sets would be written to one file.
   """
-  both = [one for one in (pairs, threshold_pairs) if one is not None]
-  for one in both:
+  files: dict[str, str] = {}
+  for one in every(pairs, threshold_pairs):
     verification.check(one)
-  names = [one.name for one in both]
-  if len({results.file_name(name) for name in names}) < len(names):
-    raise ValueError(
-      f"both sets of pairs would be reported as {names[0]!r}: rename the file of"
-      " one"
-    )
+    file = results.file_name(one.name)
+    if file in files:
+      raise ValueError(
+        f"two sets of pairs would be reported as {one.name!r}: rename the file"
+        " of one, or name it once"
+      )
+    files[file] = one.name
+
+
+def every(
+  pairs: Sequence[pair_sets.PairSet], threshold_pairs: pair_sets.PairSet | None
+) -> list[pair_sets.PairSet]:
+  """All sets that are scored, in the order of `verify`."""
+  return [*pairs, *([] if threshold_pairs is None else [threshold_pairs])]
 
 
 def verify(
   embed: Callable[..., Any],
   net: net_lib.Trunk,
-  pairs: pair_sets.PairSet | None,
+  pairs: Sequence[pair_sets.PairSet],
   threshold_pairs: pair_sets.PairSet | None = None,
   *,
   mesh: jax.sharding.Mesh,
@@ -120,14 +128,15 @@ def verify(
 ) -> list[verification.Verification]:
   """Scores pair sets; [] without any.
 
-  The first result is the one to report; where a threshold is chosen on a second
-  set, accuracy at it is among the metrics of the first.
+  The first result is the one to quote first. Where a threshold is chosen on one
+  more set, accuracy at it is among the metrics of all others, and that set's own
+  result is the last.
 
   Args:
     embed: of `models.embed.make_embed`, mirror image included.
     net: weights and statistics, on the mesh.
     pairs: what to verify on.
-    threshold_pairs: what a threshold for them is chosen on.
+    threshold_pairs: what a threshold for all of them is chosen on.
     mesh: the devices.
     batch_size: images at once; rounded up to the devices.
     urgent: asked before each batch whether to break off.
@@ -137,7 +146,7 @@ def verify(
     ValueError: if an embedding is zero or not finite, or the pairs are all of
       one kind.
   """
-  if pairs is None:
+  if not pairs:
     return []
 
   def embed_batch(images: np.ndarray) -> np.ndarray:
@@ -154,10 +163,10 @@ def verify(
     )
 
   if threshold_pairs is None:
-    return [score(pairs)]
+    return [score(one) for one in pairs]
   chosen_on = score(threshold_pairs)
   threshold = metrics.best_threshold(chosen_on.scores, chosen_on.same)
-  return [score(pairs, threshold), chosen_on]
+  return [*(score(one, threshold) for one in pairs), chosen_on]
 
 
 def write(

@@ -27,6 +27,10 @@ _HEADLINES = {
   "clustering": ("bcubed_f_cross_fitted",),
   "templates": ("rank_1",),
 }
+# What stands side by side of several sets of pairs.
+_SIDE_BY_SIDE = ("accuracy_facenet", "accuracy_at_given_threshold")
+_SIDE_BY_SIDE += ("tar_at_far_1e-2", "tar_at_far_1e-3", "equal_error_rate")
+_SIDE_BY_SIDE += ("area_under_curve",)
 _CARD = ("net", "embedding_dim", "image_size", "crop", "exif", "norm", "dtype")
 _CARD += ("averaged", "trained_on", "images", "identities", "loss", "source")
 
@@ -37,6 +41,13 @@ class Drawn(NamedTuple):
   title: str
   caption: str
   svg: Any
+
+
+class Overview(NamedTuple):
+  """Several sets of pairs, a row each: its anchor, its name, its figures."""
+
+  columns: Sequence[str]
+  rows: Sequence[tuple[str, str, Sequence[str]]]
 
 
 class Section(NamedTuple):
@@ -111,6 +122,7 @@ def _render(run: pathlib.Path) -> str:
     lead=_lead(files["card"]),
     folder=_text(str(run)),
     sections=sections,
+    overview=_overview(sections),
     training=training,
     facts=_facts(files),
     style=_markup((_HERE / "style.css").read_text()),
@@ -135,6 +147,32 @@ def _sections(found: Iterable[results.Result]) -> Iterable[Section]:
       if kind in plots.DRAW
     ]
     yield Section(result.name, f"r{k}", result, _headlines(result), figures)
+
+
+def _overview(sections: Iterable[Section]) -> Overview | None:
+  """The sets of pairs side by side; None if there are not several."""
+  found = [
+    (section, {one.key: one for one in section.result.quantities})
+    for section in sections
+    if section.result.protocol == "verification"
+  ]
+  if len(found) < 2:
+    return None
+  labels = {
+    key: figures[key].label
+    for key in _SIDE_BY_SIDE
+    for _, figures in found
+    if key in figures
+  }
+  rows = [
+    (
+      section.anchor,
+      section.name,
+      [figures[key].text() if key in figures else "-" for key in labels],
+    )
+    for section, figures in found
+  ]
+  return Overview([*labels.values()], rows)
 
 
 def _headlines(result: results.Result) -> list[results.Quantity]:

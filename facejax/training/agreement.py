@@ -38,7 +38,9 @@ def check_data(data: loop.Data, total_steps: int) -> None:
     ValueError: naming a process, and what differs.
   """
   if distributed.count() > 1:
-    distributed.agree({**data.fingerprint(), "steps in all": total_steps})
+    sets = {f"pairs of {one.name}": len(one) for one in data.pairs}
+    values = {**data.fingerprint(), **sets, "steps in all": total_steps}
+    distributed.agree(values)
 
 
 def _what_counts(config: config_lib.Config) -> dict[str, Any]:

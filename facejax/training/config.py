@@ -18,6 +18,8 @@ from facejax.models import config as model_config
 from facejax.training import optim_config
 from facejax.training.objectives import registry
 
+# In eval.pairs: nothing is verified.
+NO_PAIRS = "none"
 _Side = Annotated[int, annotated_types.Ge(1)]
 
 
@@ -154,19 +156,28 @@ class MeshConfig:
 class EvalConfig:
   """Verification on pairs of people who were not trained on."""
 
-  pairs: str = ""
-  """LFW pairs file. Empty: generated pairs of unseen identities (source
-  synthetic), or no verification (source folder)."""
+  pairs: tuple[str, ...] = ()
+  """Sets of pairs, one or several: packs (lfw.bin cfp_fp.bin, also .npz), lists
+  of pairs such as LFW's, folders of packs. Without any: generated pairs of
+  unseen identities (source synthetic), or the packs that lie beside the images
+  in data.path. none: no verification."""
   path: str = ""
-  """Folder of the pairs' images; data.path if empty."""
+  """Folder of the images of lists of pairs; data.path if empty."""
   threshold_pairs: str = ""
-  """A second pairs file, whose best threshold is applied to `pairs`."""
+  """One more pack or list of pairs, whose best threshold is applied to each of
+  `pairs`."""
   num_pairs: Annotated[int, annotated_types.Ge(20)] = 2000
   """Number of generated pairs."""
   every: Annotated[int, annotated_types.Ge(0)] = 0
   """Steps between verifications while training; 0 only at the end."""
   batch_size: Annotated[int, annotated_types.Ge(1)] = 128
   """Images embedded at once."""
+
+  def __post_init__(self):
+    """Takes one set by itself, too, as recipes have it."""
+    if isinstance(self.pairs, str):
+      alone = (self.pairs,) if self.pairs else ()
+      object.__setattr__(self, "pairs", alone)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from facejax.models import config as model_config
 from facejax.models import functional
 from facejax.runtime import ranges
 from facejax.training import config as config_lib
-from facejax.training import optim_config, part_checks
+from facejax.training import eval_checks, optim_config, part_checks
 from facejax.training.objectives import definition, registry
 
 
@@ -101,6 +101,7 @@ def _validate_together(config: config_lib.Config) -> None:
   )
   _validate_model(config.model)
   part_checks.check(config)
+  eval_checks.check(config.eval)
   _validate_data(config.data)
   for each in (config.optim, config.optim.of_head()):
     _validate_milestones(each)
@@ -111,11 +112,6 @@ def _validate_together(config: config_lib.Config) -> None:
       f"optim.name={config.optim.name} measures whole matrices, and the head's is"
       " updated block by block: give it another, optim.head.name"
       f" {', '.join(heads)}"
-    )
-  if config.eval.threshold_pairs and not config.eval.pairs:
-    raise ValueError(
-      f"eval.threshold_pairs={config.eval.threshold_pairs!r} needs eval.pairs,"
-      " the pairs to which the threshold is applied"
     )
 
 

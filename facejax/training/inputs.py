@@ -1,7 +1,9 @@
 """From a configuration to what a run reads."""
 
 import functools
+import logging
 import os
+from collections.abc import Callable, Sequence
 
 from facejax.data import (
   encoded,
@@ -13,9 +15,11 @@ from facejax.data import (
   subsets,
 )
 from facejax.data.augment import augment, policies
-from facejax.data.pairs import lfw, pairs
+from facejax.data.pairs import lfw, pack_folders, pairs
 from facejax.data.synthetic import faces
 from facejax.training import config as config_lib
+
+logger = logging.getLogger(__name__)
 
 # Identities from here on are never trained on.
 UNSEEN_IDENTITY = 1_000_000
@@ -30,7 +34,7 @@ def training_images(config: config_lib.Config) -> sources.Source:
     ValueError, FileNotFoundError: if there is nothing to train on.
   """
   data = config.data
-  _check_presence(data.path, data.identities, data.exclude, config.eval.pairs)
+  _check_presence(data.path, data.identities, data.exclude, *config.eval.pairs)
   if data.source == "synthetic":
     source = faces.SyntheticFaces(
       num_identities=data.num_identities,
@@ -80,35 +84,73 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
 
 def verification_pairs(
   config: config_lib.Config,
-) -> tuple[pairs.PairSet | None, pairs.PairSet | None]:
-  """The pairs to verify on, and those that a threshold is chosen on."""
+) -> tuple[Sequence[pairs.PairSet], pairs.PairSet | None]:
+  """The sets of pairs to verify on, and one that a threshold is chosen on.
+
+  Raises:
+    ValueError, FileNotFoundError: if a set cannot be read whole; names it.
+  """
   data, evaluation = config.data, config.eval
-  if evaluation.pairs:
-    read = functools.partial(
-      pairs.open_pairs,
-      root=evaluation.path or data.path,
-      image_size=data.image_size,
-      crop=data.crop,
-      exif=data.exif,
+  if evaluation.pairs == (config_lib.NO_PAIRS,):
+    return (), None
+  if data.source == "synthetic" and not evaluation.pairs:
+    return (_unseen(config),), None
+  read = functools.partial(
+    pairs.open_pairs,
+    root=evaluation.path or data.path,
+    image_size=data.image_size,
+    crop=data.crop,
+    exif=data.exif,
+  )
+  if not evaluation.pairs:
+    return _beside(data.path, read), None
+  found = [read(path) for path in pack_folders.expanded(evaluation.pairs)]
+  if not evaluation.threshold_pairs:
+    return found, None
+  chosen_on = pack_folders.expanded([evaluation.threshold_pairs])
+  if len(chosen_on) > 1:
+    raise ValueError(
+      f"eval.threshold_pairs={evaluation.threshold_pairs!r} holds"
+      f" {len(chosen_on)} packs: name the one that the threshold is chosen on"
     )
-    chosen_on = evaluation.threshold_pairs
-    return read(evaluation.pairs), read(chosen_on) if chosen_on else None
-  if data.source != "synthetic":
-    return None, None
+  return found, read(chosen_on[0])
+
+
+def _beside(
+  images: str, read: Callable[[str], pairs.PairSet]
+) -> list[pairs.PairSet]:
+  """The packs that lie beside the training images."""
+  paths = pack_folders.beside(images)
+  if not paths:
+    return []
+  names = ", ".join(map(os.path.basename, paths))
+  logger.info("verifies on the packs beside the images: %s", names)
+  try:
+    return [read(path) for path in paths]
+  except ValueError as error:
+    raise ValueError(
+      f"{error}. It lies beside the images of data.path and would be verified"
+      f" on: name the packs to take with --eval.pairs, or --eval.pairs"
+      f" {config_lib.NO_PAIRS}"
+    ) from None
+
+
+def _unseen(config: config_lib.Config) -> pairs.PairSet:
+  """Pairs of generated people who are not trained on."""
+  count = config.eval.num_pairs
   unseen = faces.SyntheticFaces(
-    num_identities=max(20, evaluation.num_pairs // 20),
+    num_identities=max(20, count // 20),
     images_per_identity=10,
     first_identity=UNSEEN_IDENTITY,
     seed=config.seed,
-    image_size=data.image_size,
+    image_size=config.data.image_size,
   )
-  held_out = pairs.random_pairs(
+  return pairs.random_pairs(
     sources.CachedSource(unseen),
-    num_pairs=evaluation.num_pairs,
+    num_pairs=count,
     seed=config.seed + _PAIR_SEED,
     name="unseen identities",
   )
-  return held_out, None
 
 
 def sampler(

@@ -65,13 +65,13 @@ class Data:
 
   Attributes:
     images: the training images.
-    pairs: verification pairs, if any.
-    threshold_pairs: pairs that a threshold for `pairs` is chosen on, if any.
+    pairs: sets of verification pairs, if any.
+    threshold_pairs: pairs that a threshold for them is chosen on, if any.
     sampler: which images make a batch; None shuffles all.
   """
 
   images: sources.Source
-  pairs: pairs_lib.PairSet | None
+  pairs: Sequence[pairs_lib.PairSet]
   threshold_pairs: pairs_lib.PairSet | None
   sampler: sampling.Sampler | None = None
 
@@ -230,7 +230,7 @@ class Trainer(Generic[ScoreT]):
     verified = last or (every > 0 and step % every == 0)
     due = last or step % config.checkpoint.every == 0
     stop = self._must_stop()
-    if stop or due or (verified and self._data.pairs is not None):
+    if stop or due or (verified and self._data.pairs):
       self._save(step, state)
     if stop:
       raise Stopped

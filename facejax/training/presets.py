@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from facejax.data import places
 from facejax.data.augment import augment
+from facejax.data.pairs import pack_folders
 from facejax.models import config as model_config
 from facejax.training import config, names
 
@@ -103,7 +104,7 @@ def _lfw() -> config.Config:
     ),
     optim=config.OptimConfig(schedule="cosine", warmup=0.1),
     eval=config.EvalConfig(
-      pairs=_folder("lfw_protocol", "pairsDevTest.txt"),
+      pairs=(_folder("lfw_protocol", "pairsDevTest.txt"),),
       threshold_pairs=_folder("lfw_protocol", "pairsDevTrain.txt"),
       every=500,
     ),
@@ -140,13 +141,18 @@ def _published(
     ),
     head=config.HeadConfig(precision="bfloat16"),
     optim=optim,
-    eval=config.EvalConfig(
-      pairs=_folder("lfw_protocol", "pairs.txt"),
-      path=_folder("lfw_112"),
-      every=2000,
-    ),
+    eval=_beside(_folder(data)),
     checkpoint=config.CheckpointConfig(every=2000),
   )
+
+
+def _beside(images: str) -> config.EvalConfig:
+  """Verification on the packs beside the images; without any on LFW."""
+  evaluation = config.EvalConfig(every=2000)
+  if pack_folders.beside(images):
+    return evaluation
+  lfw = _folder("lfw_protocol", "pairs.txt")
+  return dataclasses.replace(evaluation, pairs=(lfw,), path=_folder("lfw_112"))
 
 
 def _casia_r50() -> config.Config:

@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 import annotated_types
 import tyro
-from tyro import constructors
 
 from facejax.data import formats
+from facejax.data.pairs import pack_folders
 from facejax.models import config as model_config
-from facejax.runtime import command_line, extras, ranges, rendezvous
+from facejax.runtime import command_line, extras, rendezvous
 from facejax.training import config as config_lib
-from facejax.training import config_checks, names, presets
+from facejax.training import config_checks, help_ranges, names, presets
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -104,7 +104,7 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     description=command_line.spoken(
       _DESCRIPTION % ", ".join(p.name for p in installed())
     ),
-    registry=_showing_ranges(),
+    registry=help_ranges.showing_ranges(),
   )
   command = _reconcile(command, recipe, given)
   only = {name: getattr(command, name) for name in ("topology", "classes")}
@@ -124,6 +124,7 @@ def _given(arguments: Sequence[str]) -> argparse.Namespace:
   for name in ("--steps", "--epochs"):
     first.add_argument(name, type=lambda text: None if text == "None" else text)
   first.add_argument("--data.source", dest="source")
+  first.add_argument("--eval.pairs", dest="pairs", nargs="*")
   given = first.parse_known_args(arguments)[0]
   if given.steps is not None and given.epochs is not None:
     raise ValueError(
@@ -131,42 +132,6 @@ def _given(arguments: Sequence[str]) -> argparse.Namespace:
       " run: give exactly one of them"
     )
   return given
-
-
-def _showing_ranges() -> constructors.ConstructorRegistry:
-  """Says how --help is made: with its range beside each number's default."""
-  registry = constructors.ConstructorRegistry()
-  asking = False
-
-  @registry.struct_rule
-  def with_ranges(
-    info: constructors.StructTypeInfo,
-  ) -> constructors.StructConstructorSpec | None:
-    nonlocal asking
-    if asking or not dataclasses.is_dataclass(info.type):
-      return None
-    # What tyro makes of the class itself: this rule stands aside for it.
-    asking = True
-    spec = registry.get_struct_spec(info)
-    asking = False
-    if not isinstance(spec, constructors.StructConstructorSpec):
-      return None
-    bounds = ranges.of_fields(info.type)
-    fields = (_with_range(one, bounds.get(one.name)) for one in spec.fields)
-    return dataclasses.replace(spec, fields=tuple(fields))
-
-  return registry
-
-
-def _with_range(
-  field: constructors.StructFieldSpec, bounds: ranges.Range | None
-) -> constructors.StructFieldSpec:
-  if bounds in (None, ranges.Range()):
-    return field
-  hint = tyro.conf.arg(
-    help_behavior_hint=lambda default: f"(default: {default}; in {bounds})"
-  )
-  return dataclasses.replace(field, type=Annotated[field.type, hint])
 
 
 def _reconcile(
@@ -184,6 +149,14 @@ def _reconcile(
       source = formats.guess(command.data.path)
       data = dataclasses.replace(command.data, source=source)
       command = dataclasses.replace(command, data=data)
+    if given.pairs is None and pack_folders.beside(command.data.path):
+      # They belong to these images, those of the recipe to others.
+      without = {"pairs": (), "path": "", "threshold_pairs": ""}
+      if all(
+        getattr(command.eval, k) == getattr(recipe.eval, k) for k in without
+      ):
+        evaluation = dataclasses.replace(command.eval, **without)
+        command = dataclasses.replace(command, eval=evaluation)
     if command.workdir == recipe.workdir and not recipe.data.path:
       # Not the folder of the run on generated faces.
       name = f"{recipe.name}-{pathlib.Path(command.data.path).name}"

@@ -12,6 +12,7 @@ import rich.console
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import verification, while_training
 from facejax.metrics import validation
+from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 
 _PEOPLE, _IMAGES, _DIM = 12, 3, 8
@@ -325,14 +326,15 @@ def _spoilt(**changes):
 )
 def test_pairs_are_refused_before_anything_is_embedded(changes, message):
   with pytest.raises(ValueError, match=message):
-    while_training.check(_pairs(), _spoilt(name="twelve", **changes))
+    while_training.check([_pairs()], _spoilt(name="twelve", **changes))
 
 
 def test_two_sets_of_one_name_are_refused_before_training():
-  while_training.check(None)
-  while_training.check(_pairs(), _spoilt(name="others"))
-  with pytest.raises(ValueError, match="reported as 'twelve'"):
-    while_training.check(_pairs(), _pairs())
+  while_training.check([])
+  while_training.check([_pairs(), _spoilt(name="more")], _spoilt(name="others"))
+  for sets in (([_pairs()], _pairs()), ([_pairs(), _pairs()], None)):
+    with pytest.raises(ValueError, match="reported as 'twelve'"):
+      while_training.check(*sets)
 
 
 def test_a_verification_that_fails_is_told_of_and_ends_nothing(caplog):
@@ -341,7 +343,7 @@ def test_a_verification_that_fails_is_told_of_and_ends_nothing(caplog):
 
   verifier = while_training.Verifier(
     embed,
-    _pairs(),
+    [_pairs()],
     None,
     mesh=mesh_lib.make_mesh(devices=1),
     batch_size=8,
@@ -354,3 +356,24 @@ def test_a_verification_that_fails_is_told_of_and_ends_nothing(caplog):
   assert "step 7 failed: out of memory" in caplog.text
   verifier.urgent = lambda: True
   assert verifier(state) is None
+
+
+def test_a_threshold_chosen_on_one_set_is_applied_to_all_others():
+  def embed(params, stats, images):
+    del params, stats
+    return _perfect_embed(np.asarray(images))
+
+  sets = [_pairs(), _spoilt(name="more")]
+  found = while_training.verify(
+    embed,
+    net_lib.Trunk({}, {}),
+    sets,
+    _spoilt(name="others"),
+    mesh=mesh_lib.make_mesh(devices=1),
+    batch_size=8,
+  )
+  assert [one.name for one in found] == ["twelve", "more", "others"]
+  given = ["accuracy_at_given_threshold" in one.metrics for one in found]
+  assert given == [True, True, False]
+  names = [name for one in found for name, _ in one.items()]
+  assert len(set(names)) == len(names) and "more/accuracy" in names

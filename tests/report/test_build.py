@@ -92,6 +92,21 @@ def run_folder(tmp_path_factory):
   return run
 
 
+def test_several_sets_stand_side_by_side(tmp_path):
+  run = tmp_path / "run"
+  found = [shown(name="lfw", gap=0.9), shown(name="agedb_30")]
+  page = leave(run, found, summary={}).read_text()
+  for result in results.read_all(run):
+    assert result["accuracy_facenet"]
+    (row,) = re.findall(f'<th scope="row"><a .*{result.name}</a>.*', page)
+    wanted = ("accuracy_facenet", "equal_error_rate", "area_under_curve")
+    for one in result.quantities:
+      assert one.key not in wanted or one.text() in row
+  alone = tmp_path / "alone"
+  assert "Sets of pairs" in page
+  assert "Sets of pairs" not in leave(alone, found[:1], summary={}).read_text()
+
+
 def leave(run, found, *, summary):
   """What a training run leaves of its verification."""
   while_training.write(run, found, summary=summary)

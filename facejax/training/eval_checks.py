@@ -1,0 +1,23 @@
+"""Checks of what a run is to be verified on."""
+
+from facejax.training import config as config_lib
+
+
+def check(evaluation: config_lib.EvalConfig) -> None:
+  """Refuses options of the verification that contradict each other.
+
+  Raises:
+    ValueError: naming the option, and what to do.
+  """
+  sets, off = evaluation.pairs, config_lib.NO_PAIRS
+  if off in sets and len(sets) > 1:
+    raise ValueError(
+      f"eval.pairs={' '.join(sets)}: {off} goes with no other; name the sets of"
+      f" pairs, or {off} alone"
+    )
+  chosen_on = evaluation.threshold_pairs
+  if chosen_on and (not sets or off in sets):
+    raise ValueError(
+      f"eval.threshold_pairs={chosen_on!r} needs eval.pairs, the pairs to which"
+      " the threshold is applied"
+    )
