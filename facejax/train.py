@@ -1,18 +1,19 @@
 """Trains a face embedding: python -m facejax.train --config cosface.py."""
 
+import functools
 import json
 import logging
 import pathlib
 import signal
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from facejax.evaluation import pair_results, verification, while_training
+from facejax.evaluation import best_by, verification, while_training
 from facejax.report import build
-from facejax.runs import checkpoint, run_lock
+from facejax.runs import checkpoint, run_lock, scores
 from facejax.runs import folder as run_folder
 from facejax.runtime import (
   command_line,
@@ -28,6 +29,7 @@ from facejax.training import (
   guards,
   inputs,
   needs,
+  patience,
   profiling,
   recipe,
   resume,
@@ -43,11 +45,11 @@ from facejax.training import state as train_state
 
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_STOPPED = 75
-# Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
-_SAMPLES = 200
 
 logger = logging.getLogger("facejax.train")
 parser = flags.parser
+_Ended: TypeAlias = rounds.Ended[verification.Verification]
+_Restore: TypeAlias = Callable[[], train_state.TrainState]
 
 
 @command_line.command(computes=True)
@@ -106,6 +108,7 @@ def _if_gone(command: recipe.TrainCommand) -> str:
 class _Run(NamedTuple):
   program: program_lib.Program
   data: trainer.Data
+  ranking: scores.Ranking
   steps: int
   profile: profiling.Span | None = None
   started: float = 0.0
@@ -127,6 +130,8 @@ def _build(
     inputs.sampler(config, images),
   )
   while_training.check(data.pairs, data.threshold_pairs)
+  sets = data.pairs, data.threshold_pairs
+  ranking = best_by.ranking(config.checkpoint.best, *sets)
   steps = inputs.total_steps(config, len(images))
   program = program_lib.build(
     config,
@@ -134,7 +139,7 @@ def _build(
     total_steps=steps,
     among=among,
   )
-  return _Run(program, data, steps)
+  return _Run(program, data, ranking, steps)
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
@@ -147,30 +152,46 @@ def _train(config: config_lib.Config, run: _Run) -> int:
       folder / run_folder.CHECKPOINTS,
       keep=config.checkpoint.keep,
       keep_best=config.checkpoint.keep_best,
+      ranking=run.ranking,
     ) as checkpoints,
   ):
-    state = _begin(config, run, checkpoints)
-    verifier = _verifier(config, run, stop)
-    code, results = _to_the_end(
-      config, run, state, checkpoints=checkpoints, stop=stop, verifier=verifier
+    restore = functools.partial(
+      resume.restore_or_create,
+      *(config, run.program, run.data),
+      total_steps=run.steps,
+      checkpoints=checkpoints,
     )
-  if results is None:
+    state = _begin(config, run, restore)
+    verifier = _verifier(config, run, stop)
+    code, ended = _to_the_end(
+      config,
+      run,
+      state,
+      checkpoints=checkpoints,
+      restore=restore,
+      stop=stop,
+      verifier=verifier,
+    )
+  if ended is None:
     return code
+  best = checkpoints.best(ended.step)
   if distributed.primary():
-    seconds = time.monotonic() - run.started
+    told = patience.summary(run.ranking, best, ended.step, run.steps)
+    seconds = round(time.monotonic() - run.started, 1)
+    about = {**told, "seconds_of_this_process": seconds}
     with guards.keeps_tracebacks():
-      _report(folder, config, run, results, verifier.failed, seconds=seconds)
+      _report(config, run, ended, verifier.failed, about)
   return last_words.EXIT_FAILED if verifier.failed else 0
 
 
 def _begin(
-  config: config_lib.Config, run: _Run, checkpoints: checkpoint.Checkpoints
+  config: config_lib.Config, run: _Run, restore: _Restore
 ) -> train_state.TrainState:
   """The state to go on from; then, all being right, the folder's files."""
   folder = pathlib.Path(config.workdir)
   # Again, now that nobody else writes there.
   stored = run_folder.check(folder, config_lib.stored(config))
-  state = _restore(config, run, checkpoints)
+  state = restore()
   distributed.only_primary(
     lambda: summary.write(folder, config, run.data.images)
   )
@@ -186,10 +207,11 @@ def _to_the_end(
   state: train_state.TrainState,
   *,
   checkpoints: checkpoint.Checkpoints,
+  restore: _Restore,
   stop: guards.StopRequest,
   verifier: while_training.Verifier,
-) -> tuple[int, Sequence[verification.Verification] | None]:
-  """Trains and verifies; no results of a run that did not get to its end."""
+) -> tuple[int, _Ended | None]:
+  """Trains and verifies; nothing of a run that did not get to its end."""
   try:
     with guards.keeps_tracebacks():
       return 0, rounds.train(
@@ -199,7 +221,7 @@ def _to_the_end(
         state,
         total_steps=run.steps,
         checkpoints=checkpoints,
-        restore=lambda: _restore(config, run, checkpoints),
+        restore=restore,
         verify=verifier,
         must_stop=lambda: stop.requested,
         started=run.started,
@@ -212,19 +234,6 @@ def _to_the_end(
     return command_line.EXIT_STOPPED if by_hand else EXIT_STOPPED, None
   except rounds.FailedError:
     return last_words.EXIT_FAILED, None
-
-
-def _restore(
-  config: config_lib.Config, run: _Run, checkpoints: checkpoint.Checkpoints
-) -> train_state.TrainState:
-  """The newest sound checkpoint, or the state at step 0."""
-  return resume.restore_or_create(
-    config,
-    run.program,
-    run.data,
-    total_steps=run.steps,
-    checkpoints=checkpoints,
-  )
 
 
 def _verifier(
@@ -242,52 +251,36 @@ def _verifier(
 
 
 def _report(
-  folder: pathlib.Path,
   config: config_lib.Config,
   run: _Run,
-  results: Sequence[verification.Verification],
+  ended: _Ended,
   failed: Sequence[int],
-  *,
-  seconds: float,
+  about: dict[str, Any],
 ) -> None:
   """Writes results and page, and shows the table of the results."""
-  if run.steps in failed:
+  folder = pathlib.Path(config.workdir)
+  if ended.step in failed:
     logger.error(
       "the run is whole and saved, but not verified; the same command again"
       " verifies it"
     )
   else:
-    _write_results(folder, config, run, results, seconds=seconds)
+    what = {"name": config.name, "config": config_lib.flatten(config)}
+    while_training.leave(
+      folder,
+      ended.results,
+      *(run.data.pairs, run.data.threshold_pairs),
+      step=ended.step,
+      summary={**what, "data": run.data.fingerprint(), **about},
+    )
+    if ended.results:
+      telemetry.show(verification.table(ended.results))
+    else:
+      logger.info("nothing was verified: name sets of pairs with --eval.pairs")
+    patience.tell(about)
   page = build.write_if_possible(folder)
-  logger.info("finished in %s; report in %s", progress.duration(seconds), page)
-
-
-def _write_results(
-  folder: pathlib.Path,
-  config: config_lib.Config,
-  run: _Run,
-  results: Sequence[verification.Verification],
-  *,
-  seconds: float,
-) -> None:
-  pair_sets = while_training.every(run.data.pairs, run.data.threshold_pairs)
-  while_training.write(
-    folder,
-    [
-      (one, pair_results.result(one, pairs, samples=_SAMPLES, step=run.steps))
-      for one, pairs in zip(results, pair_sets, strict=False)
-    ],
-    summary={
-      "name": config.name,
-      "config": config_lib.flatten(config),
-      "seconds_of_this_process": round(seconds, 1),
-      "data": run.data.fingerprint(),
-    },
-  )
-  if results:
-    telemetry.show(verification.table(results))
-  else:
-    logger.info("nothing was verified: name pairs of images with --eval.pairs")
+  spent = progress.duration(about["seconds_of_this_process"])
+  logger.info("finished in %s; report in %s", spent, page)
 
 
 if __name__ == "__main__":

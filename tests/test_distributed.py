@@ -76,11 +76,13 @@ def test_stopped_by_one_killed_and_resumed_on_others(tmp_path, alone):
 
 def test_one_writes_and_all_read_what_one_does(tmp_path, alone):
   workdir = tmp_path / "run"
-  codes, outputs = processes.run(arguments(workdir))
+  waits = "--eval.every", 3, "--eval.patience", 9
+  codes, outputs = processes.run(arguments(workdir, *waits))
   assert codes == [0, 0], outputs
   assert_same_curve(workdir, alone)
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  assert len(lines) == len(history.read(workdir)) == 7
+  assert len(lines) == len(history.read(workdir)) == 8
+  assert "best of 2 verifications" in outputs[0]
   # The other one had nothing to warn of.
   assert "step 1/6" in outputs[0]
   assert "step 1/6" not in outputs[1]

@@ -20,7 +20,7 @@ from PIL import Image
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import while_training
-from facejax.runs import checkpoint, folder, history, run_lock
+from facejax.runs import checkpoint, folder, history, results, run_lock
 from facejax.runtime import last_words
 from facejax.training import inputs, telemetry, trackers
 
@@ -190,6 +190,51 @@ def test_a_verification_that_fails_never_loses_the_run(tmp_path, monkeypatch):
   code, output = small_training.call(arguments)
   assert code == 0 and "resumed at step 4" in output
   assert (tmp_path / "report" / "metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_ends_early_at_the_same_step_however_often_it_is_started(
+  tmp_path,
+):
+  # A net that does not change: nothing ever gets better than at first.
+  waits = [
+    *SIMPLE, "--steps", 12, "--workdir", tmp_path, "--eval.every", 2,
+    "--optim.learning-rate", 1e-30, "--eval.patience",
+  ]  # fmt: skip
+  early = "ended early at step 6 of 12: 2 verifications in a row"
+
+  def ended(*patience):
+    code, output = small_training.call([*waits, *patience])
+    assert code == 0, output
+    return max(small_training.losses(tmp_path)), output
+
+  last, output = ended(2)
+  assert last == 6 and early in output and "best step 6, of 3" in output
+  report = tmp_path / "report"
+  told = json.loads((report / "metrics.json").read_text())["summary"]
+  assert told["ended_early"] in output and told["best_step"] in output
+  assert early in (report / "index.html").read_text().replace("Ended", "ended")
+  assert [one.step for one in results.read_all(tmp_path)] == [6]
+  # Saved and killed before it was scored.
+  path = tmp_path / "checkpoints" / "scores.json"
+  scores = json.loads(path.read_text())
+  path.write_text(json.dumps({k: scores[k] for k in ("2", "4")}))
+  last, output = ended(2)
+  assert last == 6 and early in output
+  assert json.loads(path.read_text()) == scores
+  # And once more, when all is known.
+  last, output = ended(2)
+  assert last == 6 and early in output
+  # More patience goes on, from what was known.
+  last, output = ended(3)
+  assert last == 8 and "ended early at step 8 of 12" in output
+
+
+def test_a_figure_that_there_is_not_is_refused_before_training(tmp_path):
+  run = tmp_path / "run"
+  flags = "--workdir", run, "--checkpoint.best", "lfw/accuracy"
+  refused(small_training.call([*SIMPLE, *flags]), "unseen identities/accuracy")
+  assert not run.exists()
 
 
 class Tracker:

@@ -15,6 +15,8 @@ from facejax.metrics import checks, validation, verification
 from facejax.runs import embedding_loop
 from facejax.runtime import unit_vectors
 
+# Of these less is better; of accuracies, rates and area more.
+LOWER_IS_BETTER = ("equal_error_rate",)
 FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
 
 _CONVENTION = (
@@ -100,6 +102,20 @@ def check(pairs: pair_sets.PairSet) -> None:
   with _naming(pairs):
     _, same = checks.pairs(np.zeros(len(pairs)), pairs.same)
     checks.folds(pairs.fold, same)
+
+
+def figures(pairs: pair_sets.PairSet, *, given: bool = False) -> list[str]:
+  """Names of the metrics of a pair set that say how good a net is.
+
+  Args:
+    pairs: as `check` takes them; which rates they resolve is theirs to say.
+    given: whether a threshold will be given.
+  """
+  scores = np.linspace(-1, 1, len(pairs))
+  found = _verification(pairs, scores, 0.0 if given else None).metrics
+  about = ("_std", "_standard_error", "_far", "threshold")
+  accuracy = "accuracy_at_given_threshold"
+  return [k for k in found if k == accuracy or not k.endswith(about)]
 
 
 def used_images(pairs: pair_sets.PairSet) -> np.ndarray:

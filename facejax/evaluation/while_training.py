@@ -10,11 +10,14 @@ import jax
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import verification
+from facejax.evaluation import pair_results, verification
 from facejax.metrics import verification as metrics
 from facejax.runs import metrics_file, results
 from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
+
+# Draws of each bootstrap in the report: fewer than facejax.evaluate takes.
+_SAMPLES = 200
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +170,36 @@ def verify(
   chosen_on = score(threshold_pairs)
   threshold = metrics.best_threshold(chosen_on.scores, chosen_on.same)
   return [*(score(one, threshold) for one in pairs), chosen_on]
+
+
+def leave(
+  run: str | os.PathLike[str],
+  found: Sequence[verification.Verification],
+  pairs: Sequence[pair_sets.PairSet],
+  threshold_pairs: pair_sets.PairSet | None = None,
+  *,
+  step: int,
+  summary: Mapping[str, Any],
+) -> None:
+  """Writes what `verify` found of the pair sets at a run's end; see `write`.
+
+  Args:
+    run: the folder of the run.
+    found: as `verify` returned it; [] if it failed.
+    pairs: see `verify`.
+    threshold_pairs: see `verify`.
+    step: of the run.
+    summary: see `write`.
+  """
+  sets = every(pairs, threshold_pairs)
+  write(
+    run,
+    [
+      (one, pair_results.result(one, its, samples=_SAMPLES, step=step))
+      for one, its in zip(found, sets, strict=False)
+    ],
+    summary=summary,
+  )
 
 
 def write(

@@ -123,6 +123,7 @@ def _render(run: pathlib.Path) -> str:
     folder=_text(str(run)),
     sections=sections,
     overview=_overview(sections),
+    remarks=[_text(text) for text in metrics_file.remarks(files["summary"])],
     training=training,
     facts=_facts(files),
     style=_markup((_HERE / "style.css").read_text()),

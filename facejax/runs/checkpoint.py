@@ -12,7 +12,6 @@ that empty sub-trees and optimizer containers leave no trace in the file.
 
 import contextlib
 import logging
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,15 +21,14 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from facejax.runs import checkpoint_read, digest, orbax_noise, retention
-from facejax.runtime import distributed, json_files
+from facejax.runs import scores as scores_lib
+from facejax.runtime import distributed
 
 logger = logging.getLogger(__name__)
 
 PyTree = Any
 Restored = checkpoint_read.Restored
 DamagedCheckpointError = checkpoint_read.DamagedCheckpointError
-# Beside the steps, what some of them scored once they were saved.
-_SCORES = "scores.json"
 
 
 def bytes_on_disk(state: PyTree) -> int:
@@ -53,8 +51,7 @@ class Checkpoints:
     folder: where the steps lie; created by the first `save`.
     keep: how many of the newest steps are kept.
     keep_best: how many of the best are kept besides.
-    best_metric: which of the `metrics` given to `save` says what is best;
-      higher is better.
+    ranking: which of the scores says what is best.
   """
 
   def __init__(
@@ -63,12 +60,12 @@ class Checkpoints:
     *,
     keep: int = 2,
     keep_best: int = 1,
-    best_metric: str = "accuracy",
+    ranking: scores_lib.Ranking = scores_lib.Ranking(),  # noqa: B008, frozen
   ):
     self.folder = pathlib.Path(folder).absolute()
-    self._best_metric = best_metric
+    self._scores = scores_lib.Scores(self.folder, ranking)
     self._retention = retention.Retention(
-      last=keep, best=keep_best, read_metric=self._read_metric
+      last=keep, best=keep_best, read_metric=self._read_rank
     )
     self._pending: int | None = None
     self._writer: ocp.training.Checkpointer | None = None
@@ -84,6 +81,11 @@ class Checkpoints:
       if exception is None:
         raise
       logger.error("%s", error)
+
+  @property
+  def ranking(self) -> scores_lib.Ranking:
+    """What says which step is best."""
+    return self._scores.ranking
 
   @property
   def steps(self) -> list[int]:
@@ -105,7 +107,7 @@ class Checkpoints:
     Args:
       step: number of finished training steps.
       state: pytree of arrays, on any sharding; none may be without elements.
-      metrics: what the state scored; `best_metric` is looked up here.
+      metrics: what the state scored, if that is known already.
       metadata: anything that JSON can hold, handed back by `restore`.
 
     Raises:
@@ -120,7 +122,7 @@ class Checkpoints:
       "metrics": metrics,
       "metadata": dict(metadata or {}),
     }
-    self._retention.metric[step] = metrics.get(self._best_metric)
+    self._retention.metric[step] = self.ranking.rank(metrics)
     self._retention.damaged.discard(step)
     self._pending = step
     with self._explained_failure():
@@ -145,21 +147,18 @@ class Checkpoints:
     Raises:
       OSError: it could not be written.
     """
-    metrics = {k: float(v) for k, v in metrics.items()}
-    self._retention.metric[step] = metrics.get(self._best_metric)
-    if not distributed.primary():
-      return
-    there = {str(one) for one in self._folders()}
-    try:
-      scores = {k: v for k, v in self._scores().items() if k in there}
-    except ValueError:  # damaged: it only says which steps are best
-      scores = {}
-    # JSON knows no NaN; None is never among the best either.
-    scores[str(step)] = {
-      k: v if math.isfinite(v) else None for k, v in metrics.items()
-    }
-    self.folder.mkdir(parents=True, exist_ok=True)
-    json_files.write(self.folder / _SCORES, scores)
+    self._retention.metric[step] = self.ranking.rank(metrics)
+    if distributed.primary():
+      self._scores.add(step, {k: float(v) for k, v in metrics.items()})
+
+  def is_scored(self, step: int) -> bool:
+    """Whether it is known how good `step` is; all processes must ask."""
+    return distributed.gathered(self._read_rank(step) is not None)[0]
+
+  def best(self, until: int) -> scores_lib.Best | None:
+    """The best step so far, none after `until`; all processes must ask."""
+    found = distributed.gathered(self._scores.best(until))[0]
+    return None if found is None else scores_lib.Best(*found)
 
   def restore(
     self,
@@ -241,17 +240,14 @@ class Checkpoints:
   def _at(self, step: int) -> str:
     return str(self.folder / str(step))
 
-  def _read_metric(self, step: int) -> float | None:
+  def _read_rank(self, step: int) -> float | None:
     try:
-      found = self._scores().get(str(step))
+      found = self._scores.of(step)
       if found is None:
         found = checkpoint_read.read_record(self._at(step))["metrics"]
-      return found.get(self._best_metric)
-    except (DamagedCheckpointError, ValueError, AttributeError):
+      return self.ranking.rank(found)
+    except (DamagedCheckpointError, TypeError, AttributeError):
       return None
-
-  def _scores(self) -> dict[str, Any]:
-    return json_files.read_or_none(self.folder / _SCORES) or {}
 
   def _close_writer(self) -> None:
     writer, self._writer = self._writer, None

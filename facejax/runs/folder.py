@@ -8,6 +8,7 @@ Every file is written and read by one module of this package:
   run.lock             who is at work, while somebody is: `run_lock`
   model.json           the card of the net: `card`
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
+  checkpoints/scores.json  what its verified steps scored: `scores`
   metrics.jsonl        scalars over the steps: `history`
   left_out.json        batches that the run goes without: `left_out`
   goodput.json         where the wall time went, over all starts: `goodput`

@@ -13,6 +13,9 @@ from typing import Any
 from facejax.runs import folder, results
 from facejax.runtime import json_files
 
+# In the summary: which step is best, and where a run ended before its length.
+BEST, EARLY = "best_step", "ended_early"
+
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
@@ -59,6 +62,19 @@ def summary(run: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError: if the file is damaged.
   """
   return dict((json_files.read_or_none(_path(run)) or {}).get("summary", {}))
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+  """What the summary says of the run's course, as sentences.
+
+  >>> remarks({"best_step": "30, of 7 verified: lfw/accuracy 0.9"})
+  ['best step 30, of 7 verified: lfw/accuracy 0.9']
+  """
+  return [
+    f"{name.replace('_', ' ')} {summary[name]}"
+    for name in (BEST, EARLY)
+    if name in summary
+  ]
 
 
 def metrics(run: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

@@ -170,6 +170,9 @@ class EvalConfig:
   """Number of generated pairs."""
   every: Annotated[int, annotated_types.Ge(0)] = 0
   """Steps between verifications while training; 0 only at the end."""
+  patience: Annotated[int, annotated_types.Ge(0)] = 0
+  """Verifications in a row without a better figure (checkpoint.best) after which
+  the run ends, as if its steps were done; 0 for never."""
   batch_size: Annotated[int, annotated_types.Ge(1)] = 128
   """Images embedded at once."""
 
@@ -189,7 +192,10 @@ class CheckpointConfig:
   keep: Annotated[int, annotated_types.Ge(1)] = 2
   """How many of the newest are kept."""
   keep_best: Annotated[int, annotated_types.Ge(0)] = 1
-  """How many of the best by verification accuracy are kept as well."""
+  """How many of the best are kept as well."""
+  best: str = "mean"
+  """What says which are: a figure of a set of pairs, such as agedb_30/accuracy or
+  lfw/equal_error_rate, or mean, the accuracies of all sets."""
 
 
 @dataclasses.dataclass(frozen=True)

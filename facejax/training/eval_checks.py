@@ -21,3 +21,14 @@ def check(evaluation: config_lib.EvalConfig) -> None:
       f"eval.threshold_pairs={chosen_on!r} needs eval.pairs, the pairs to which"
       " the threshold is applied"
     )
+  if evaluation.patience and not evaluation.every:
+    raise ValueError(
+      f"eval.patience={evaluation.patience} counts verifications while training,"
+      " and eval.every=0 makes none: give the steps between them, or leave"
+      " eval.patience at 0"
+    )
+  if evaluation.patience and off in sets:
+    raise ValueError(
+      f"eval.patience={evaluation.patience} counts verifications, and"
+      f" eval.pairs={off} makes none: name sets of pairs"
+    )

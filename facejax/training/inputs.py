@@ -103,7 +103,14 @@ def verification_pairs(
     exif=data.exif,
   )
   if not evaluation.pairs:
-    return _beside(data.path, read), None
+    found = _beside(data.path, read)
+    if evaluation.patience and not found:
+      raise ValueError(
+        f"eval.patience={evaluation.patience} counts verifications, and no packs"
+        f" of pairs lie beside the images in {data.path!r}: name some with"
+        " --eval.pairs"
+      )
+    return found, None
   found = [read(path) for path in pack_folders.expanded(evaluation.pairs)]
   if not evaluation.threshold_pairs:
     return found, None

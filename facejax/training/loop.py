@@ -10,7 +10,6 @@ from collections.abc import (
   Generator,
   Iterable,
   Iterator,
-  Mapping,
   Sequence,
 )
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -29,6 +28,7 @@ from facejax.training import (
   guards,
   inputs,
   nonfinite,
+  patience,
   profiling,
   telemetry,
   watchdog,
@@ -41,17 +41,13 @@ _LEAD = 2  # steps that are dispatched before their turn
 
 
 class Verified(Protocol):
-  """What the loop needs to know of a verification: to log it, to rank by it."""
-
-  @property
-  def metrics(self) -> Mapping[str, float]: ...
+  """What the loop needs to know of a verification: figures by name."""
 
   def items(self) -> Iterable[tuple[str, float]]: ...
 
 
 ScoreT = TypeVar("ScoreT", bound=Verified)
-# Scores of a state, the one to rank by first; none if that failed, None if there
-# was no time for it.
+# Scores of a state; none if that failed, None if there was no time for it.
 Verify: TypeAlias = Callable[[train_state.TrainState], Sequence[ScoreT] | None]
 
 
@@ -88,7 +84,8 @@ class Trainer(Generic[ScoreT]):
   """Carries a run from its last checkpoint to its end.
 
   Attributes:
-    results: verification results of the last step, once it is reached.
+    results: verification results of the last step, once it is reached; that is
+      an earlier one where waiting for a better figure has an end.
 
   Args:
     config: what to run.
@@ -133,6 +130,9 @@ class Trainer(Generic[ScoreT]):
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
+    self._patience = patience.Patience(
+      checkpoints, config.eval, total_steps=total_steps
+    )
     self._watchdog = watchdog.Watchdog(config.stuck_after)
 
   def train(
@@ -146,6 +146,8 @@ class Trainer(Generic[ScoreT]):
       TooManyBadImagesError: when they are.
     """
     start_step = int(state.step)
+    if self._ends(start_step, state):
+      return state
     with (
       self._watchdog,
       contextlib.closing(self._batches(start_step)) as batches,
@@ -167,8 +169,20 @@ class Trainer(Generic[ScoreT]):
         self._metrics.add(step, metrics, batch["record_id"])
         self._log.advance(step)
         self._watchdog.advance(step)
-        self._after(step, state)
+        if self._after(step, state):
+          break
     return state
+
+  def _ends(self, step: int, state: train_state.TrainState) -> bool:
+    """Whether a run that goes on from a step is at its end already.
+
+    What a start before this one had saved and not yet scored is verified.
+    """
+    if not step or not self._data.pairs:
+      return False
+    if self._patience.missed(step):
+      return self._verify_saved(step, state)
+    return self._patience.over(step)
 
   def _next(
     self,
@@ -218,26 +232,25 @@ class Trainer(Generic[ScoreT]):
     )
     return self._without.without(batches, first=first)
 
-  def _after(self, step: int, state: train_state.TrainState) -> None:
-    """Logs, saves and verifies what is due after a step.
+  def _after(self, step: int, state: train_state.TrainState) -> bool:
+    """Logs, saves and verifies what is due after a step; whether it is the last.
 
     Saves first: whatever becomes of a verification, the step is not lost.
     """
     config, last = self._config, step == self._total_steps
     if step % config.log_every == 0 or last:
       self._write_metrics(step)
-    every = config.eval.every
-    verified = last or (every > 0 and step % every == 0)
+    verified = self._patience.is_due(step)
     due = last or step % config.checkpoint.every == 0
     stop = self._must_stop()
     if stop or due or (verified and self._data.pairs):
       self._save(step, state)
     if stop:
       raise Stopped
-    if verified:
-      self._verify_saved(step, state)
+    return verified and self._verify_saved(step, state)
 
-  def _verify_saved(self, step: int, state: train_state.TrainState) -> None:
+  def _verify_saved(self, step: int, state: train_state.TrainState) -> bool:
+    """Scores a step that is saved; whether it is the last."""
     with self._log.paused("verifying"), self._watchdog.paused():
       found = self._verify(state)
     if found is None:  # a stop was asked for meanwhile
@@ -245,11 +258,13 @@ class Trainer(Generic[ScoreT]):
     scalars = dict(item for result in found for item in result.items())
     if scalars:
       self._log.evaluation(step, scalars)
-      self._checkpoints.score(step, found[0].metrics)
+      self._checkpoints.score(step, scalars)
     # Not done again by a start that goes on from here.
     self._log.saved()
-    if step == self._total_steps:
+    ends = self._patience.over(step) or step == self._total_steps
+    if ends:
       self.results = found
+    return ends
 
   def _save(self, step: int, state: train_state.TrainState) -> None:
     # Reads the metrics first: nothing that is not finite is ever saved.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple
 
 from facejax.runs import checkpoint, folder, left_out
 from facejax.training import (
@@ -21,6 +22,13 @@ logger = logging.getLogger(__name__)
 _MOST_BACK = 3
 
 
+class Ended(NamedTuple, Generic[loop.ScoreT]):
+  """Where a run ended, by its steps or early, and what was verified then."""
+
+  step: int
+  results: Sequence[loop.ScoreT]
+
+
 class FailedError(Exception):
   """The run cannot go on, and has said why."""
 
@@ -38,8 +46,8 @@ def train(
   must_stop: Callable[[], bool],
   started: float | None = None,
   profile: profiling.Span | None = None,
-) -> Sequence[loop.ScoreT]:
-  """Trains to the end and verifies; the results.
+) -> Ended[loop.ScoreT]:
+  """Trains to the end and verifies.
 
   Args:
     config: of the run.
@@ -90,7 +98,7 @@ def train(
           with account.during("verifying"):
             found = _results(trainer, state, verify)
           watch.show()
-          return found
+          return Ended(int(state.step), found)
         except nonfinite.NonFiniteLossError as error:
           if config.on_nonfinite != "rollback":
             raise FailedError from None

@@ -78,6 +78,7 @@ RANGES = {
   "mesh.model": "[1, inf)",
   "eval.num_pairs": "[20, inf)",
   "eval.every": "[0, inf)",
+  "eval.patience": "[0, inf)",
   "eval.batch_size": "[1, inf)",
   "checkpoint.every": "[1, inf)",
   "checkpoint.keep": "[1, inf)",

@@ -99,3 +99,14 @@ def test_sets_that_contradict_each_other_are_refused(shipped):
       names(*sets, *chosen_on)
   with pytest.raises(ValueError, match="holds 3 packs: name the one"):
     names("--eval.pairs", shipped / "lfw.bin", *chosen_on)
+
+
+def test_waiting_for_a_better_figure_needs_verifications(tmp_path):
+  patience = "--eval.patience", 3
+  with pytest.raises(ValueError, match=r"eval\.every=0 makes none"):
+    names(*patience, "--eval.every", 0)
+  with pytest.raises(ValueError, match=r"eval\.pairs=none makes none"):
+    names(*patience, "--eval.pairs", "none")
+  with pytest.raises(ValueError, match="no packs of pairs lie beside"):
+    names(*patience, "--data.path", tmp_path)
+  assert names(*patience, "--eval.num-pairs", 40)
