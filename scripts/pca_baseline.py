@@ -76,8 +76,7 @@ def report(name: str, scores: np.ndarray, test: pairs.PairSet) -> None:
 def run_synthetic(args: argparse.Namespace) -> None:
   """Fits and scores on exactly what the default recipe trains and tests on."""
   recipe_config = recipe.load("cosface.py")
-  test, _ = inputs.verification_pairs(recipe_config)
-  assert test is not None
+  (test,), _ = inputs.verification_pairs(recipe_config)
   train = inputs.training_images(recipe_config)
   pca = WhitenedPCA(grey(train), args.components)
   scores = score(pca, grey(test.source), test)

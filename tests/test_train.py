@@ -217,7 +217,7 @@ def test_a_finished_run_leaves_what_people_read(finished_run):
   model = facejax.load(folder, devices=1)
   assert (model.step, model.card.identities) == (40, 10)
   assert model.threshold == metrics["threshold"]
-  pairs, _ = inputs.verification_pairs(
+  (pairs,), _ = inputs.verification_pairs(
     recipe.parse(small_training.SMALL).to_config()
   )
   again = verification.evaluate_pairs(

@@ -130,7 +130,7 @@ class Trainer(Generic[ScoreT]):
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
-    self._patience = patience.Patience(
+    self._verifications = patience.Verifications(
       checkpoints, config.eval, total_steps=total_steps
     )
     self._watchdog = watchdog.Watchdog(config.stuck_after)
@@ -180,9 +180,9 @@ class Trainer(Generic[ScoreT]):
     """
     if not step or not self._data.pairs:
       return False
-    if self._patience.missed(step):
+    if self._verifications.missed(step):
       return self._verify_saved(step, state)
-    return self._patience.over(step)
+    return self._verifications.over(step)
 
   def _next(
     self,
@@ -240,7 +240,7 @@ class Trainer(Generic[ScoreT]):
     config, last = self._config, step == self._total_steps
     if step % config.log_every == 0 or last:
       self._write_metrics(step)
-    verified = self._patience.is_due(step)
+    verified = self._verifications.is_due(step)
     due = last or step % config.checkpoint.every == 0
     stop = self._must_stop()
     if stop or due or (verified and self._data.pairs):
@@ -261,7 +261,7 @@ class Trainer(Generic[ScoreT]):
       self._checkpoints.score(step, scalars)
     # Not done again by a start that goes on from here.
     self._log.saved()
-    ends = self._patience.over(step) or step == self._total_steps
+    ends = self._verifications.over(step) or step == self._total_steps
     if ends:
       self.results = found
     return ends

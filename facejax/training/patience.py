@@ -10,8 +10,8 @@ from facejax.training import config as config_lib
 logger = logging.getLogger(__name__)
 
 
-class Patience:
-  """Ends a run whose verifications have brought nothing better for long.
+class Verifications:
+  """When a run is verified, and whether it ends for want of anything better.
 
   All follows from the scores beside the checkpoints, so that a run that was
   stopped or killed ends at the step where it would have ended anyway. Of several
