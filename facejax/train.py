@@ -34,6 +34,8 @@ from facejax.training import (
   recipe,
   resume,
   rounds,
+  run_stages,
+  staged,
   summary,
   telemetry,
   trackers,
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
   started = time.monotonic()
   command = recipe.parse(arguments)
   config = command.to_config()
+  run_stages.check(config)
   if command.print_config:
     print(json.dumps(config_lib.stored(config), indent=2))
     return 0
@@ -78,7 +81,8 @@ def main(arguments: Sequence[str]) -> int:
   agreement.check_command(config)
   run = _build(config)._replace(profile=profile, started=started)
   profiling.check(profile, run.steps)
-  needs.check_room(config, run.program)
+  for part in run.parts:
+    needs.check_room(part.stage.config, part.program)
   agreement.check_data(run.data, run.steps)
   if distributed.primary():
     summary.introduce(config, run.program, run.data.images, run.steps)
@@ -91,12 +95,13 @@ def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
   among = topology.devices(command.topology) if command.topology else None
   if command.classes is None:
     run = _build(config, among)
-    program = run.program
-    summary.introduce(config, program, run.data.images, run.steps)
+    summary.introduce(config, run.program, run.data.images, run.steps)
+    programs = [(part.stage.config, part.program) for part in run.parts]
   else:
-    program = dry_run.program_of(config, command.classes, among)
-    summary.introduce(config, program, identities=command.classes)
-  return 0 if dry_run.show(config, program) else last_words.EXIT_FAILED
+    programs = dry_run.programs_of(config, command.classes, among)
+    summary.introduce(*programs[0], identities=command.classes)
+  fit = [dry_run.show(*each) for each in programs]
+  return 0 if all(fit) else last_words.EXIT_FAILED
 
 
 def _if_gone(command: recipe.TrainCommand) -> str:
@@ -106,12 +111,26 @@ def _if_gone(command: recipe.TrainCommand) -> str:
 
 
 class _Run(NamedTuple):
-  program: program_lib.Program
-  data: trainer.Data
+  parts: Sequence[staged.Part]
   ranking: scores.Ranking
   steps: int
   profile: profiling.Span | None = None
   started: float = 0.0
+
+  @property
+  def program(self) -> program_lib.Program:
+    """Of the first stage."""
+    return self.parts[0].program
+
+  @property
+  def data(self) -> trainer.Data:
+    """Of the first stage; verified is the same in all."""
+    return self.parts[0].data
+
+  @property
+  def final(self) -> staged.Part:
+    """The last stage, which the net is made for."""
+    return self.parts[-1]
 
 
 def _build(
@@ -124,22 +143,12 @@ def _build(
   run_folder.check(config.workdir, config_lib.stored(config))
   resume.check_init_from(config)
   images = inputs.training_images(config)
-  data = trainer.Data(
-    images,
-    *inputs.verification_pairs(config),
-    inputs.sampler(config, images),
-  )
-  while_training.check(data.pairs, data.threshold_pairs)
-  sets = data.pairs, data.threshold_pairs
-  ranking = best_by.ranking(config.checkpoint.best, *sets)
   steps = inputs.total_steps(config, len(images))
-  program = program_lib.build(
-    config,
-    num_classes=images.num_classes + config.head.extra_classes,
-    total_steps=steps,
-    among=among,
-  )
-  return _Run(program, data, ranking, steps)
+  parts = staged.parts(config, images, total_steps=steps, among=among)
+  sets = parts[0].data.pairs, parts[0].data.threshold_pairs
+  while_training.check(*sets)
+  ranking = best_by.ranking(config.checkpoint.best, *sets)
+  return _Run(parts, ranking, steps)
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
@@ -157,7 +166,7 @@ def _train(config: config_lib.Config, run: _Run) -> int:
   ):
     restore = functools.partial(
       resume.restore_or_create,
-      *(config, run.program, run.data),
+      *(config, [part.program for part in run.parts], run.data),
       total_steps=run.steps,
       checkpoints=checkpoints,
     )
@@ -193,7 +202,9 @@ def _begin(
   stored = run_folder.check(folder, config_lib.stored(config))
   state = restore()
   distributed.only_primary(
-    lambda: summary.write(folder, config, run.data.images)
+    lambda: summary.write(
+      folder, config, run.data.images, final=run.final.stage.config
+    )
   )
   telemetry.log_to(folder, process=distributed.index())
   count = len(run.data.images)
@@ -215,9 +226,7 @@ def _to_the_end(
   try:
     with guards.keeps_tracebacks():
       return 0, rounds.train(
-        config,
-        run.program,
-        run.data,
+        run.parts,
         state,
         total_steps=run.steps,
         checkpoints=checkpoints,
@@ -241,7 +250,7 @@ def _verifier(
 ) -> while_training.Verifier:
   """Scores the net on the run's pairs."""
   return while_training.Verifier(
-    run.program.embed,
+    run.final.program.embed,
     run.data.pairs,
     run.data.threshold_pairs,
     mesh=run.program.mesh,

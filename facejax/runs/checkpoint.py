@@ -162,7 +162,7 @@ class Checkpoints:
 
   def restore(
     self,
-    like: PyTree,
+    like: PyTree | Callable[[Mapping[str, Any]], PyTree],
     *,
     step: int | None = None,
     resizable: Callable[[str], bool] = lambda path: False,
@@ -173,7 +173,8 @@ class Checkpoints:
 
     Args:
       like: the state as `ShapeDtypeStruct`s, whose shardings may be those of
-        another mesh than the one saved from.
+        another mesh than the one saved from. Or a function that gives it for
+        the metadata of what is read.
       step: reads this step or fails; without it, damaged steps are skipped
         with a warning.
       resizable: says of a leaf's path, such as `".params['stem']['kernel']"`,

@@ -37,7 +37,7 @@ class DamagedCheckpointError(OSError):
 
 def read(
   path: str,
-  like: PyTree,
+  like: PyTree | Callable[[Mapping[str, Any]], PyTree],
   *,
   resizable: Callable[[str], bool],
   partial: bool,
@@ -51,6 +51,8 @@ def read(
   """
   record = read_record(path)
   accept(record["metadata"])
+  if callable(like):
+    like = like(record["metadata"])
   wanted = digest.named_leaves(like)
   try:
     digest.check_layout(

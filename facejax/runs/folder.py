@@ -88,6 +88,7 @@ _ADDED: Mapping[str, Any] = {
   "optim.head.weight_decay": None,
   "optim.head.schedule": None,
   "optim.head.warmup": None,
+  "stages": [],
 }
 # May be changed to go on for longer.
 _LENGTH = ("steps", "epochs")

@@ -19,6 +19,7 @@ from facejax.training import config as config_lib
 from facejax.training import groups, matrix_optim, optim, state
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
+from facejax.training.objectives import ramp
 from facejax.training.objectives import step as loss_step
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def build(
   num_classes: int,
   total_steps: int,
   among: Sequence[Any] | None = None,
+  ramps: tuple[ramp.Ramp, ...] = (),
 ) -> Program:
   """Builds net, loss, optimizers and the jitted functions over the mesh.
 
@@ -80,6 +82,7 @@ def build(
     total_steps: of the schedule.
     among: devices to choose from; None for those of this machine. For those of
       `runtime.topology` the program can be compiled, and no more.
+    ramps: numbers of the loss that move from step to step.
 
   Raises:
     ValueError: if the parts do not fit together.
@@ -111,7 +114,7 @@ def build(
   for_head = config.optim.of_head()
   head_rate = schedule(for_head, total_steps=total_steps)
   head_tx = _optimizer(for_head, head_rate)
-  loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh)
+  loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh, ramps=ramps)
   init = state.make_init(
     backbone,
     trunk_tx=trunk_tx,
@@ -186,6 +189,7 @@ def _loss(
   *,
   head_tx: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  ramps: tuple[ramp.Ramp, ...],
 ) -> _Loss:
   """The loss that a configuration asks for, with its head if it has one."""
   if isinstance(config.loss, definition_lib.WithinBatch):
@@ -196,7 +200,7 @@ def _loss(
     )
     return _Loss(None, None, step, None)
   assert isinstance(config.loss, definition_lib.OverClasses)
-  definition = config.loss.definition(num_classes)
+  definition = ramp.applied(config.loss.definition(num_classes), ramps)
   head = _head(config.head, definition, num_classes, tx=head_tx, mesh=mesh)
   center_loss = None
   if config.center.weight:

@@ -218,6 +218,11 @@ class Config:
   """Parts of the batch that go through the net one after the other: their
   activations alone are in memory, a third more is computed. The loss sees the
   whole batch; BatchNorm sees a part (or model.bn_group of it)."""
+  stages: tuple[str, ...] = ()
+  """Other settings from a share of the run on, each in quotes: '0.3
+  head.implementation=fused' '0.8 loss.margin=0.2..0.5'. A stage keeps what the
+  one before has changed; a..b moves a number of the loss over the stage;
+  loss=NAME is another loss."""
   log_every: Annotated[int, annotated_types.Ge(1)] = 20
   """Steps between log lines."""
   stuck_after: Annotated[float, annotated_types.Ge(0)] = 300.0

@@ -8,7 +8,7 @@ import jax
 import rich
 
 from facejax.runtime import topology
-from facejax.training import build, needs, summary
+from facejax.training import build, needs, run_stages, summary
 from facejax.training import config as config_lib
 
 logger = logging.getLogger(__name__)
@@ -17,24 +17,31 @@ logger = logging.getLogger(__name__)
 _STEPS = 1000
 
 
-def program_of(
+def programs_of(
   config: config_lib.Config,
   classes: int,
   among: Sequence[Any] | None = None,
-) -> build.Program:
-  """The program of a run on data that is not there.
+) -> list[tuple[config_lib.Config, build.Program]]:
+  """Settings and program of each stage of a run on data that is not there.
 
   Args:
     config: of the run.
     classes: identities, without distractors.
     among: devices to compile for; None for those of this machine.
   """
-  return build.build(
-    config,
-    num_classes=classes + config.head.extra_classes,
-    total_steps=_STEPS,
-    among=among,
-  )
+  return [
+    (
+      stage.config,
+      build.build(
+        stage.config,
+        num_classes=classes + config.head.extra_classes,
+        total_steps=_STEPS,
+        among=among,
+        ramps=stage.ramps,
+      ),
+    )
+    for stage in run_stages.plan(config, _STEPS)
+  ]
 
 
 def show(config: config_lib.Config, program: build.Program) -> bool:

@@ -38,6 +38,8 @@ from facejax.training import state as train_state
 # Steps at chance level after which the run warns.
 _PATIENCE = 500
 _LEAD = 2  # steps that are dispatched before their turn
+# Beside a state: the stage that it was made in, from the second on.
+STAGE = "stage"
 
 
 class Verified(Protocol):
@@ -92,6 +94,8 @@ class Trainer(Generic[ScoreT]):
     program: the compiled side, from `program.build`.
     data: what to read.
     total_steps: length of the run.
+    until: the last step to take; that of the run if not given.
+    stage: number of the run's stage, kept beside its states.
     checkpoints: of the run's folder.
     log: the run's telemetry.
     profiler: traces the steps that were asked for.
@@ -107,6 +111,8 @@ class Trainer(Generic[ScoreT]):
     data: Data,
     *,
     total_steps: int,
+    until: int | None = None,
+    stage: int = 0,
     checkpoints: checkpoint.Checkpoints,
     log: telemetry.Telemetry,
     profiler: profiling.Profiler,
@@ -116,6 +122,8 @@ class Trainer(Generic[ScoreT]):
   ):
     self._config, self._program, self._data = config, program, data
     self._total_steps = total_steps
+    self._until = total_steps if until is None else until
+    self._about = data.fingerprint() | ({STAGE: stage} if stage else {})
     self._checkpoints, self._log = checkpoints, log
     self._profiler = profiler
     self._verify, self._must_stop = verify, must_stop
@@ -138,7 +146,7 @@ class Trainer(Generic[ScoreT]):
   def train(
     self, state: train_state.TrainState, step_fn: Any
   ) -> train_state.TrainState:
-    """Trains from the state's step to the end; saves and logs on the way.
+    """Trains from the state's step on; saves and logs on the way.
 
     Raises:
       Stopped: after saving, when a stop was requested.
@@ -152,7 +160,7 @@ class Trainer(Generic[ScoreT]):
       self._watchdog,
       contextlib.closing(self._batches(start_step)) as batches,
     ):
-      for step in range(start_step + 1, self._total_steps + 1):
+      for step in range(start_step + 1, self._until + 1):
         batch = self._next(batches, step, state)
         self._bad.update(batch["replaced"])
         placed = mesh_lib.put_batch(
@@ -238,7 +246,7 @@ class Trainer(Generic[ScoreT]):
     Saves first: whatever becomes of a verification, the step is not lost.
     """
     config, last = self._config, step == self._total_steps
-    if step % config.log_every == 0 or last:
+    if step % config.log_every == 0 or step == self._until:
       self._write_metrics(step)
     verified = self._verifications.is_due(step)
     due = last or step % config.checkpoint.every == 0
@@ -270,7 +278,7 @@ class Trainer(Generic[ScoreT]):
     # Reads the metrics first: nothing that is not finite is ever saved.
     self._write_metrics(step)
     with self._log.paused("saving"), self._watchdog.paused():
-      self._checkpoints.save(step, state, metadata=self._data.fingerprint())
+      self._checkpoints.save(step, state, metadata=self._about)
     self._log.saved()
 
   def _write_metrics(self, step: int) -> None:

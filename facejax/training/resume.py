@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,22 @@ def check_init_from(config: config_lib.Config) -> None:
 
 def restore_or_create(
   config: config_lib.Config,
-  program: program_lib.Program,
+  programs: Sequence[program_lib.Program],
   data: loop.Data,
   *,
   total_steps: int,
   checkpoints: checkpoint.Checkpoints,
 ) -> train_state.TrainState:
   """The newest sound checkpoint, or the state at step 0; writes nothing.
+
+  A state comes in the form of the stage that it was made in.
+
+  Args:
+    config: of the run.
+    programs: of its stages.
+    data: of the first stage.
+    total_steps: of the run.
+    checkpoints: of the run.
 
   Raises:
     ValueError: if the checkpoint was trained on other images, or for more
@@ -64,11 +73,14 @@ def restore_or_create(
           " --workdir"
         )
 
+  def like(stored: Mapping[str, Any]) -> train_state.TrainState:
+    return programs[stored.get(loop.STAGE, 0)].like
+
   restored = checkpoints.restore(
-    program.like, resizable=train_state.has_class_axis, accept=accept
+    like, resizable=train_state.has_class_axis, accept=accept
   )
   if restored is None:
-    return _create(config, program)
+    return _create(config, programs[0])
   if restored.step > total_steps:
     raise ValueError(
       f"the run in {config.workdir} has taken {restored.step:,} steps already,"

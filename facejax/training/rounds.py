@@ -1,19 +1,23 @@
 """A run to its end: once, or again from a checkpoint without a bad batch."""
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from facejax.runs import checkpoint, folder, left_out
 from facejax.training import (
   build,
+  carry,
   loop,
   nonfinite,
   profiling,
   replay,
+  run_stages,
+  staged,
+  telemetry,
   watching,
 )
-from facejax.training import config as config_lib
 from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
@@ -34,9 +38,7 @@ class FailedError(Exception):
 
 
 def train(
-  config: config_lib.Config,
-  program: build.Program,
-  data: loop.Data,
+  parts: Sequence[staged.Part],
   state: train_state.TrainState,
   *,
   total_steps: int,
@@ -50,10 +52,9 @@ def train(
   """Trains to the end and verifies.
 
   Args:
-    config: of the run.
-    program: of the run.
-    data: of the run.
-    state: to go on from; it is donated.
+    parts: the stages of the run.
+    state: to go on from, in the form of the stage it was made in; it is
+      donated.
     total_steps: of the run.
     checkpoints: of the run's folder.
     restore: the state of the newest sound checkpoint, or that at step 0.
@@ -67,20 +68,18 @@ def train(
     FailedError: a loss is not finite, and the run is told to stop then or
       went back to one checkpoint three times; or a device computes wrong.
   """
+  config = parts[0].stage.config
   with watching.Watch(
-    config, program, started=started, profile=profile
+    config, parts[-1].program, started=started, profile=profile
   ) as watch:
     account = watch.account
     account.begin(int(state.step))
-    with account.during("compiling"):
-      step_fn = build.compiled(config, program)
+    stages = _Stages(parts, watch)
     while True:
       without = left_out.read(config.workdir)
       with watch.telemetry(total_steps, int(state.step)) as log:
-        trainer = loop.Trainer(
-          config,
-          program,
-          data,
+        make = functools.partial(
+          loop.Trainer,
           total_steps=total_steps,
           checkpoints=checkpoints,
           log=log,
@@ -90,13 +89,10 @@ def train(
           without=without,
         )
         try:
-          step = replay.checked(
-            step_fn, every=config.check_every, first=int(state.step)
-          )
-          with account.during("steps"):
-            state = trainer.train(state, step)
-          with account.during("verifying"):
-            found = _results(trainer, state, verify)
+          state, found = stages.train(state, make, log)
+          if found is None:  # it was at its end already
+            with account.during("verifying"):
+              found = _verified(state, verify)
           watch.show()
           return Ended(int(state.step), found)
         except nonfinite.NonFiniteLossError as error:
@@ -112,18 +108,71 @@ def train(
       account.begin(int(state.step))
 
 
-def _results(
-  trainer: loop.Trainer[loop.ScoreT],
-  state: train_state.TrainState,
-  verify: loop.Verify[loop.ScoreT],
+class _Stages:
+  """The stages of a run, one after the other, each compiled once."""
+
+  def __init__(self, parts: Sequence[staged.Part], watch: watching.Watch):
+    self._parts, self._account = parts, watch.account
+    self._compiled: dict[int, Any] = {}
+
+  def train(
+    self,
+    state: train_state.TrainState,
+    make: Callable[..., Any],
+    log: telemetry.Telemetry,
+  ) -> tuple[train_state.TrainState, Any]:
+    """To the end of the run: the state, and what was verified there, if so.
+
+    Args:
+      state: to go on from.
+      make: `loop.Trainer` with what is the same in all stages.
+      log: of the round.
+    """
+    parts, found = self._parts, None
+    first = run_stages.index_of([p.stage for p in parts], int(state.step))
+    for k in range(first, len(parts)):
+      stage, program, data = parts[k]
+      config = stage.config
+      with log.paused("compiling"):
+        step_fn = self._step_fn(k, int(state.step))
+        state = carry.carried(state, program, seed=config.seed)
+      step = replay.checked(
+        step_fn, every=config.check_every, first=int(state.step)
+      )
+      trainer = make(config, program, data, until=stage.last, stage=k)
+      with self._account.during("steps"):
+        state = trainer.train(state, step)
+      found = trainer.results
+      if found is not None:
+        break
+    return state, found
+
+  def _step_fn(self, k: int, step: int) -> Any:
+    if len(self._parts) > 1:
+      self._tell(k, step)
+    if k not in self._compiled:
+      config, program = self._parts[k].stage.config, self._parts[k].program
+      self._compiled[k] = build.compiled(config, program)
+    return self._compiled[k]
+
+  def _tell(self, k: int, step: int) -> None:
+    stage = self._parts[k].stage
+    logger.info(
+      "stage %d of %d, steps %d to %d%s",
+      *(k + 1, len(self._parts), step + 1, stage.last),
+      f": {stage.text}" if stage.text else "",
+    )
+
+
+def _verified(
+  state: train_state.TrainState, verify: loop.Verify[loop.ScoreT]
 ) -> Sequence[loop.ScoreT]:
-  """What was verified at the end.
+  """What a state scores.
 
   Raises:
     loop.Stopped: if a stop was requested meanwhile.
   """
-  # A run that was already at its end is only verified.
-  found = verify(state) if trainer.results is None else trainer.results
+  found = verify(state)
   if found is None:
     raise loop.Stopped
   return found

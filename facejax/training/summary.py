@@ -53,6 +53,7 @@ def table(
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
     "head": _head(config, identities, like),
     "loss": _loss(config),
+    **({"stages": "\n".join(config.stages)} if config.stages else {}),
     "memory a device": ", ".join(
       f"{name} {needs.mib(size)}"
       for name, size in needs.of_device(config, program).items()
@@ -111,11 +112,20 @@ def write(
   folder: str | os.PathLike[str],
   config: config_lib.Config,
   images: sources.Source,
+  *,
+  final: config_lib.Config,
 ) -> None:
-  """Keeps what is run and, beside the weights, how the net wants its images."""
+  """Keeps what is run and, beside the weights, how the net wants its images.
+
+  Args:
+    folder: of the run.
+    config: of the run.
+    images: that it is trained on.
+    final: its last stage, which is what the net is made for.
+  """
   run_folder.write(folder, config_lib.stored(config))
   card = card_lib.from_config(
-    config_lib.flatten(config),
+    config_lib.flatten(final),
     images=len(images),
     identities=images.num_classes,
     versions={"facejax": facejax.__version__, "jax": jax.__version__},

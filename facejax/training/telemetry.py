@@ -189,7 +189,7 @@ class Telemetry:
     """Time inside does not count as training.
 
     Args:
-      for_what: saving, verifying or other.
+      for_what: compiling, saving, verifying or other.
     """
     with self._stopwatch.paused(), self._account.during(for_what):
       yield

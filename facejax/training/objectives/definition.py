@@ -32,11 +32,13 @@ class Batch(NamedTuple):
     target_cosine: [batch], cos theta_y without margin; no gradient. None
       unless `Definition.needs_target`.
     key: of this step.
+    step: updates done before it.
   """
 
   embeddings: typing.Array
   target_cosine: typing.Array | None
   key: typing.PRNGKey
+  step: typing.Array | int = 0
 
 
 class Prepared(NamedTuple):

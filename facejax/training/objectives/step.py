@@ -245,7 +245,7 @@ def _prepare(
       cosine = head.target_cosine(_head_state(state).prototypes, held, labels)
     # m_i from norms, cosines, running numbers or chance, as the paper has it.
     batch = definition_lib.Batch(
-      embeddings, cosine, jax.random.fold_in(key, state.step)
+      embeddings, cosine, jax.random.fold_in(key, state.step), state.step
     )
     prepared = definition.prepare(weights, state.loss.stats, batch)
   # r_i = the loss's own penalty + lambda ||x_i - c_y||^2 / 2.

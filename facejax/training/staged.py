@@ -1,0 +1,76 @@
+"""A run with all its stages: what is read and what is computed in each of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from facejax.data import sources
+from facejax.training import build, carry, inputs, loop, run_stages
+from facejax.training import config as config_lib
+
+
+class Part(NamedTuple):
+  """A stage of a run, with what it needs.
+
+  Attributes:
+    stage: from where to where, and its settings.
+    program: its compiled side.
+    data: what it reads.
+  """
+
+  stage: run_stages.RunStage
+  program: build.Program
+  data: loop.Data
+
+
+def parts(
+  config: config_lib.Config,
+  images: sources.Source,
+  *,
+  total_steps: int,
+  among: Sequence[Any] | None = None,
+) -> list[Part]:
+  """The stages of a run in their order; reads and compiles nothing large yet.
+
+  Verification is that of the last stage, at the size of its images.
+
+  Args:
+    config: of the run.
+    images: that it begins with.
+    total_steps: of the run.
+    among: devices to choose from; see `build.build`.
+
+  Raises:
+    ValueError: if a stage has no steps, or cannot go on from the one before.
+  """
+  stages = run_stages.plan(config, total_steps)
+  pairs = inputs.verification_pairs(stages[-1].config)
+  found: list[Part] = []
+  for stage in stages:
+    own = stage.config
+    if _size(own) != _size(found[-1].stage.config if found else config):
+      images = inputs.training_images(own)
+    data = loop.Data(images, *pairs, inputs.sampler(own, images))
+    program = build.build(
+      own,
+      num_classes=images.num_classes + own.head.extra_classes,
+      total_steps=total_steps,
+      among=among,
+      ramps=stage.ramps,
+    )
+    if found:
+      _check(found[-1].program, program, stage)
+    found.append(Part(stage, program, data))
+  return found
+
+
+def _size(config: config_lib.Config) -> tuple[Any, ...]:
+  return config.data.image_size, config.data.crop
+
+
+def _check(
+  before: build.Program, after: build.Program, stage: run_stages.RunStage
+) -> None:
+  try:
+    carry.check(before, after)
+  except ValueError as error:
+    raise ValueError(f"stages {stage.text!r}: {error}") from None
