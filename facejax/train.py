@@ -28,6 +28,7 @@ from facejax.training import (
   flags,
   guards,
   inputs,
+  lengths,
   needs,
   patience,
   profiling,
@@ -123,7 +124,7 @@ class _Run(NamedTuple):
     return self.parts[0].program
 
   @property
-  def data(self) -> trainer.Data:
+  def data(self) -> inputs.Data:
     """Of the first stage; verified is the same in all."""
     return self.parts[0].data
 
@@ -144,7 +145,8 @@ def _build(
   resume.check_init_from(config)
   images = inputs.training_images(config)
   steps = inputs.total_steps(config, len(images))
-  parts = staged.parts(config, images, total_steps=steps, among=among)
+  run = lengths.Run(steps, inputs.steps_per_epoch(config, len(images)))
+  parts = staged.parts(config, images, run, among=among)
   sets = parts[0].data.pairs, parts[0].data.threshold_pairs
   while_training.check(*sets)
   ranking = best_by.ranking(config.checkpoint.best, *sets)

@@ -79,6 +79,8 @@ _ADDED: Mapping[str, Any] = {
   "optim.freeze": "",
   "optim.layer_decay": 1.0,
   "optim.trust": 1e-3,
+  "optim.scale_by_batch": "none",
+  "optim.reference_batch": 512,
   "optim.head.name": None,
   "optim.head.learning_rate": None,
   "optim.head.momentum": None,

@@ -135,7 +135,8 @@ def check(values: Any, *, prefix: str = "", where: str = "") -> None:
     if value is None:
       continue
     each = value if isinstance(value, tuple) else (value,)
-    if not all(map(bounds.holds, each)):
+    # A text may stand in a number's place, with a form of its own.
+    if not all(isinstance(one, str) or bounds.holds(one) for one in each):
       raise ValueError(
         f"{prefix}{name}={value!r} is out of range: allowed{where} is {bounds}"
       )

@@ -11,7 +11,7 @@ import jax
 from facejax.runs import folder as run_folder
 from facejax.runtime import distributed
 from facejax.training import config as config_lib
-from facejax.training import loop
+from facejax.training import inputs
 
 # Of all Python of the package.
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def check_command(config: config_lib.Config) -> None:
     distributed.agree(_what_counts(config))
 
 
-def check_data(data: loop.Data, total_steps: int) -> None:
+def check_data(data: inputs.Data, total_steps: int) -> None:
   """Refuses to train where processes have found different data.
 
   Raises:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
 from facejax.training import config as config_lib
-from facejax.training import groups, matrix_optim, optim, state
+from facejax.training import optimizers, state
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import ramp
@@ -51,26 +51,12 @@ class Program:
   chance_loss: float | None
 
 
-def schedule(
-  optimizer: config_lib.OptimConfig, *, total_steps: int
-) -> optax.Schedule:
-  """The learning-rate schedule of a run of this many steps."""
-  return optim.make_schedule(
-    optimizer.schedule,
-    learning_rate=optimizer.learning_rate,
-    total_steps=total_steps,
-    warmup_steps=round(optimizer.warmup * total_steps),
-    milestones=[round(mark * total_steps) for mark in optimizer.milestones],
-    decay_factor=optimizer.decay_factor,
-    power=optimizer.power,
-  )
-
-
 def build(
   config: config_lib.Config,
   *,
   num_classes: int,
   total_steps: int,
+  steps_per_epoch: int | None = None,
   among: Sequence[Any] | None = None,
   ramps: tuple[ramp.Ramp, ...] = (),
 ) -> Program:
@@ -80,6 +66,8 @@ def build(
     config: of the run.
     num_classes: identities, and distractors.
     total_steps: of the schedule.
+    steps_per_epoch: of a pass over the images, for lengths in passes; None
+      where there is none.
     among: devices to choose from; None for those of this machine. For those of
       `runtime.topology` the program can be compiled, and no more.
     ramps: numbers of the loss that move from step to step.
@@ -109,11 +97,18 @@ def build(
     bn_group=config.model.bn_group,
     bn_frozen=config.model.bn_frozen,
   )
-  rate = schedule(config.optim, total_steps=total_steps)
-  trunk_tx = _trunk_optimizer(config.optim, rate, backbone)
-  for_head = config.optim.of_head()
-  head_rate = schedule(for_head, total_steps=total_steps)
-  head_tx = _optimizer(for_head, head_rate)
+  optimizer = config.optim.at_batch(config.batch_size)
+  length: Any = {
+    "total_steps": total_steps,
+    "steps_per_epoch": steps_per_epoch,
+  }
+  rate = optimizers.schedule(optimizer, **length)
+  trunk_tx = optimizers.of_trunk(optimizer, rate, backbone)
+  for_head = optimizer.of_head()
+  head_rate = optimizers.schedule(
+    for_head, **length, warmup="optim.head.warmup"
+  )
+  head_tx = optimizers.of_head(for_head, head_rate)
   loss = _loss(config, num_classes, head_tx=head_tx, mesh=mesh, ramps=ramps)
   init = state.make_init(
     backbone,
@@ -131,7 +126,7 @@ def build(
     loss.step,
     trunk_tx=trunk_tx,
     schedules={"learning_rate": rate}
-    | ({"head_learning_rate": head_rate} if for_head != config.optim else {}),
+    | ({"head_learning_rate": head_rate} if for_head != optimizer else {}),
     like=like,
     mesh=mesh,
     seed=config.seed,
@@ -246,44 +241,3 @@ def _head(
     storage=options.storage,
     optimizer_storage=options.optimizer_storage,
   )
-
-
-def _trunk_optimizer(
-  optimizer: config_lib.OptimConfig,
-  rate: optax.Schedule,
-  backbone: functional.Backbone,
-) -> optax.GradientTransformation:
-  """The optimizer with its groups of weights, if the net has them."""
-  freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
-  if freeze or layer_decay != 1:
-    params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
-    groups.check(params, freeze=freeze, layer_decay=layer_decay)
-  tx = _optimizer(
-    optimizer,
-    rate,
-    decayed=groups.kernels if optimizer.decay == "kernels" else None,
-    clip_norm=optimizer.clip_norm or None,
-  )
-  if freeze:
-    tx = groups.freeze(tx, freeze)
-  return groups.by_depth(tx, layer_decay) if layer_decay != 1 else tx
-
-
-# The functions by their names, and the fields that are theirs alone.
-_OPTIMIZERS: Mapping[str, tuple[Callable[..., Any], Sequence[str]]] = {
-  "sgd": (optim.sgd, ("momentum", "nesterov")),
-  "adagrad": (optim.adagrad, ("accumulator", "epsilon")),
-  "adamw": (optim.adamw, ("beta1", "beta2", "epsilon")),
-  "lion": (optim.lion, ("beta1", "beta2")),
-  "lars": (matrix_optim.lars, ("momentum", "nesterov", "trust")),
-  "lamb": (matrix_optim.lamb, ("beta1", "beta2", "epsilon")),
-  "muon": (matrix_optim.muon, ("momentum", "beta1", "beta2")),
-}
-
-
-def _optimizer(
-  optimizer: config_lib.OptimConfig, rate: optax.Schedule, **options: Any
-) -> optax.GradientTransformation:
-  make, fields = _OPTIMIZERS[optimizer.name]
-  own = {name: getattr(optimizer, name) for name in fields}
-  return make(rate, weight_decay=optimizer.weight_decay, **own, **options)

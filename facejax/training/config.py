@@ -15,7 +15,7 @@ import tyro
 from facejax.data import orientation
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
-from facejax.training import optim_config
+from facejax.training import lengths, optim_config
 from facejax.training.objectives import registry
 
 # In eval.pairs: nothing is verified.
@@ -168,8 +168,9 @@ class EvalConfig:
   `pairs`."""
   num_pairs: Annotated[int, annotated_types.Ge(20)] = 2000
   """Number of generated pairs."""
-  every: Annotated[int, annotated_types.Ge(0)] = 0
-  """Steps between verifications while training; 0 only at the end."""
+  every: lengths.EveryOrNever = 0
+  """Steps, or passes over the images such as 1ep, between verifications while
+  training; 0 only at the end."""
   patience: Annotated[int, annotated_types.Ge(0)] = 0
   """Verifications in a row without a better figure (checkpoint.best) after which
   the run ends, as if its steps were done; 0 for never."""
@@ -187,8 +188,8 @@ class EvalConfig:
 class CheckpointConfig:
   """What is saved for resuming."""
 
-  every: Annotated[int, annotated_types.Ge(1)] = 1000
-  """Steps between checkpoints."""
+  every: lengths.Every = 1000
+  """Steps, or passes over the images such as 1ep, between checkpoints."""
   keep: Annotated[int, annotated_types.Ge(1)] = 2
   """How many of the newest are kept."""
   keep_best: Annotated[int, annotated_types.Ge(0)] = 1
@@ -219,8 +220,8 @@ class Config:
   activations alone are in memory, a third more is computed. The loss sees the
   whole batch; BatchNorm sees a part (or model.bn_group of it)."""
   stages: tuple[str, ...] = ()
-  """Other settings from a share of the run on, each in quotes: '0.3
-  head.implementation=fused' '0.8 loss.margin=0.2..0.5'. A stage keeps what the
+  """Other settings from a share of the run on (or 2ep, 500st), each in quotes:
+  '0.3 head.implementation=fused' '0.8 loss.margin=0.2..0.5'. A stage keeps what the
   one before has changed; a..b moves a number of the loss over the stage;
   loss=NAME is another loss."""
   log_every: Annotated[int, annotated_types.Ge(1)] = 20

@@ -1,5 +1,6 @@
 """Building and compiling without training, also for chips that are elsewhere."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -33,15 +34,29 @@ def programs_of(
     (
       stage.config,
       build.build(
-        stage.config,
+        dataclasses.replace(stage.config, optim=_in_shares(stage.config.optim)),
         num_classes=classes + config.head.extra_classes,
         total_steps=_STEPS,
         among=among,
         ramps=stage.ramps,
       ),
     )
-    for stage in run_stages.plan(config, _STEPS)
+    for stage in run_stages.plan(config, None)
   ]
+
+
+def _in_shares(optim: config_lib.OptimConfig) -> config_lib.OptimConfig:
+  """As many parts of the schedule, of lengths that fit into any run."""
+  count = len(optim.milestones) + 1
+  head = optim.head
+  if head.warmup is not None:
+    head = dataclasses.replace(head, warmup=1 / (2 * count))
+  return dataclasses.replace(
+    optim,
+    warmup=1 / (2 * count) if optim.warmup else 0.0,
+    milestones=tuple(k / count for k in range(1, count)),
+    head=head,
+  )
 
 
 def show(config: config_lib.Config, program: build.Program) -> bool:

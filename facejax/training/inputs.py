@@ -1,8 +1,10 @@
 """From a configuration to what a run reads."""
 
+import dataclasses
 import functools
 import logging
 import os
+import zlib
 from collections.abc import Callable, Sequence
 
 from facejax.data import (
@@ -25,6 +27,31 @@ logger = logging.getLogger(__name__)
 UNSEEN_IDENTITY = 1_000_000
 # Apart from the seed of the training images.
 _PAIR_SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """What a run reads.
+
+  Attributes:
+    images: the training images.
+    pairs: sets of verification pairs, if any.
+    threshold_pairs: pairs that a threshold for them is chosen on, if any.
+    sampler: which images make a batch; None shuffles all.
+  """
+
+  images: sources.Source
+  pairs: Sequence[pairs.PairSet]
+  threshold_pairs: pairs.PairSet | None
+  sampler: sampling.Sampler | None = None
+
+  def fingerprint(self) -> dict[str, int]:
+    """What must not change between the parts of a run."""
+    return {
+      "num_images": len(self.images),
+      "num_classes": self.images.num_classes,
+      "labels_crc32": zlib.crc32(self.images.labels.tobytes()),
+    }
 
 
 def training_images(config: config_lib.Config) -> sources.Source:
@@ -190,8 +217,13 @@ def total_steps(config: config_lib.Config, num_images: int) -> int:
   if config.steps is not None:
     return config.steps
   assert config.epochs is not None  # validation: exactly one is given
-  per_epoch = pipeline.steps_per_epoch(num_images, config.batch_size)
+  per_epoch = steps_per_epoch(config, num_images)
   return max(1, round(config.epochs * per_epoch))
+
+
+def steps_per_epoch(config: config_lib.Config, num_images: int) -> int:
+  """The steps of a pass over the images."""
+  return pipeline.steps_per_epoch(num_images, config.batch_size)
 
 
 def _check_presence(*paths: str) -> None:

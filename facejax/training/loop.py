@@ -2,9 +2,7 @@
 
 import collections
 import contextlib
-import dataclasses
 import math
-import zlib
 from collections.abc import (
   Callable,
   Generator,
@@ -17,8 +15,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from facejax.data import pipeline, sampling, sources
-from facejax.data.pairs import pairs as pairs_lib
+from facejax.data import pipeline
 from facejax.runs import checkpoint, left_out
 from facejax.runtime import distributed
 from facejax.runtime import mesh as mesh_lib
@@ -27,6 +24,7 @@ from facejax.training import config as config_lib
 from facejax.training import (
   guards,
   inputs,
+  lengths,
   nonfinite,
   patience,
   profiling,
@@ -57,31 +55,6 @@ class Stopped(Exception):
   """The run was asked to stop; everything is saved."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-  """What a run reads.
-
-  Attributes:
-    images: the training images.
-    pairs: sets of verification pairs, if any.
-    threshold_pairs: pairs that a threshold for them is chosen on, if any.
-    sampler: which images make a batch; None shuffles all.
-  """
-
-  images: sources.Source
-  pairs: Sequence[pairs_lib.PairSet]
-  threshold_pairs: pairs_lib.PairSet | None
-  sampler: sampling.Sampler | None = None
-
-  def fingerprint(self) -> dict[str, int]:
-    """What must not change between the parts of a run."""
-    return {
-      "num_images": len(self.images),
-      "num_classes": self.images.num_classes,
-      "labels_crc32": zlib.crc32(self.images.labels.tobytes()),
-    }
-
-
 class Trainer(Generic[ScoreT]):
   """Carries a run from its last checkpoint to its end.
 
@@ -108,7 +81,7 @@ class Trainer(Generic[ScoreT]):
     self,
     config: config_lib.Config,
     program: program_lib.Program,
-    data: Data,
+    data: inputs.Data,
     *,
     total_steps: int,
     until: int | None = None,
@@ -138,10 +111,14 @@ class Trainer(Generic[ScoreT]):
       chance=program.chance_loss, patience=_PATIENCE
     )
     self._collapse = guards.Collapse()
-    self._verifications = patience.Verifications(
-      checkpoints, config.eval, total_steps=total_steps
-    )
     self._watchdog = watchdog.Watchdog(config.stuck_after)
+    per_epoch = inputs.steps_per_epoch(config, len(data.images))
+    self._verifications = patience.Verifications(
+      checkpoints, config.eval, total_steps=total_steps, per_epoch=per_epoch
+    )
+    self._save_every = lengths.steps_between(
+      "checkpoint.every", config.checkpoint.every, per_epoch
+    )
 
   def train(
     self, state: train_state.TrainState, step_fn: Any
@@ -249,7 +226,7 @@ class Trainer(Generic[ScoreT]):
     if step % config.log_every == 0 or step == self._until:
       self._write_metrics(step)
     verified = self._verifications.is_due(step)
-    due = last or step % config.checkpoint.every == 0
+    due = last or step % self._save_every == 0
     stop = self._must_stop()
     if stop or due or (verified and self._data.pairs):
       self._save(step, state)

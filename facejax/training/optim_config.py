@@ -1,11 +1,12 @@
 """The configuration of the optimizer."""
 
 import dataclasses
+import math
 from typing import Annotated, Literal, TypeAlias
 
 import annotated_types
 
-from facejax.training import optim
+from facejax.training import lengths, optim
 
 # Each row of a matrix on its own or each number: what can train prototypes.
 HeadName: TypeAlias = Literal["sgd", "adagrad", "adamw", "lion"]
@@ -35,16 +36,17 @@ class HeadOptimConfig:
   """Weight decay of the prototypes."""
   schedule: optim.Schedule | None = None
   """Shape of its learning rate after the warm-up."""
-  warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
-  """Share of the run that its linear warm-up takes."""
+  warmup: Annotated[lengths.Share | None, lengths.SHARE] = None
+  """Length of its linear warm-up."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
   """The optimizer and its learning-rate schedule.
 
-  Warm-up and milestones are shares of the run, so that a run made longer or
-  shorter keeps the shape of its schedule.
+  Warm-up and milestones are shares of the run (0.1), so that a run made longer
+  or shorter keeps the shape of its schedule; or passes over the images (2ep), or
+  steps (500st), which stay where they are.
   """
 
   name: Name = "sgd"
@@ -54,6 +56,12 @@ class OptimConfig:
   proportion to the weights; muon: orthogonal steps."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
   """Learning rate after the warm-up."""
+  scale_by_batch: Literal["none", "linear", "sqrt"] = "none"
+  """Multiply the learning rate, and the head's own (optim.head.learning_rate),
+  by batch_size / reference_batch, as is usual with sgd, or by the root of that,
+  as with adamw. The table at the start of a run says what results."""
+  reference_batch: Annotated[int, annotated_types.Ge(1)] = 512
+  """The batch size that the learning rate is meant for, where it is scaled."""
   momentum: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
   """Momentum (sgd, lars, muon, published with 0.95); 0 keeps none in memory
   (sgd)."""
@@ -90,12 +98,13 @@ class OptimConfig:
   """Bound of the global norm of the trunk's gradient; 0 for none."""
   schedule: optim.Schedule = "linear"
   """Shape of the learning rate after the warm-up."""
-  warmup: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
-  """Share of the run that the linear warm-up takes."""
-  # Where the schedule has steps, between warmup and 1; else not looked at.
-  milestones: tuple[Annotated[float, annotated_types.Interval()], ...] = ()
-  """Shares of the run after which the step schedule multiplies by
-  decay_factor."""
+  warmup: lengths.Share = 0.0
+  """Length of the linear warm-up: a share of the run, passes such as 2ep, or
+  steps such as 500st."""
+  # Where the schedule has steps, between warm-up and end; else not looked at.
+  milestones: Annotated[tuple[lengths.Mark, ...], lengths.SHARES] = ()
+  """Lengths, from the start of the run, after which the step schedule multiplies
+  by decay_factor: 0.6 0.9, or 12ep 20ep, or 20000st 28000st."""
   decay_factor: Annotated[float, annotated_types.Interval(gt=0, lt=1)] = 0.1
   """Factor of the step schedule."""
   power: Annotated[float, annotated_types.Gt(0)] = 2.0
@@ -115,3 +124,23 @@ class OptimConfig:
       if value is not None
     }
     return dataclasses.replace(self, head=HeadOptimConfig(), **own)
+
+  def at_batch(self, batch_size: int) -> "OptimConfig":
+    """The same with the learning rates that `scale_by_batch` makes of a batch.
+
+    >>> optim = OptimConfig(learning_rate=0.1, scale_by_batch="sqrt")
+    >>> optim.at_batch(2048).learning_rate
+    0.2
+    """
+    if self.scale_by_batch == "none":
+      return self
+    ratio = batch_size / self.reference_batch
+    factor = math.sqrt(ratio) if self.scale_by_batch == "sqrt" else ratio
+    own = self.head.learning_rate
+    head = dataclasses.replace(
+      self.head, learning_rate=None if own is None else own * factor
+    )
+    rate = self.learning_rate * factor
+    return dataclasses.replace(
+      self, learning_rate=rate, scale_by_batch="none", head=head
+    )

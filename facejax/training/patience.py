@@ -6,6 +6,7 @@ from typing import Any
 
 from facejax.runs import checkpoint, metrics_file, scores
 from facejax.training import config as config_lib
+from facejax.training import lengths
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Verifications:
     evaluation: how often a run is verified, and how many times in a row without
       a better figure end it.
     total_steps: of the run, the last of which is verified in any case.
+    per_epoch: steps of a pass over the images.
   """
 
   def __init__(
@@ -30,9 +32,13 @@ class Verifications:
     evaluation: config_lib.EvalConfig,
     *,
     total_steps: int,
+    per_epoch: int,
   ):
     self._checkpoints = checkpoints
-    self._every, self._most = evaluation.every, evaluation.patience
+    self._every = lengths.steps_between(
+      "eval.every", evaluation.every, per_epoch
+    )
+    self._most = evaluation.patience
     self._total_steps = total_steps
 
   def is_due(self, step: int) -> bool:

@@ -12,7 +12,7 @@ from facejax.runs import folder as run_folder
 from facejax.runs import net as net_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import inputs, loop
+from facejax.training import inputs, loop, optimizers
 from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def check_init_from(config: config_lib.Config) -> None:
 def restore_or_create(
   config: config_lib.Config,
   programs: Sequence[program_lib.Program],
-  data: loop.Data,
+  data: inputs.Data,
   *,
   total_steps: int,
   checkpoints: checkpoint.Checkpoints,
@@ -133,8 +133,14 @@ def tell_length(
     return
   logger.info("the run was begun for %s steps, and goes on to %s", old, new)
   # At the next step, of which the old schedule may know nothing any more.
+  optimizer = config.optim.at_batch(config.batch_size)
+  per_epoch = inputs.steps_per_epoch(config, num_images)
   was, now = (
-    np.asarray(program_lib.schedule(config.optim, total_steps=total)(step))
+    np.asarray(
+      optimizers.schedule(
+        optimizer, total_steps=total, steps_per_epoch=per_epoch
+      )(step)
+    )
     for total in (old, new)
   )
   if was != now:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facejax.training import config as config_lib
-from facejax.training import config_checks
+from facejax.training import config_checks, lengths
 from facejax.training.objectives import definition, ramp, registry
 
 # What may change, by the beginning of its name: nothing by which weights,
@@ -59,13 +59,13 @@ class _Change:
   """One of `config.stages`, read.
 
   Attributes:
-    start: share of the run from which on it holds.
+    start: from where on it holds, a length.
     values: by dotted name; of a ramp its end.
     ramps: by field of the loss, from where to where.
     text: as it was given.
   """
 
-  start: float
+  start: float | str
   values: Mapping[str, Any]
   ramps: Mapping[str, tuple[float, float]]
   text: str
@@ -80,14 +80,25 @@ def check(config: config_lib.Config) -> None:
   _settings(config)
 
 
-def plan(config: config_lib.Config, total_steps: int) -> list[RunStage]:
+def plan(config: config_lib.Config, run: lengths.Run | None) -> list[RunStage]:
   """The stages of a run in their order; one where there are no others.
+
+  Args:
+    config: of the run.
+    run: its length; None gives each stage one step, where only programs count.
 
   Raises:
     ValueError: as `check`, or if a stage would have no steps.
   """
   settings = _settings(config)
-  firsts = [round(change.start * total_steps) for change, _ in settings]
+  if run is None:
+    run, firsts = lengths.Run(len(settings)), [*range(len(settings))]
+  else:
+    firsts = [
+      lengths.steps_of_share("stages", change.start, run)
+      for change, _ in settings
+    ]
+  total_steps = run.steps
   lasts = [*firsts[1:], total_steps]
   stages = []
   for (change, own), first, last in zip(settings, firsts, lasts, strict=True):
@@ -122,13 +133,14 @@ def _settings(
 ) -> list[tuple[_Change, config_lib.Config]]:
   """Each stage with the configuration that holds from there on."""
   changes = [_read(text) for text in config.stages]
-  starts = [change.start for change in changes]
+  # Those of other kinds are compared in steps, by `plan`.
+  starts = [c.start for c in changes if not isinstance(c.start, str)]
   if starts != sorted(set(starts)):
     raise ValueError(
       f"stages begin at {', '.join(f'{s:g}' for s in starts)}: each must begin"
       " later than the one before"
     )
-  if not changes or changes[0].start > 0:
+  if not changes or changes[0].start != 0:
     changes = [_Change(0.0, {}, {}, ""), *changes]
   found, now = [], config
   for change in changes:
@@ -138,16 +150,8 @@ def _settings(
 
 
 def _read(text: str) -> _Change:
-  start, *words = text.split()
-  try:
-    share = float(start)
-  except ValueError:
-    share = math.nan
-  if not 0 <= share < 1:
-    raise ValueError(
-      f"stages {text!r}: must begin with the share of the run from which on it"
-      " holds, in [0, 1), such as '0.5 loss.margin=0.4'"
-    )
+  start, *words = text.split() or [""]
+  start = _start(text, start)
   if not words:
     raise ValueError(f"stages {text!r}: changes nothing; add NAME=VALUE")
   values: dict[str, Any] = {}
@@ -166,7 +170,24 @@ def _read(text: str) -> _Change:
       ramps[name.removeprefix("loss.")] = _ends(text, name, low, high)
       value = high
     values[name] = _literal(value)
-  return _Change(share, values, ramps, text)
+  return _Change(start, values, ramps, text)
+
+
+def _start(text: str, word: str) -> float | str:
+  """From where on a stage holds: a share of the run, passes over it, steps."""
+  try:
+    if word.endswith(("ep", "st")):
+      lengths.check_share("start", word)
+      return word
+    if 0 <= (share := float(word)) < 1:
+      return share
+  except ValueError:
+    pass
+  raise ValueError(
+    f"stages {text!r}: must begin with where it begins: a share of the run in"
+    " [0, 1), passes over the images (2ep) or steps (500st), such as '0.5"
+    " loss.margin=0.4'"
+  )
 
 
 def _ends(text: str, name: str, low: str, high: str) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from facejax.data import sources
-from facejax.training import build, carry, inputs, loop, run_stages
+from facejax.training import build, carry, inputs, lengths, run_stages
 from facejax.training import config as config_lib
 
 
@@ -19,14 +19,14 @@ class Part(NamedTuple):
 
   stage: run_stages.RunStage
   program: build.Program
-  data: loop.Data
+  data: inputs.Data
 
 
 def parts(
   config: config_lib.Config,
   images: sources.Source,
+  run: lengths.Run,
   *,
-  total_steps: int,
   among: Sequence[Any] | None = None,
 ) -> list[Part]:
   """The stages of a run in their order; reads and compiles nothing large yet.
@@ -36,24 +36,25 @@ def parts(
   Args:
     config: of the run.
     images: that it begins with.
-    total_steps: of the run.
+    run: its length.
     among: devices to choose from; see `build.build`.
 
   Raises:
     ValueError: if a stage has no steps, or cannot go on from the one before.
   """
-  stages = run_stages.plan(config, total_steps)
+  stages = run_stages.plan(config, run)
   pairs = inputs.verification_pairs(stages[-1].config)
   found: list[Part] = []
   for stage in stages:
     own = stage.config
     if _size(own) != _size(found[-1].stage.config if found else config):
       images = inputs.training_images(own)
-    data = loop.Data(images, *pairs, inputs.sampler(own, images))
+    data = inputs.Data(images, *pairs, inputs.sampler(own, images))
     program = build.build(
       own,
       num_classes=images.num_classes + own.head.extra_classes,
-      total_steps=total_steps,
+      total_steps=run.steps,
+      steps_per_epoch=run.per_epoch,
       among=among,
       ramps=stage.ramps,
     )

@@ -20,7 +20,14 @@ from facejax.runs import folder as run_folder
 from facejax.runtime import program_text, topology
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import device_figures, needs, state, telemetry
+from facejax.training import (
+  device_figures,
+  inputs,
+  needs,
+  optimizers,
+  state,
+  telemetry,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +60,7 @@ def table(
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
     "head": _head(config, identities, like),
     "loss": _loss(config),
+    "optimizer": _optimizer(config, images, total_steps),
     **({"stages": "\n".join(config.stages)} if config.stages else {}),
     "memory a device": ", ".join(
       f"{name} {needs.mib(size)}"
@@ -81,6 +89,21 @@ def _images(
     "steps": f"{total_steps:,} of {config.batch_size} images"
     f" ({epochs:.3g} epochs)",
   }
+
+
+def _optimizer(
+  config: config_lib.Config,
+  images: sources.Source | None,
+  total_steps: int | None,
+) -> str:
+  """How the run is optimized, as far as that is known without its data."""
+  if images is None:
+    return optimizers.described(config)
+  return optimizers.described(
+    config,
+    total_steps=total_steps,
+    steps_per_epoch=inputs.steps_per_epoch(config, len(images)),
+  )
 
 
 def introduce(

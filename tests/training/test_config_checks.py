@@ -63,6 +63,7 @@ RANGES = {
   "optim.weight_decay": "[0, inf)",
   "optim.layer_decay": "(0, 1]",
   "optim.trust": "(0, inf)",
+  "optim.reference_batch": "[1, inf)",
   "optim.head.learning_rate": "(0, inf)",
   "optim.head.momentum": "[0, 1)",
   "optim.head.epsilon": "(0, inf)",

@@ -7,10 +7,10 @@ import pytest
 from helpers import paths
 
 from facejax.training import (
-  build,
   config,
   config_checks,
   inputs,
+  optimizers,
   presets,
   recipe,
 )
@@ -41,7 +41,7 @@ def test_every_recipe_has_every_preset(name, preset):
   stem = pathlib.Path(name).stem
   assert loaded.loss.name == LOSS_OF.get(stem, stem)
   assert preset in loaded.workdir
-  rate = build.schedule(loaded.optim, total_steps=10_000)
+  rate = optimizers.schedule(loaded.optim, total_steps=10_000)
   assert max(float(rate(t)) for t in range(0, 10_000, 100)) == pytest.approx(
     loaded.optim.learning_rate, rel=1e-3
   )
@@ -51,7 +51,7 @@ def test_published_hyper_parameters():
   casia = recipe.load("arcface.py:casia_r50")
   assert (casia.steps, casia.batch_size) == (32_000, 512)
   assert (casia.loss.scale, casia.loss.margin) == (64, 0.5)
-  rate = build.schedule(casia.optim, total_steps=32_000)
+  rate = optimizers.schedule(casia.optim, total_steps=32_000)
   marks = (0, 19_999, 20_001, 27_999, 28_001)
   assert [round(float(rate(t)), 6) for t in marks] == [
     0.1, 0.1, 0.01, 0.01, 0.001,

@@ -11,7 +11,7 @@ import pytest
 from helpers import small_training
 
 from facejax.runs import checkpoint_read
-from facejax.training import recipe, run_stages, telemetry
+from facejax.training import lengths, recipe, run_stages, telemetry
 from facejax.training.objectives import ramp, registry
 
 SMALL = [*small_training.SMALL, "--model.name", "sphereface4"]
@@ -23,6 +23,8 @@ STAGES = (
   "0.75 loss=multi_similarity data.identities_per_batch=4"
   " data.images_of_identity=4",
 )
+
+RUN = lengths.Run(8, per_epoch=2)
 
 
 def config_of(*stages):
@@ -38,7 +40,7 @@ def train(run, *flags, devices=1, stages=STAGES):
 
 
 def test_a_stage_adds_to_the_one_before():
-  first, second, third = run_stages.plan(config_of(*STAGES), 8)
+  first, second, third = run_stages.plan(config_of(*STAGES), RUN)
   assert [(s.first, s.last) for s in (first, second, third)] == [
     (0, 3), (3, 6), (6, 8),
   ]  # fmt: skip
@@ -51,15 +53,23 @@ def test_a_stage_adds_to_the_one_before():
   assert third.config.optim.name == "adagrad"
 
 
+def test_a_stage_may_begin_after_passes_or_steps():
+  config = config_of("2ep loss.margin=0.1", "5st loss.margin=0.2")
+  assert [s.first for s in run_stages.plan(config, RUN)] == [0, 4, 5]
+  wrong = config_of("3ep loss.margin=0.1", "5st loss.margin=0.2")
+  with pytest.raises(ValueError, match="none are left"):
+    run_stages.plan(wrong, RUN)
+
+
 def test_a_run_without_stages_is_one():
   config = config_of()
-  assert run_stages.plan(config, 8) == [run_stages.RunStage(0, 8, config)]
+  assert run_stages.plan(config, RUN) == [run_stages.RunStage(0, 8, config)]
 
 
 @pytest.mark.parametrize(
   ("stages", "message"),
   [
-    (["loss.margin=0.1"], "must begin with the share"),
+    (["loss.margin=0.1"], "must begin with where"),
     (["1 loss.margin=0.1"], r"in \[0, 1\)"),
     (["0.5"], "changes nothing"),
     (["0.5 loss.margin"], "no setting that can change"),
@@ -85,7 +95,7 @@ def test_what_cannot_be_is_refused_with_the_stage(stages, message):
 def test_a_stage_without_steps_is_refused():
   config = config_of("0.5 loss.margin=0.1", "0.55 loss.margin=0.2")
   with pytest.raises(ValueError, match="of 8 steps none are left"):
-    run_stages.plan(config, 8)
+    run_stages.plan(config, RUN)
 
 
 @pytest.mark.parametrize(
