@@ -145,7 +145,7 @@ def _build(
   resume.check_init_from(config)
   images = inputs.training_images(config)
   steps = inputs.total_steps(config, len(images))
-  run = lengths.Run(steps, inputs.steps_per_epoch(config, len(images)))
+  run = lengths.Length(steps, inputs.steps_per_epoch(config, len(images)))
   parts = staged.parts(config, images, run, among=among)
   sets = parts[0].data.pairs, parts[0].data.threshold_pairs
   while_training.check(*sets)

@@ -17,7 +17,8 @@ from facejax.data import (
   subsets,
 )
 from facejax.data.augment import augment, policies
-from facejax.data.pairs import lfw, pack_folders, pairs
+from facejax.data.pairs import lfw, pack_folders
+from facejax.data.pairs import pairs as pairs_lib
 from facejax.data.synthetic import faces
 from facejax.training import config as config_lib
 
@@ -41,8 +42,8 @@ class Data:
   """
 
   images: sources.Source
-  pairs: Sequence[pairs.PairSet]
-  threshold_pairs: pairs.PairSet | None
+  pairs: Sequence[pairs_lib.PairSet]
+  threshold_pairs: pairs_lib.PairSet | None
   sampler: sampling.Sampler | None = None
 
   def fingerprint(self) -> dict[str, int]:
@@ -111,7 +112,7 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
 
 def verification_pairs(
   config: config_lib.Config,
-) -> tuple[Sequence[pairs.PairSet], pairs.PairSet | None]:
+) -> tuple[Sequence[pairs_lib.PairSet], pairs_lib.PairSet | None]:
   """The sets of pairs to verify on, and one that a threshold is chosen on.
 
   Raises:
@@ -123,7 +124,7 @@ def verification_pairs(
   if data.source == "synthetic" and not evaluation.pairs:
     return (_unseen(config),), None
   read = functools.partial(
-    pairs.open_pairs,
+    pairs_lib.open_pairs,
     root=evaluation.path or data.path,
     image_size=data.image_size,
     crop=data.crop,
@@ -151,8 +152,8 @@ def verification_pairs(
 
 
 def _beside(
-  images: str, read: Callable[[str], pairs.PairSet]
-) -> list[pairs.PairSet]:
+  images: str, read: Callable[[str], pairs_lib.PairSet]
+) -> list[pairs_lib.PairSet]:
   """The packs that lie beside the training images."""
   paths = pack_folders.beside(images)
   if not paths:
@@ -169,7 +170,7 @@ def _beside(
     ) from None
 
 
-def _unseen(config: config_lib.Config) -> pairs.PairSet:
+def _unseen(config: config_lib.Config) -> pairs_lib.PairSet:
   """Pairs of generated people who are not trained on."""
   count = config.eval.num_pairs
   unseen = faces.SyntheticFaces(
@@ -179,7 +180,7 @@ def _unseen(config: config_lib.Config) -> pairs.PairSet:
     seed=config.seed,
     image_size=config.data.image_size,
   )
-  return pairs.random_pairs(
+  return pairs_lib.random_pairs(
     sources.CachedSource(unseen),
     num_pairs=count,
     seed=config.seed + _PAIR_SEED,

@@ -32,7 +32,7 @@ _Unit: TypeAlias = Literal["ep", "st"]
 _TEXT = re.compile(r"(\d+\.?\d*|\.\d+)(ep|st)", re.ASCII)
 
 
-class Run(NamedTuple):
+class Length(NamedTuple):
   """How long a run is.
 
   Attributes:
@@ -102,13 +102,13 @@ def check_every(name: str, value: int | str, *, never: bool) -> None:
     raise ValueError(f"{name}={value!r} is out of range: it must be above 0")
 
 
-def steps_of_share(name: str, value: float | str, run: Run) -> int:
+def steps_of_share(name: str, value: float | str, run: Length) -> int:
   """The steps that a part of a run takes, from its beginning.
 
   Raises:
     ValueError: if the run is not longer, with its length.
 
-  >>> run = Run(steps=1000, per_epoch=100)
+  >>> run = Length(steps=1000, per_epoch=100)
   >>> [steps_of_share("optim.warmup", x, run) for x in (0.1, "2ep", "50st")]
   [100, 200, 50]
   """

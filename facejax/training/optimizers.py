@@ -30,7 +30,7 @@ def schedule(
   Raises:
     ValueError: if a length does not fit into the run.
   """
-  run = lengths.Run(total_steps, steps_per_epoch)
+  run = lengths.Length(total_steps, steps_per_epoch)
   stepped = optimizer.schedule == "step"
   return optim.make_schedule(
     optimizer.schedule,
@@ -69,7 +69,7 @@ def described(
     )
   parts = [f"{optimizer.name}, learning rate {rate}, {optimizer.schedule}"]
   if optimizer.warmup and total_steps is not None:
-    run = lengths.Run(total_steps, steps_per_epoch)
+    run = lengths.Length(total_steps, steps_per_epoch)
     steps = lengths.steps_of_share("optim.warmup", optimizer.warmup, run)
     parts.append(f"after {steps:,} steps of warm-up")
   for_head = optimizer.of_head()

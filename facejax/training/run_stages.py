@@ -80,7 +80,9 @@ def check(config: config_lib.Config) -> None:
   _settings(config)
 
 
-def plan(config: config_lib.Config, run: lengths.Run | None) -> list[RunStage]:
+def plan(
+  config: config_lib.Config, run: lengths.Length | None
+) -> list[RunStage]:
   """The stages of a run in their order; one where there are no others.
 
   Args:
@@ -92,7 +94,7 @@ def plan(config: config_lib.Config, run: lengths.Run | None) -> list[RunStage]:
   """
   settings = _settings(config)
   if run is None:
-    run, firsts = lengths.Run(len(settings)), [*range(len(settings))]
+    run, firsts = lengths.Length(len(settings)), [*range(len(settings))]
   else:
     firsts = [
       lengths.steps_of_share("stages", change.start, run)

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 def parts(
   config: config_lib.Config,
   images: sources.Source,
-  run: lengths.Run,
+  run: lengths.Length,
   *,
   among: Sequence[Any] | None = None,
 ) -> list[Part]:

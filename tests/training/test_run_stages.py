@@ -24,7 +24,7 @@ STAGES = (
   " data.images_of_identity=4",
 )
 
-RUN = lengths.Run(8, per_epoch=2)
+RUN = lengths.Length(8, per_epoch=2)
 
 
 def config_of(*stages):
