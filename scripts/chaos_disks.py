@@ -61,6 +61,8 @@ def read_only(folder: pathlib.Path, calm: Calm, rng: random.Random):
   slow = {"fault": "slow", "seconds": 0.1}
   run = world.Run(workdir, chaos=slow, preexec_fn=_obey_permissions)
   run.wait_for_step(step)
+  # What must survive; on a busy machine it is written only now.
+  run.wait_for_checkpoint()
   began = time.monotonic()
   _permit(workdir, writing=False)
   codes = run.codes()
@@ -75,6 +77,7 @@ def read_only(folder: pathlib.Path, calm: Calm, rng: random.Random):
   again = world.Run(workdir)
   same = again.codes() == [_DONE] and world.same_curve(workdir, calm)
   text = f"ended with {codes[0]}, the next start with {codes[1]}"
+  text += f", each with the reason: {told}; whole checkpoints: {before}"
   text += f"; writable again, as a calm run: {same}"
   ok = codes == [_MISTAKE] * 2 and told and not trace and bool(before) and same
   return world.Outcome(

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from facejax.runs import checkpoint, folder, history
@@ -109,15 +109,28 @@ class Run:
 
   def wait_for_step(self, step: int) -> bool:
     """Waits until a step is logged; False if a process ended before that."""
+
+    def reached() -> bool:
+      return any(one["step"] >= step for one in history.read(self.workdir))
+
+    return self._wait(reached, f"step {step} was not reached")
+
+  def wait_for_checkpoint(self) -> bool:
+    """The same until a checkpoint is whole."""
+    return self._wait(
+      lambda: bool(whole_steps(self.workdir)), "no checkpoint was written"
+    )
+
+  def _wait(self, done: Callable[[], bool], otherwise: str) -> bool:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-      if any(one["step"] >= step for one in history.read(self.workdir)):
+      if done():
         return True
       if not self.alive:
         return False
       time.sleep(0.02)
     self.end()
-    raise Hang(f"step {step} was not reached")
+    raise Hang(otherwise)
 
   def end(self) -> None:
     """Kills what is left."""

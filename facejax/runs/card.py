@@ -174,13 +174,19 @@ def from_config(
     norm=config.get("model.norm", "batch"),
     se=config.get("model.se", False),
     dtype=config["model.dtype"],
-    averaged=bool(config.get("optim.ema")),
+    averaged=_averages(config),
     trained_on=_data(config),
     images=images,
     identities=identities,
     loss=_loss(config["loss.name"], config),
     versions=dict(versions or {}),
   )
+
+
+def _averages(config: Mapping[str, Any]) -> bool:
+  """Whether a mean of the weights is kept, by whichever optimizer."""
+  by_name = config.get("optim.name") == "schedule_free"
+  return by_name or bool(config.get("optim.ema"))
 
 
 def _data(config: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ def build(
     definition=loss.definition,
     center_loss=bool(config.center.weight),
     memory=config.memory.size,
-    average=bool(config.optim.ema),
+    average=config.optim.averages,
   )
   like = state.abstract(init, head_tx=head_tx, mesh=mesh)
   step = train_step.make_train_step(
@@ -131,7 +131,7 @@ def build(
     mesh=mesh,
     seed=config.seed,
     accumulate=config.accumulate,
-    ema=config.optim.ema,
+    average=optimizers.average(optimizer),
     skip_nonfinite=config.on_nonfinite == "skip",
   )
   return Program(

@@ -15,7 +15,7 @@ from facejax.models import config as model_config
 from facejax.models import functional
 from facejax.runtime import ranges
 from facejax.training import config as config_lib
-from facejax.training import eval_checks, lengths, optim_config, part_checks
+from facejax.training import eval_checks, optim_checks, part_checks
 from facejax.training.objectives import definition, registry
 
 
@@ -103,47 +103,7 @@ def _validate_together(config: config_lib.Config) -> None:
   part_checks.check(config)
   eval_checks.check(config.eval)
   _validate_data(config.data)
-  _validate_lengths(config)
-  heads = typing.get_args(optim_config.HeadName)
-  over_classes = isinstance(config.loss, definition.OverClasses)
-  if over_classes and config.optim.of_head().name not in heads:
-    raise ValueError(
-      f"optim.name={config.optim.name} measures whole matrices, and the head's is"
-      " updated block by block: give it another, optim.head.name"
-      f" {', '.join(heads)}"
-    )
-
-
-def _validate_lengths(config: config_lib.Config) -> None:
-  optim = config.optim
-  lengths.check_every("eval.every", config.eval.every, never=True)
-  lengths.check_every("checkpoint.every", config.checkpoint.every, never=False)
-  lengths.check_share("optim.warmup", optim.warmup)
-  lengths.check_share("optim.head.warmup", optim.head.warmup)
-  for mark in optim.milestones:
-    lengths.check_share("optim.milestones", mark)
-  for each in (optim, optim.of_head()):
-    _validate_milestones(each)
-
-
-def _validate_milestones(optim: config_lib.OptimConfig) -> None:
-  """Holds those against each other that are of one kind, shares of the run.
-
-  Others need the number of images: the schedule is checked before it begins.
-  """
-  marks, warmup = optim.milestones, optim.warmup
-  shares = [mark for mark in marks if not isinstance(mark, str)]
-  inside = all(mark < 1 for mark in shares)
-  if not isinstance(warmup, str):
-    inside = inside and all(warmup < mark for mark in shares)
-  if optim.schedule == "step" and not (
-    marks and inside and shares == sorted(set(shares))
-  ):
-    raise ValueError(
-      f"optim.milestones={marks}: the step schedule needs increasing shares of"
-      f" the run, between the warm-up's {warmup} and 1; or passes over the images"
-      " such as 12ep, or steps such as 20000st"
-    )
+  optim_checks.check(config)
 
 
 def _validate_model(model: model_config.ModelConfig) -> None:

@@ -54,7 +54,7 @@ def freeze(
 
 
 def by_depth(
-  tx: optax.GradientTransformation, factor: float
+  tx: optax.GradientTransformation, factor: float, *, last: int
 ) -> optax.GradientTransformation:
   """Learning rates that fall from the embedding to the image.
 
@@ -65,6 +65,7 @@ def by_depth(
     tx: the optimizer; what it would add to the weights is scaled, its momentum
       is not.
     factor: in (0, 1]; 0.75 is usual for ViTs of 12 blocks.
+    last: n, the `blocks` of the whole net, frozen ones among them.
 
   References:
     Clark et al., ELECTRA: Pre-training Text Encoders as Discriminators Rather
@@ -73,7 +74,6 @@ def by_depth(
 
   def scale(updates, params):
     del params
-    last = blocks(updates)
     return jax.tree.map(
       lambda depth, leaf: leaf * factor ** (last + 1 - depth),
       _by_name(updates, lambda name: _depth(name, last)),

@@ -10,7 +10,7 @@ from facejax.training import lengths, optim
 
 # Each row of a matrix on its own or each number: what can train prototypes.
 HeadName: TypeAlias = Literal["sgd", "adagrad", "adamw", "lion"]
-Name: TypeAlias = Literal[HeadName, "lars", "lamb", "muon"]
+Name: TypeAlias = Literal[HeadName, "lars", "lamb", "muon", "schedule_free"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class OptimConfig:
   """sgd: with momentum; adagrad: step sizes by the sum of squared gradients;
   adamw: by their running mean; lion: the sign of a momentum. For the trunk
   alone, the head then takes its own (optim.head.name): lars and lamb, steps in
-  proportion to the weights; muon: orthogonal steps."""
+  proportion to the weights; muon: orthogonal steps; schedule_free: adamw whose
+  running mean, which is verified, makes up for a schedule."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
   """Learning rate after the warm-up."""
   scale_by_batch: Literal["none", "linear", "sqrt"] = "none"
@@ -75,10 +76,11 @@ class OptimConfig:
   """Added to that sum (adagrad), or to its root (adamw, published with
   1e-8; lamb, with 1e-6)."""
   beta1: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.9
-  """Decay of the mean of gradients (adamw, lion, lamb, muon beside kernels)."""
+  """Decay of the mean of gradients (adamw, lion, lamb, muon beside kernels), or
+  how near to the running mean gradients are taken (schedule_free, above 0)."""
   beta2: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.999
-  """Decay of the mean of squares (adamw, lamb, muon beside kernels), of the
-  momentum (lion, published with 0.99)."""
+  """Decay of the mean of squares (adamw, lamb, muon beside kernels,
+  schedule_free), of the momentum (lion, published with 0.99)."""
   ema: Annotated[float, annotated_types.Interval(ge=0, lt=1)] = 0.0
   """Decay of a running average of the net's weights, which is then verified
   in their place; 0 for none. 0.999 averages about a thousand steps."""
@@ -110,6 +112,11 @@ class OptimConfig:
   power: Annotated[float, annotated_types.Gt(0)] = 2.0
   """Exponent of the polynomial schedule."""
   head: HeadOptimConfig = HeadOptimConfig()
+
+  @property
+  def averages(self) -> bool:
+    """Whether a mean of the weights is kept, and verified in their place."""
+    return bool(self.ema) or self.name == "schedule_free"
 
   def of_head(self) -> "OptimConfig":
     """The same for the head: its own values where it has them.

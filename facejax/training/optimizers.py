@@ -9,7 +9,13 @@ import optax
 
 from facejax.models import functional
 from facejax.training import config as config_lib
-from facejax.training import groups, lengths, matrix_optim, optim
+from facejax.training import (
+  groups,
+  lengths,
+  matrix_optim,
+  optim,
+  schedule_free,
+)
 
 
 def schedule(
@@ -85,18 +91,36 @@ def of_trunk(
 ) -> optax.GradientTransformation:
   """The optimizer with its groups of weights, if the net has them."""
   freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
-  if freeze or layer_decay != 1:
-    params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
-    groups.check(params, freeze=freeze, layer_decay=layer_decay)
+  params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
+  groups.check(params, freeze=freeze, layer_decay=layer_decay)
   tx = _made(
     optimizer,
     rate,
     decayed=groups.kernels if optimizer.decay == "kernels" else None,
     clip_norm=optimizer.clip_norm or None,
   )
-  if freeze:
-    tx = groups.freeze(tx, freeze)
-  return groups.by_depth(tx, layer_decay) if layer_decay != 1 else tx
+  if layer_decay != 1:
+    tx = groups.by_depth(tx, layer_decay, last=groups.blocks(params))
+  if optimizer.name == "schedule_free":
+    tx = schedule_free.interpolated(tx, rate, beta1=optimizer.beta1)
+  return groups.freeze(tx, freeze) if freeze else tx
+
+
+def average(
+  optimizer: config_lib.OptimConfig,
+) -> Callable[[Any, Any, optax.OptState], Any] | None:
+  """What makes the next average of the weights; None if none is kept.
+
+  Returns:
+    (the average so far, new weights, new state of `of_trunk`) -> the average.
+  """
+  if optimizer.name == "schedule_free":
+    return lambda _, params, state: schedule_free.mean(state, params)
+  if optimizer.ema:
+    return lambda average, params, _: optax.incremental_update(
+      params, average, 1 - optimizer.ema
+    )
+  return None
 
 
 def of_head(
@@ -115,6 +139,7 @@ _OPTIMIZERS: Mapping[str, tuple[Callable[..., Any], Sequence[str]]] = {
   "lars": (matrix_optim.lars, ("momentum", "nesterov", "trust")),
   "lamb": (matrix_optim.lamb, ("beta1", "beta2", "epsilon")),
   "muon": (matrix_optim.muon, ("momentum", "beta1", "beta2")),
+  "schedule_free": (schedule_free.steps, ("beta2", "epsilon")),
 }
 
 

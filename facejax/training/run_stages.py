@@ -147,6 +147,12 @@ def _settings(
   found, now = [], config
   for change in changes:
     now = _changed(now, change)
+    if now.optim.averages != config.optim.averages:
+      raise ValueError(
+        f"stages {change.text!r}: a mean of the weights is kept from the start or"
+        f" not at all, and optim.name={config.optim.name} became"
+        f" {now.optim.name}: schedule_free is for a whole run"
+      )
     found.append((change, now))
   return found
 

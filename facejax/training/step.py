@@ -16,6 +16,10 @@ from facejax.training import state as train_state
 from facejax.training.objectives import step as loss_step_lib
 
 Metrics = dict[str, typing.Array]
+# (the average so far, new weights, new state of their optimizer) -> the average.
+Average = Callable[
+  [typing.Params, typing.Params, optax.OptState], typing.Params
+]
 
 
 def make_train_step(
@@ -28,7 +32,7 @@ def make_train_step(
   mesh: jax.sharding.Mesh,
   seed: int,
   accumulate: int = 1,
-  ema: float = 0.0,
+  average: Average | None = None,
   skip_nonfinite: bool = False,
 ) -> Callable[
   [train_state.TrainState, typing.Array, typing.Array],
@@ -55,7 +59,8 @@ def make_train_step(
     seed: of dropout.
     accumulate: parts of the batch that go through the net one after the other,
       see `passes`.
-    ema: decay of the average of the weights that is verified, 0 for none.
+    average: how the average of the weights that is verified goes on; None for
+      none.
     skip_nonfinite: where the loss or the norm of the gradient is not finite the
       trunk and what the loss carries stay as they are; the loss step sees to
       prototypes and centres, by the loss alone. Adds the metric skipped, 0 or 1.
@@ -83,14 +88,11 @@ def make_train_step(
       gradient, state.trunk_optimizer, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    average = state.average
-    if ema:
-      average = optax.incremental_update(params, average, 1 - ema)
     new_state = train_state.TrainState(
       step=state.step + 1,
       params=params,
       stats=stats,
-      average=average,
+      average=average and average(state.average, params, trunk_optimizer),
       trunk_optimizer=trunk_optimizer,
       prototypes=done.prototypes,
       head_optimizer=done.head_optimizer,

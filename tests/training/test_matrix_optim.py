@@ -213,6 +213,6 @@ def test_the_head_takes_another(name, tmp_path):
   )
   assert code == 2
   text = " ".join(output.split())
-  assert f"optim.name={name} measures whole matrices" in text
+  assert f"optim.name={name} is for the trunk alone" in text
   assert "optim.head.name sgd, adagrad, adamw, lion" in text
   assert not (tmp_path / "w").exists()
