@@ -19,6 +19,7 @@ from facejax.training.objectives import registry
 RECIPES = {path.name for path in (paths.ROOT / "configs").glob("*.py")}
 # Recipes whose loss has another name.
 LOSS_OF = {
+  "lvface": "cosface",
   "sphereface": "a_softmax",
   "am_softmax": "cosface",
   "subcenter_arcface": "arcface",
