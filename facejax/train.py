@@ -38,6 +38,7 @@ from facejax.training import (
   run_stages,
   staged,
   summary,
+  teachers,
   telemetry,
   trackers,
 )
@@ -143,6 +144,7 @@ def _build(
   """
   run_folder.check(config.workdir, config_lib.stored(config))
   resume.check_init_from(config)
+  teachers.check(config)
   images = inputs.training_images(config)
   steps = inputs.total_steps(config, len(images))
   run = lengths.Length(steps, inputs.steps_per_epoch(config, len(images)))

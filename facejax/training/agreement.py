@@ -16,7 +16,7 @@ from facejax.training import inputs
 # Of all Python of the package.
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # May differ: where one process finds what another does elsewhere.
-_FREE = ("workdir", "data.path", "eval.path", "init_from")
+_FREE = ("workdir", "data.path", "eval.path", "init_from", "distill")
 
 
 def check_command(config: config_lib.Config) -> None:

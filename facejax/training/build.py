@@ -16,7 +16,7 @@ from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
 from facejax.training import config as config_lib
-from facejax.training import optimizers, state
+from facejax.training import optimizers, state, teachers
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import ramp
@@ -39,6 +39,8 @@ class Program:
     embed: jitted (params, stats, images) -> embeddings.
     chance_loss: the loss of a net that has learnt nothing; None where that is
       not known.
+    teacher: another run's net that this one learns from, if any; `step` then
+      has a fourth argument, what is frozen of it.
   """
 
   mesh: jax.sharding.Mesh
@@ -49,6 +51,7 @@ class Program:
   step: Any
   embed: Any
   chance_loss: float | None
+  teacher: teachers.Teacher | None = None
 
 
 def build(
@@ -121,6 +124,7 @@ def build(
     average=config.optim.averages,
   )
   like = state.abstract(init, head_tx=head_tx, mesh=mesh)
+  teacher = teachers.build(config, mesh)
   step = train_step.make_train_step(
     backbone,
     loss.step,
@@ -132,6 +136,7 @@ def build(
     seed=config.seed,
     accumulate=config.accumulate,
     average=optimizers.average(optimizer),
+    terms=teacher and teacher.terms,
     skip_nonfinite=config.on_nonfinite == "skip",
   )
   return Program(
@@ -143,6 +148,7 @@ def build(
     step=step,
     embed=embed_lib.make_embed(backbone, mesh=mesh),
     chance_loss=loss.chance,
+    teacher=teacher,
   )
 
 
@@ -155,7 +161,8 @@ def compiled(
   images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=where)
   labels = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=where)
   started = time.monotonic()
-  done = program.step.lower(program.like, images, labels).compile()
+  teacher = [program.teacher.like] if program.teacher else []
+  done = program.step.lower(program.like, images, labels, *teacher).compile()
   spent = progress.duration(time.monotonic() - started)
   logger.info("compiled in %s", spent)
   return done

@@ -15,7 +15,7 @@ import tyro
 from facejax.data import orientation
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
-from facejax.training import lengths, optim_config
+from facejax.training import lengths, optim_config, term_config
 from facejax.training.objectives import registry
 
 # In eval.pairs: nothing is verified.
@@ -87,27 +87,6 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CenterConfig:
-  """Center loss, in addition to the classification loss."""
-
-  weight: Annotated[float, annotated_types.Ge(0)] = 0.0
-  """lambda, its weight; 0 for none. The paper takes 0.003."""
-  rate: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 0.5
-  """alpha, how far centres move to the mean of a batch."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryConfig:
-  """A memory of past embeddings, for losses between pairs within a batch."""
-
-  size: Annotated[int, annotated_types.Ge(0)] = 0
-  """How many of the newest embeddings are partners beside those of the batch;
-  0 for none."""
-  start: Annotated[int, annotated_types.Ge(0)] = 1000
-  """The step from which they are: before, the net changes too fast."""
-
-
-@dataclasses.dataclass(frozen=True)
 class HeadConfig:
   """The classification head."""
 
@@ -138,6 +117,9 @@ class HeadConfig:
   """Classes without images, beside those of the data: distractors."""
 
 
+CenterConfig = term_config.CenterConfig
+DistillationConfig = term_config.DistillationConfig
+MemoryConfig = term_config.MemoryConfig
 OptimConfig = optim_config.OptimConfig
 HeadOptimConfig = optim_config.HeadOptimConfig
 
@@ -244,6 +226,9 @@ class Config:
   for a recipe that names some."""
   init_from: str = ""
   """Folder of a finished run whose net this one starts from."""
+  distill: str = ""
+  """Folder of a run, or of an import, whose net is a teacher: this run's
+  embeddings learn from its embeddings of the same images, beside the loss."""
   data: DataConfig = DataConfig()
   augment: augment_lib.Augment = augment_lib.Augment(flip=True)  # noqa: RUF009, frozen
   """Random changes of the training images, beside those of data.policy."""
@@ -251,8 +236,9 @@ class Config:
   """The net that makes embeddings of images."""
   loss: tyro.conf.AvoidSubcommands[registry.LossConfig] = registry.CosFace()  # noqa: RUF009, frozen
   """The classification loss; each recipe has its own."""
-  center: CenterConfig = CenterConfig()
-  memory: MemoryConfig = MemoryConfig()
+  center: CenterConfig = CenterConfig()  # noqa: RUF009, frozen
+  distillation: DistillationConfig = DistillationConfig()  # noqa: RUF009, frozen
+  memory: MemoryConfig = MemoryConfig()  # noqa: RUF009, frozen
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()  # noqa: RUF009, frozen
   """The optimizer and its learning-rate schedule."""

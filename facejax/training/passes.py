@@ -4,6 +4,7 @@ The loss stands between the two ways, and always sees the embeddings of the
 whole batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -61,13 +62,7 @@ def there(
     found, pull, stats = with_way_back(images, 0)
     return found, lambda gradient: pull(gradient)[0], stats
 
-  def split(values: typing.Array) -> typing.Array:
-    # Each device has an equal share of each part: images, which are bytes, and
-    # embeddings move between them for it.
-    where = mesh_lib.sharding(mesh, mesh_lib.PARTS)
-    apart = values.reshape(parts, -1, *values.shape[1:])
-    return jax.lax.with_sharding_constraint(apart, where)
-
+  split = functools.partial(_split, parts=parts, mesh=mesh)
   numbers, images = jnp.arange(parts), split(images)
 
   def pull_part(total: typing.Params, part: Any):
@@ -82,8 +77,50 @@ def there(
   embeddings, stats = jax.lax.map(
     lambda part: embed_part(params, *part), (images, numbers)
   )
-  embeddings = jax.lax.with_sharding_constraint(
+  stats = jax.tree.map(lambda leaf: leaf.mean(0), stats)
+  return _joined(embeddings, mesh), back, stats
+
+
+def in_parts(
+  embed: Callable[[typing.Array], typing.Array],
+  images: typing.Array,
+  *,
+  parts: int,
+  mesh: jax.sharding.Mesh,
+) -> typing.Array:
+  """Embeds a batch that is not learnt from, no more of it at once than `there`.
+
+  Args:
+    embed: a frozen net.
+    images: uint8 [batch, height, width, 3], split over all devices.
+    parts: see `there`.
+    mesh: the devices.
+
+  Returns:
+    Embeddings [batch, dim], without gradient.
+  """
+  if parts == 1:
+    found = embed(images)
+  else:
+    split = _split(images, parts=parts, mesh=mesh)
+    found = _joined(jax.lax.map(embed, split), mesh)
+  return jax.lax.stop_gradient(found)
+
+
+def _split(
+  values: typing.Array, *, parts: int, mesh: jax.sharding.Mesh
+) -> typing.Array:
+  """[batch, …] to [parts, batch / parts, …], each part over all devices."""
+  # Each device has an equal share of each part: images, which are bytes, and
+  # embeddings move between them for it.
+  where = mesh_lib.sharding(mesh, mesh_lib.PARTS)
+  apart = values.reshape(parts, -1, *values.shape[1:])
+  return jax.lax.with_sharding_constraint(apart, where)
+
+
+def _joined(embeddings: typing.Array, mesh: jax.sharding.Mesh) -> typing.Array:
+  """[parts, part, dim] to [batch, dim], split as a batch is."""
+  return jax.lax.with_sharding_constraint(
     embeddings.reshape(-1, embeddings.shape[-1]),
     mesh_lib.sharding(mesh, mesh_lib.BATCH),
   )
-  return embeddings, back, jax.tree.map(lambda leaf: leaf.mean(0), stats)

@@ -15,6 +15,7 @@ from facejax.training import (
   replay,
   run_stages,
   staged,
+  teachers,
   telemetry,
   watching,
 )
@@ -114,6 +115,7 @@ class _Stages:
   def __init__(self, parts: Sequence[staged.Part], watch: watching.Watch):
     self._parts, self._account = parts, watch.account
     self._compiled: dict[int, Any] = {}
+    self._frozen: teachers.Frozen | None = None
 
   def train(
     self,
@@ -152,8 +154,20 @@ class _Stages:
       self._tell(k, step)
     if k not in self._compiled:
       config, program = self._parts[k].stage.config, self._parts[k].program
-      self._compiled[k] = build.compiled(config, program)
+      self._compiled[k] = self._with_teacher(
+        build.compiled(config, program), program.teacher
+      )
     return self._compiled[k]
+
+  def _with_teacher(self, step: Any, teacher: teachers.Teacher | None) -> Any:
+    """The step with what is frozen of the teacher, which is read once."""
+    if teacher is None:
+      return step
+    if self._frozen is None:
+      run = self._parts[0].stage.config.distill
+      self._frozen = teachers.read(run, teacher)
+    frozen = self._frozen
+    return lambda state, images, labels: step(state, images, labels, frozen)
 
   def _tell(self, k: int, step: int) -> None:
     stage = self._parts[k].stage

@@ -16,6 +16,8 @@ from facejax.training import state as train_state
 from facejax.training.objectives import step as loss_step_lib
 
 Metrics = dict[str, typing.Array]
+# (images, embeddings, what is frozen) -> gradient of the embeddings, metrics.
+Terms = Callable[..., tuple[typing.Array, Metrics]]
 # (the average so far, new weights, new state of their optimizer) -> the average.
 Average = Callable[
   [typing.Params, typing.Params, optax.OptState], typing.Params
@@ -33,6 +35,7 @@ def make_train_step(
   seed: int,
   accumulate: int = 1,
   average: Average | None = None,
+  terms: Terms | None = None,
   skip_nonfinite: bool = False,
 ) -> Callable[
   [train_state.TrainState, typing.Array, typing.Array],
@@ -59,6 +62,8 @@ def make_train_step(
     seed: of dropout.
     accumulate: parts of the batch that go through the net one after the other,
       see `passes`.
+    terms: of a teacher; the step then has a fourth argument, what is frozen of
+      it.
     average: how the average of the weights that is verified goes on; None for
       none.
     skip_nonfinite: where the loss or the norm of the gradient is not finite the
@@ -68,7 +73,7 @@ def make_train_step(
   # Apart from the keys of the initial weights, which use the seed itself.
   dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
 
-  def step(state, images, labels):
+  def step(state, images, labels, *frozen):
     def embed(params, images, part):
       key = jax.random.fold_in(dropout_key, state.step)
       return backbone.apply(
@@ -83,7 +88,11 @@ def make_train_step(
       embed, state.params, images, parts=accumulate, mesh=mesh
     )
     done = loss_step(state, embeddings, labels)
-    gradient = pull(done.d_embeddings)
+    d_embeddings, taught = done.d_embeddings, {}
+    if terms is not None:
+      more, taught = terms(images, embeddings, *frozen)
+      d_embeddings += more
+    gradient = pull(d_embeddings)
     updates, trunk_optimizer = trunk_tx.update(
       gradient, state.trunk_optimizer, state.params
     )
@@ -100,6 +109,7 @@ def make_train_step(
     )
     metrics = {
       **done.metrics,
+      **taught,
       "embedding_norm": jnp.linalg.norm(embeddings, axis=1).mean(),
       "gradient_norm": optax.tree.norm(gradient),
       **{n: jnp.asarray(rate(state.step)) for n, rate in schedules.items()},

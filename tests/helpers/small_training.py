@@ -121,7 +121,7 @@ def _parts(arguments):
   return config, images, program
 
 
-def random_steps(program, state, labels, *, steps):
+def random_steps(program, state, labels, *, steps, frozen=()):
   """Takes steps on images at random: the state after them, and their metrics.
 
   Args:
@@ -129,6 +129,7 @@ def random_steps(program, state, labels, *, steps):
     state: is given away.
     labels: int32 [batch], of each of the steps.
     steps: how many.
+    frozen: of a teacher, for a program with one.
   """
   draw, found = np.random.default_rng(0), []
   size = (len(labels), *program.backbone.image_size, 3)
@@ -136,7 +137,9 @@ def random_steps(program, state, labels, *, steps):
     images = draw.integers(256, size=size, dtype=np.uint8)
     batch = {"images": images, "labels": np.asarray(labels, np.int32)}
     batch = mesh_lib.put_batch(batch, program.mesh)
-    state, metrics = program.step(state, batch["images"], batch["labels"])
+    state, metrics = program.step(
+      state, batch["images"], batch["labels"], *frozen
+    )
     found.append(jax.device_get(metrics))
   return state, found
 

@@ -28,6 +28,8 @@ RANGES = {
   "batch_size": "[1, inf)",
   "accumulate": "[1, inf)",
   "log_every": "[1, inf)",
+  "distillation.cosine": "[0, inf)",
+  "distillation.relations": "[0, inf)",
   "stuck_after": "[0, inf)",
   "check_every": "[0, inf)",
   "data.min_images": "[1, inf)",
