@@ -27,6 +27,7 @@ from facejax.training import (
   dry_run,
   flags,
   guards,
+  init_from,
   inputs,
   lengths,
   needs,
@@ -142,7 +143,7 @@ def _build(
   On devices of this machine, unless others are given to compile for.
   """
   run_folder.check(config.workdir, config_lib.stored(config))
-  resume.check_init_from(config)
+  init_from.check(config)
   images = inputs.training_images(config)
   steps = inputs.total_steps(config, len(images))
   run = lengths.Length(steps, inputs.steps_per_epoch(config, len(images)))
