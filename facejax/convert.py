@@ -71,12 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     card = dataclasses.replace(card, averaged=False, dtype="float32")
   else:
     card, weights = _read(args)
+  if args.class_names and not args.prototypes:
+    raise ValueError("--class-names are those of --prototypes: give both")
+  names: Sequence[str] = ()
   if args.prototypes:
     prototypes = state_dicts.read_prototypes(args.prototypes)
+    if args.class_names:
+      names = importing.read_names(args.class_names, len(prototypes))
     weights = dataclasses.replace(weights, prototypes=prototypes)
     card = dataclasses.replace(card, identities=len(prototypes))
   _try(card, weights)
-  importing.write(args.workdir, card, weights)
+  importing.write(args.workdir, card, weights, names=names)
   print(
     f"{args.workdir}: {card.net}, {functional.count(weights.params):,}"
     f" parameters, embeddings of {card.embedding_dim}"
@@ -236,6 +241,12 @@ def parser() -> command_line.Parser:
     nargs="+",
     default=(),
     help="class weights, one file for each GPU of the run",
+  )
+  add(
+    "--class-names",
+    metavar="FILE",
+    help="names of these classes, one a line in their order, by which"
+    " fine-tuning takes them along",
   )
   add("--trained-on", metavar="TEXT", default="", help="for the card: the data")
   add("--loss", metavar="TEXT", default="", help="for the card: the loss")

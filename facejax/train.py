@@ -38,7 +38,6 @@ from facejax.training import (
   run_stages,
   staged,
   summary,
-  teachers,
   telemetry,
   trackers,
 )
@@ -143,8 +142,7 @@ def _build(
   On devices of this machine, unless others are given to compile for.
   """
   run_folder.check(config.workdir, config_lib.stored(config))
-  resume.check_init_from(config)
-  teachers.check(config)
+  resume.check_other_runs(config)
   images = inputs.training_images(config)
   steps = inputs.total_steps(config, len(images))
   run = lengths.Length(steps, inputs.steps_per_epoch(config, len(images)))

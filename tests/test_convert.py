@@ -18,6 +18,7 @@ from facejax.interchange import (
 from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
 from facejax.runs import card, checkpoint, embedder
+from facejax.runs import classes as run_classes
 from facejax.runs import net as net_lib
 
 # The nets that round trips are exact for.
@@ -276,3 +277,28 @@ def test_our_own_files_that_are_not_whole(net, tmp_path):
     library.save_file(arrays, path, metadata=notes)
     with pytest.raises(ValueError, match=message):
       importing.read_own(path, importing.own_card(path))
+
+
+def test_class_weights_get_their_names(weights, tmp_path):
+  paths = classes(tmp_path, [np.ones((3, tiny.DIM), np.float32)])
+  names = tmp_path / "names.txt"
+  names.write_text("ada lovelace\nbob\ncid\n")
+  arguments = [weights, "--net", "iresnet10_slim", *size(), "--workdir"]
+  more = ["--class-names", names, "--prototypes", *paths]
+  assert run(*arguments, tmp_path / "run", *more) == 0
+  assert run_classes.read(tmp_path / "run") == ["ada lovelace", "bob", "cid"]
+
+
+@pytest.mark.parametrize("prototypes", [True, False])
+def test_names_of_other_classes_are_refused(
+  prototypes, weights, tmp_path, capsys
+):
+  paths = classes(tmp_path, [np.ones((3, tiny.DIM), np.float32)])
+  names = tmp_path / "names.txt"
+  names.write_text("ada\nbob\n")
+  more = ["--prototypes", *paths] if prototypes else []
+  code = run(weights, "--net", "iresnet10_slim", *size(), "--workdir",
+             tmp_path / "run", "--class-names", names, *more)  # fmt: skip
+  said = "names 2 classes, and there are 3" if prototypes else "give both"
+  assert code == 2 and said in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()

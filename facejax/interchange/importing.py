@@ -11,9 +11,9 @@ import numpy as np
 from facejax.interchange import recognition, safetensors_file
 from facejax.models import torch_names
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint, folder, run_lock
+from facejax.runs import checkpoint, classes, folder, run_lock
 from facejax.runs import net as net_lib
-from facejax.runtime import typing
+from facejax.runtime import text_lines, typing
 
 
 @jax.tree_util.register_dataclass
@@ -30,6 +30,22 @@ class ImportedWeights:
   params: typing.Params
   stats: typing.Params
   prototypes: np.ndarray | None = None
+
+
+def read_names(path: str | os.PathLike[str], count: int) -> list[str]:
+  """The names of classes from a text file, one a line in their order.
+
+  Raises:
+    FileNotFoundError: if there is no file.
+    ValueError: if there are not as many as class weights.
+  """
+  names = [row.fields[0] for row in text_lines.rows(path, separator="\n")]
+  if len(names) != count:
+    raise ValueError(
+      f"{os.fspath(path)!r} names {len(names):,} classes, and there are"
+      f" {count:,} class weights (--prototypes): one name a line, in their order"
+    )
+  return names
 
 
 def own_card(path: str | os.PathLike[str]) -> card_lib.Card | None:
@@ -126,9 +142,13 @@ def read_state_dict(
 
 
 def write(
-  run: str | os.PathLike[str], card: card_lib.Card, weights: ImportedWeights
+  run: str | os.PathLike[str],
+  card: card_lib.Card,
+  weights: ImportedWeights,
+  *,
+  names: Sequence[str] = (),
 ) -> None:
-  """Writes the folder: a checkpoint of step 0, and then its card.
+  """Writes the folder: a checkpoint of step 0, names of classes, and its card.
 
   Raises:
     ValueError: if the folder holds something, or the prototypes are of
@@ -147,6 +167,8 @@ def write(
     check_folder(run)  # again, now that nobody else writes there
     with checkpoint.Checkpoints(where) as checkpoints:
       checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
+    if names:
+      classes.write(run, names)
     card_lib.write(run, card)
 
 

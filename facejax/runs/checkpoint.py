@@ -174,7 +174,8 @@ class Checkpoints:
     Args:
       like: the state as `ShapeDtypeStruct`s, whose shardings may be those of
         another mesh than the one saved from. Or a function that gives it for
-        the metadata of what is read.
+        the record of what is read: `metadata`, and `leaves` with shape and
+        dtype by path.
       step: reads this step or fails; without it, damaged steps are skipped
         with a warning.
       resizable: says of a leaf's path, such as `".params['stem']['kernel']"`,

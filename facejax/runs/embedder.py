@@ -54,9 +54,9 @@ def load(
   mesh = mesh_lib.make_mesh(devices=devices, among=here)
   backbone = net.build(card, card.dtype)
   replicated = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  like = net.like(card, backbone, replicated)
-  step, trunk = net_lib.read_trunk(run, like)
-  return Embedder(run, card, step, backbone, trunk, mesh)
+  shapes = net.shapes_of(backbone, replicated)
+  step, *weights = net_lib.read_weights(run, card, shapes)
+  return Embedder(run, card, step, backbone, net_lib.Trunk(*weights), mesh)
 
 
 class Embedder:

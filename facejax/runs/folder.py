@@ -7,6 +7,7 @@ Every file is written and read by one module of this package:
   env.json             versions, devices, command: here
   run.lock             who is at work, while somebody is: `run_lock`
   model.json           the card of the net: `card`
+  classes.json         the names of its classes: `classes`
   checkpoints/STEP/    the state of training: `checkpoint`; its net: `net`
   checkpoints/scores.json  what its verified steps scored: `scores`
   metrics.jsonl        scalars over the steps: `history`
@@ -41,7 +42,7 @@ CHECKPOINTS, REPORT = "checkpoints", "report"
 _MARKS = (CONFIG, CARD, HISTORY, REPORT)
 TENSORBOARD, LOG, EXPORT = "tensorboard", "train.log", "export"
 LOCK = "run.lock"
-LEFT_OUT = "left_out.json"
+LEFT_OUT, CLASSES = "left_out.json", "classes.json"
 GOODPUT, TRACKED, PROFILE = "goodput.json", "tracked.json", "profile"
 
 
@@ -71,6 +72,7 @@ _ADDED: Mapping[str, Any] = {
   "distill": "",
   "distillation.cosine": 1.0,
   "distillation.relations": 0.0,
+  "init_prototypes": False,
   "memory.size": 0,
   "memory.start": 1000,
   "model.gradients": "float32",

@@ -98,9 +98,10 @@ def read(run: str | os.PathLike[str]) -> TrainedNet:
     OSError: if the checkpoints are damaged.
   """
   card = read_card(run)
-  step, trunk = read_trunk(run, like(card, build(card, card.dtype)))
+  shapes = shapes_of(build(card, card.dtype))
+  step, *weights = read_weights(run, card, shapes)
   params, stats = jax.tree.map(
-    lambda leaf: np.asarray(leaf, np.float32), (trunk.verified, trunk.stats)
+    lambda leaf: np.asarray(leaf, np.float32), weights
   )
   return TrainedNet(card, step, build(card), params, stats)
 
@@ -147,6 +148,31 @@ def read_trunk(run: str | os.PathLike[str], like: Trunk) -> tuple[int, Trunk]:
   return restored.step, restored.state
 
 
+def read_weights(
+  run: str | os.PathLike[str],
+  card: card_lib.Card,
+  shapes: tuple[typing.Params, typing.Params],
+) -> tuple[int, typing.Params, typing.Params]:
+  """The weights to embed with: the run's average of them, if it keeps one.
+
+  Args:
+    run: the folder.
+    card: of the run.
+    shapes: weights and running statistics, as `ShapeDtypeStruct`s.
+
+  Returns:
+    After how many steps, the weights, and the running statistics.
+
+  Raises:
+    FileNotFoundError, OSError, ValueError: as `read_trunk`.
+  """
+  params, stats = shapes
+  # Of a checkpoint with both, the weights themselves are not read.
+  like = Trunk(None, stats, params) if card.averaged else Trunk(params, stats)
+  step, trunk = read_trunk(run, like)
+  return step, trunk.verified, trunk.stats
+
+
 def require(run: str | os.PathLike[str]) -> None:
   """Refuses a folder without checkpoints.
 
@@ -172,21 +198,16 @@ def warn_of_pixels(run: str | os.PathLike[str]) -> None:
     )
 
 
-def like(
-  card: card_lib.Card,
-  backbone: functional.Backbone,
-  sharding: jax.sharding.Sharding | None = None,
-) -> Trunk:
-  """What is wanted of the checkpoint: half of it where weights are averaged."""
-  params, stats = jax.tree.map(
+def shapes_of(
+  backbone: functional.Backbone, sharding: jax.sharding.Sharding | None = None
+) -> tuple[typing.Params, typing.Params]:
+  """Weights and running statistics of a net, as `ShapeDtypeStruct`s."""
+  return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     jax.eval_shape(backbone.init, jax.random.key(0)),
   )
-  if card.averaged:
-    return Trunk(None, stats, average=params)
-  return Trunk(params, stats)
 
 
 def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:

@@ -225,7 +225,11 @@ class Config:
   """Trackers that are told what metrics.jsonl holds, one or several; none is
   for a recipe that names some."""
   init_from: str = ""
-  """Folder of a finished run whose net this one starts from."""
+  """Folder of a run, or of facejax.convert, whose net this one starts from: its
+  averaged weights, if it keeps an average."""
+  init_prototypes: bool = False
+  """Takes the prototypes of init_from along, by the names of their classes: new
+  people begin as in a new run, those that are gone are left out."""
   distill: str = ""
   """Folder of a run, or of an import, whose net is a teacher: this run's
   embeddings learn from its embeddings of the same images, beside the loss."""

@@ -15,7 +15,12 @@ from facejax.models import config as model_config
 from facejax.models import functional
 from facejax.runtime import ranges
 from facejax.training import config as config_lib
-from facejax.training import eval_checks, optim_checks, part_checks
+from facejax.training import (
+  eval_checks,
+  optim_checks,
+  part_checks,
+  tuning_checks,
+)
 from facejax.training.objectives import definition, registry
 
 
@@ -101,6 +106,7 @@ def _validate_together(config: config_lib.Config) -> None:
   )
   _validate_model(config.model)
   part_checks.check(config)
+  tuning_checks.check(config)
   eval_checks.check(config.eval)
   _validate_data(config.data)
   optim_checks.check(config)

@@ -1,4 +1,4 @@
-"""Where a run goes on: its newest checkpoint, another run's net, or step 0."""
+"""Where a run goes on: its newest checkpoint, or its beginning."""
 
 import dataclasses
 import logging
@@ -8,32 +8,23 @@ from typing import Any
 import numpy as np
 
 from facejax.runs import checkpoint
-from facejax.runs import folder as run_folder
-from facejax.runs import net as net_lib
 from facejax.training import build as program_lib
 from facejax.training import config as config_lib
-from facejax.training import inputs, loop, optimizers
+from facejax.training import init_from, inputs, loop, optimizers, teachers
 from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
 
 
-def check_init_from(config: config_lib.Config) -> None:
-  """Refuses a folder without a net, unless this run has begun already.
+def check_other_runs(config: config_lib.Config) -> None:
+  """Refuses runs that this one cannot begin with or learn from.
 
   Raises:
     FileNotFoundError: naming the folder.
+    ValueError: if their nets do not fit.
   """
-  begun = run_folder.has_begun(config.workdir)
-  if not config.init_from or begun:
-    return
-  try:
-    net_lib.require(config.init_from)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(
-      f"init_from: {error}. Train it first, or name another with --init-from"
-    ) from None
-  net_lib.warn_of_pixels(config.init_from)
+  init_from.check(config)
+  teachers.check(config)
 
 
 def restore_or_create(
@@ -73,14 +64,14 @@ def restore_or_create(
           " --workdir"
         )
 
-  def like(stored: Mapping[str, Any]) -> train_state.TrainState:
-    return programs[stored.get(loop.STAGE, 0)].like
+  def like(record: Mapping[str, Any]) -> train_state.TrainState:
+    return programs[record["metadata"].get(loop.STAGE, 0)].like
 
   restored = checkpoints.restore(
     like, resizable=train_state.has_class_axis, accept=accept
   )
   if restored is None:
-    return _create(config, programs[0])
+    return init_from.state(config, programs[0], data.images.class_names)
   if restored.step > total_steps:
     raise ValueError(
       f"the run in {config.workdir} has taken {restored.step:,} steps already,"
@@ -89,18 +80,6 @@ def restore_or_create(
     )
   logger.info("resumed at step %d", restored.step)
   return restored.state
-
-
-def _create(
-  config: config_lib.Config, program: program_lib.Program
-) -> train_state.TrainState:
-  state = train_state.create(program.init, program.like, seed=config.seed)
-  if not config.init_from:
-    return state
-  like = net_lib.Trunk(program.like.params, program.like.stats)
-  step, trunk = net_lib.read_trunk(config.init_from, like)
-  logger.info("took the net of %s, step %d", config.init_from, step)
-  return train_state.with_net(state, trunk.params, trunk.stats)
 
 
 def tell_length(

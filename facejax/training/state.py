@@ -165,7 +165,7 @@ def create(
 def with_net(
   state: TrainState, params: typing.Params, stats: typing.Params
 ) -> TrainState:
-  """The state with another net, and the average starting from it."""
+  """The state with another net's weights, and the average starting from them."""
   average = None
   if state.average is not None:
     average = jax.tree.map(jnp.copy, params)

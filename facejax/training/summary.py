@@ -15,7 +15,7 @@ from facejax.data import sources
 from facejax.head import roofline
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint
+from facejax.runs import checkpoint, classes
 from facejax.runs import folder as run_folder
 from facejax.runtime import program_text, topology
 from facejax.training import build as program_lib
@@ -138,7 +138,7 @@ def write(
   *,
   final: config_lib.Config,
 ) -> None:
-  """Keeps what is run and, beside the weights, how the net wants its images.
+  """Keeps what is run and, beside the weights, what net and classes are.
 
   Args:
     folder: of the run.
@@ -154,6 +154,7 @@ def write(
     versions={"facejax": facejax.__version__, "jax": jax.__version__},
   )
   card_lib.write(folder, card)
+  classes.write(folder, images.class_names)
 
 
 def compiled_table(

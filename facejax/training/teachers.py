@@ -110,10 +110,10 @@ def build(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Teacher | None:
   card = net_lib.read_card(config.distill)
   backbone = net_lib.build(card, config.model.dtype)
   where = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  like = net_lib.like(card, net_lib.build(card, card.dtype), where)
+  like = net_lib.shapes_of(net_lib.build(card, card.dtype), where)
   net = net_lib.TrainedNet(card, 0, backbone, None, None)
   return Teacher(
-    Frozen(like.verified, like.stats),
+    Frozen(*like),
     functools.partial(
       _terms,
       net=net,
@@ -135,13 +135,9 @@ def read(run: str, teacher: Teacher) -> Frozen:
     OSError: if its checkpoints are damaged.
   """
   card = net_lib.read_card(run)
-  params, stats = teacher.like
-  like = net_lib.Trunk(params, stats)
-  if card.averaged:
-    like = net_lib.Trunk(None, stats, average=params)
-  step, found = net_lib.read_trunk(run, like)
+  step, *found = net_lib.read_weights(run, card, teacher.like)
   logger.info("learns from %s, step %d", run, step)
-  return Frozen(found.verified, found.stats)
+  return Frozen(*found)
 
 
 def _terms(
