@@ -4,14 +4,16 @@
 of the checkpoint: `prototypes` of a train state, or of imported weights.
 """
 
+import collections
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from facejax.runs import checkpoint, folder
+from facejax.runs import checkpoint, checkpoint_read, folder
 from facejax.runtime import json_files
 from facejax.runtime import mesh as mesh_lib
 
@@ -43,6 +45,49 @@ def read(run: str | os.PathLike[str]) -> list[str] | None:
   return names
 
 
+def matched(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
+  """For each new name its place among the old ones, or -1, int32 [len(new)].
+
+  Of a name that occurs several times, as that of people of joined sets may,
+  the first is the first and so on.
+
+  >>> matched(["ada", "bob", "ada"], ["bob", "cid", "ada", "ada"]).tolist()
+  [1, -1, 0, 2]
+  """
+  known = {key: place for place, key in enumerate(_keys(old))}
+  return np.fromiter(
+    (known.get(key, -1) for key in _keys(new)), np.int32, len(new)
+  )
+
+
+def _keys(names: Sequence[str]) -> Iterator[tuple[str, int]]:
+  """Each name with how often it has been there before."""
+  seen: collections.Counter[str] = collections.Counter()
+  for name in names:
+    yield name, seen[name]
+    seen[name] += 1
+
+
+def prototypes_of(
+  run: str | os.PathLike[str], *, mesh: jax.sharding.Mesh
+) -> tuple[int, jax.ShapeDtypeStruct] | None:
+  """The newest checkpoint's step, and the form that its prototypes have here.
+
+  Returns:
+    None where there are no prototypes, or no checkpoint.
+
+  Raises:
+    OSError: if the checkpoint is damaged.
+  """
+  with checkpoint.Checkpoints(pathlib.Path(run, folder.CHECKPOINTS)) as source:
+    steps = source.steps
+    if not steps:
+      return None
+    path = source.folder / str(steps[-1])
+  form = _form(checkpoint_read.read_record(str(path)), mesh)
+  return None if form is None else (steps[-1], form)
+
+
 def read_prototypes(
   run: str | os.PathLike[str], *, step: int, mesh: jax.sharding.Mesh
 ) -> jax.Array | None:
@@ -61,17 +106,9 @@ def read_prototypes(
     FileNotFoundError: if there is no checkpoint of the step.
     OSError: if it is damaged.
   """
-  shards = mesh.shape["model"]
-  where = mesh_lib.sharding(mesh, mesh_lib.CLASSES)
 
   def like(record: Mapping[str, Any]) -> _Kept:
-    stored = record["leaves"].get(".prototypes")
-    if stored is None:
-      return _Kept()
-    rows, *rest = stored["shape"]
-    # Whole rows for each device; what is added is zero.
-    shape = (-(-rows // shards) * shards, *rest)
-    return _Kept(jax.ShapeDtypeStruct(shape, stored["dtype"], sharding=where))
+    return _Kept(_form(record, mesh))
 
   with checkpoint.Checkpoints(pathlib.Path(run, folder.CHECKPOINTS)) as source:
     restored = source.restore(
@@ -79,3 +116,18 @@ def read_prototypes(
     )
   assert restored is not None  # or no such step would have been an error
   return restored.state.prototypes
+
+
+def _form(
+  record: Mapping[str, Any], mesh: jax.sharding.Mesh
+) -> jax.ShapeDtypeStruct | None:
+  """What the prototypes of a checkpoint are on these devices."""
+  stored = record["leaves"].get(".prototypes")
+  if stored is None:
+    return None
+  rows, *rest = stored["shape"]
+  # Whole rows for each device; what is added is zero.
+  shards = mesh.shape["model"]
+  shape = (-(-rows // shards) * shards, *rest)
+  where = mesh_lib.sharding(mesh, mesh_lib.CLASSES)
+  return jax.ShapeDtypeStruct(shape, stored["dtype"], sharding=where)

@@ -67,6 +67,8 @@ _FREE_DATA = (
 # Newer fields, with what they were before there was a choice.
 _ADDED: Mapping[str, Any] = {
   "accumulate": 1,
+  "compatible_with": "",
+  "compatible_weight": 1.0,
   "data.exif": "apply",
   "data.recursive": False,
   "distill": "",

@@ -17,6 +17,7 @@ from facejax.training import inputs
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # May differ: where one process finds what another does elsewhere.
 _FREE = ("workdir", "data.path", "eval.path", "init_from", "distill")
+_FREE += ("compatible_with",)
 
 
 def check_command(config: config_lib.Config) -> None:

@@ -15,8 +15,14 @@ from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
+from facejax.training import (
+  compatible,
+  extra_terms,
+  optimizers,
+  state,
+  teachers,
+)
 from facejax.training import config as config_lib
-from facejax.training import optimizers, state, teachers
 from facejax.training import step as train_step
 from facejax.training.objectives import definition as definition_lib
 from facejax.training.objectives import ramp
@@ -39,8 +45,8 @@ class Program:
     embed: jitted (params, stats, images) -> embeddings.
     chance_loss: the loss of a net that has learnt nothing; None where that is
       not known.
-    teacher: another run's net that this one learns from, if any; `step` then
-      has a fourth argument, what is frozen of it.
+    terms: of other runs, beside the loss; `step` has an argument more for each,
+      what is frozen of it.
   """
 
   mesh: jax.sharding.Mesh
@@ -51,7 +57,7 @@ class Program:
   step: Any
   embed: Any
   chance_loss: float | None
-  teacher: teachers.Teacher | None = None
+  terms: Sequence[extra_terms.Term] = ()
 
 
 def build(
@@ -124,7 +130,7 @@ def build(
     average=config.optim.averages,
   )
   like = state.abstract(init, head_tx=head_tx, mesh=mesh)
-  teacher = teachers.build(config, mesh)
+  terms = _terms(config, mesh, num_classes)
   step = train_step.make_train_step(
     backbone,
     loss.step,
@@ -136,7 +142,7 @@ def build(
     seed=config.seed,
     accumulate=config.accumulate,
     average=optimizers.average(optimizer),
-    terms=teacher and teacher.terms,
+    terms=[term.gradient for term in terms],
     skip_nonfinite=config.on_nonfinite == "skip",
   )
   return Program(
@@ -148,7 +154,7 @@ def build(
     step=step,
     embed=embed_lib.make_embed(backbone, mesh=mesh),
     chance_loss=loss.chance,
-    teacher=teacher,
+    terms=terms,
   )
 
 
@@ -161,11 +167,23 @@ def compiled(
   images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=where)
   labels = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=where)
   started = time.monotonic()
-  teacher = [program.teacher.like] if program.teacher else []
-  done = program.step.lower(program.like, images, labels, *teacher).compile()
+  frozen = [term.like for term in program.terms]
+  done = program.step.lower(program.like, images, labels, *frozen).compile()
   spent = progress.duration(time.monotonic() - started)
   logger.info("compiled in %s", spent)
   return done
+
+
+def _terms(
+  config: config_lib.Config, mesh: jax.sharding.Mesh, num_classes: int
+) -> list[extra_terms.Term]:
+  """What other runs add to the loss."""
+  found = []
+  if config.distill:
+    found.append(teachers.build(config, mesh))
+  if config.compatible_with:
+    found.append(compatible.build(config, mesh, num_classes=num_classes))
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,6 +233,11 @@ class Config:
   distill: str = ""
   """Folder of a run, or of an import, whose net is a teacher: this run's
   embeddings learn from its embeddings of the same images, beside the loss."""
+  compatible_with: str = ""
+  """Folder of an older run whose gallery is to stay of use: embeddings also
+  learn with its prototypes, frozen, so that old and new ones can be compared."""
+  compatible_weight: Annotated[float, annotated_types.Gt(0)] = 1.0
+  """Weight of that, beside the loss."""
   data: DataConfig = DataConfig()
   augment: augment_lib.Augment = augment_lib.Augment(flip=True)  # noqa: RUF009, frozen
   """Random changes of the training images, beside those of data.policy."""

@@ -1,10 +1,9 @@
 """The beginning of a run: its own, or with the net and the classes of another."""
 
-import collections
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -22,7 +21,6 @@ from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
 
-_FRESH = -1
 _SHOWN = 3
 # Fields of a card, and of the configuration, by which weights have names and
 # shapes.
@@ -173,7 +171,7 @@ def _places(
       f"init_prototypes: {run!r} names {len(old):,} classes and has"
       f" {rows:,} prototypes: {run_folder.CLASSES} is of another run"
     )
-  places = matched(old, names)
+  places = classes.matched(old, names)
   gone = np.ones(len(old), bool)
   gone[places[places >= 0]] = False
   new, dropped = np.flatnonzero(places < 0), np.flatnonzero(gone)
@@ -214,29 +212,6 @@ def _by_number(run: str, before: int | None, now: int) -> np.ndarray:
     *(run, f"{now:,}", run_folder.CLASSES),
   )
   return np.arange(now, dtype=np.int32)
-
-
-def matched(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
-  """For each new name its place among the old ones, or -1, int32 [len(new)].
-
-  Of a name that occurs several times, as that of people of joined sets may,
-  the first is the first and so on.
-
-  >>> matched(["ada", "bob", "ada"], ["bob", "cid", "ada", "ada"]).tolist()
-  [1, -1, 0, 2]
-  """
-  known = {key: place for place, key in enumerate(_keys(old))}
-  return np.fromiter(
-    (known.get(key, _FRESH) for key in _keys(new)), np.int32, len(new)
-  )
-
-
-def _keys(names: Sequence[str]) -> Iterator[tuple[str, int]]:
-  """Each name with how often it has been there before."""
-  seen: collections.Counter[str] = collections.Counter()
-  for name in names:
-    yield name, seen[name]
-    seen[name] += 1
 
 
 def _such_as(names: Sequence[str], places: np.ndarray) -> str:

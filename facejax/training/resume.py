@@ -9,8 +9,15 @@ import numpy as np
 
 from facejax.runs import checkpoint
 from facejax.training import build as program_lib
+from facejax.training import (
+  compatible,
+  init_from,
+  inputs,
+  loop,
+  optimizers,
+  teachers,
+)
 from facejax.training import config as config_lib
-from facejax.training import init_from, inputs, loop, optimizers, teachers
 from facejax.training import state as train_state
 
 logger = logging.getLogger(__name__)
@@ -25,6 +32,7 @@ def check_other_runs(config: config_lib.Config) -> None:
   """
   init_from.check(config)
   teachers.check(config)
+  compatible.check(config)
 
 
 def restore_or_create(

@@ -15,7 +15,6 @@ from facejax.training import (
   replay,
   run_stages,
   staged,
-  teachers,
   telemetry,
   watching,
 )
@@ -115,7 +114,7 @@ class _Stages:
   def __init__(self, parts: Sequence[staged.Part], watch: watching.Watch):
     self._parts, self._account = parts, watch.account
     self._compiled: dict[int, Any] = {}
-    self._frozen: teachers.Frozen | None = None
+    self._frozen: Sequence[Any] | None = None
 
   def train(
     self,
@@ -154,20 +153,20 @@ class _Stages:
       self._tell(k, step)
     if k not in self._compiled:
       config, program = self._parts[k].stage.config, self._parts[k].program
-      self._compiled[k] = self._with_teacher(
-        build.compiled(config, program), program.teacher
+      self._compiled[k] = self._with_frozen(
+        build.compiled(config, program), program
       )
     return self._compiled[k]
 
-  def _with_teacher(self, step: Any, teacher: teachers.Teacher | None) -> Any:
-    """The step with what is frozen of the teacher, which is read once."""
-    if teacher is None:
+  def _with_frozen(self, step: Any, program: build.Program) -> Any:
+    """The step with what is frozen of other runs, which is read once."""
+    if not program.terms:
       return step
     if self._frozen is None:
-      run = self._parts[0].stage.config.distill
-      self._frozen = teachers.read(run, teacher)
+      names = self._parts[0].data.images.class_names
+      self._frozen = [term.read(names) for term in program.terms]
     frozen = self._frozen
-    return lambda state, images, labels: step(state, images, labels, frozen)
+    return lambda state, images, labels: step(state, images, labels, *frozen)
 
   def _tell(self, k: int, step: int) -> None:
     stage = self._parts[k].stage

@@ -1,7 +1,7 @@
 """The training step, jitted over the mesh."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +11,11 @@ import optax
 from facejax.models import functional
 from facejax.runtime import gating, jit, typing
 from facejax.runtime import mesh as mesh_lib
-from facejax.training import passes
+from facejax.training import extra_terms, passes
 from facejax.training import state as train_state
 from facejax.training.objectives import step as loss_step_lib
 
 Metrics = dict[str, typing.Array]
-# (images, embeddings, what is frozen) -> gradient of the embeddings, metrics.
-Terms = Callable[..., tuple[typing.Array, Metrics]]
 # (the average so far, new weights, new state of their optimizer) -> the average.
 Average = Callable[
   [typing.Params, typing.Params, optax.OptState], typing.Params
@@ -35,7 +33,7 @@ def make_train_step(
   seed: int,
   accumulate: int = 1,
   average: Average | None = None,
-  terms: Terms | None = None,
+  terms: Sequence[extra_terms.Gradient] = (),
   skip_nonfinite: bool = False,
 ) -> Callable[
   [train_state.TrainState, typing.Array, typing.Array],
@@ -62,8 +60,8 @@ def make_train_step(
     seed: of dropout.
     accumulate: parts of the batch that go through the net one after the other,
       see `passes`.
-    terms: of a teacher; the step then has a fourth argument, what is frozen of
-      it.
+    terms: of other runs; the step has an argument more for each, what is
+      frozen of it.
     average: how the average of the weights that is verified goes on; None for
       none.
     skip_nonfinite: where the loss or the norm of the gradient is not finite the
@@ -88,10 +86,10 @@ def make_train_step(
       embed, state.params, images, parts=accumulate, mesh=mesh
     )
     done = loss_step(state, embeddings, labels)
-    d_embeddings, taught = done.d_embeddings, {}
-    if terms is not None:
-      more, taught = terms(images, embeddings, *frozen)
-      d_embeddings += more
+    d_embeddings, told = done.d_embeddings, {}
+    for term, arrays in zip(terms, frozen, strict=True):
+      more, numbers = term(images, embeddings, labels, arrays)
+      d_embeddings, told = d_embeddings + more, told | numbers
     gradient = pull(d_embeddings)
     updates, trunk_optimizer = trunk_tx.update(
       gradient, state.trunk_optimizer, state.params
@@ -109,7 +107,7 @@ def make_train_step(
     )
     metrics = {
       **done.metrics,
-      **taught,
+      **told,
       "embedding_norm": jnp.linalg.norm(embeddings, axis=1).mean(),
       "gradient_norm": optax.tree.norm(gradient),
       **{n: jnp.asarray(rate(state.step)) for n, rate in schedules.items()},

@@ -8,8 +8,8 @@ prototypes see nothing of it.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
 from facejax.training import config as config_lib
-from facejax.training import passes
+from facejax.training import extra_terms, passes
 from facejax.training.objectives import definition
 
 logger = logging.getLogger(__name__)
@@ -36,24 +36,6 @@ class Frozen(NamedTuple):
 
   params: typing.Params
   stats: typing.Params
-
-
-# (images, embeddings, what is frozen) -> gradient of the embeddings, metrics.
-Terms: TypeAlias = Callable[
-  [typing.Array, typing.Array, Frozen], tuple[typing.Array, definition.Numbers]
-]
-
-
-class Teacher(NamedTuple):
-  """Another run's net, as a step uses it.
-
-  Attributes:
-    like: shapes and places of what is frozen; `read` gives the arrays.
-    terms: what the step adds to the gradient of the embeddings.
-  """
-
-  like: Frozen
-  terms: Terms
 
 
 def check(config: config_lib.Config) -> None:
@@ -98,51 +80,41 @@ def _check_sizes(config: config_lib.Config, card: card_lib.Card) -> None:
     )
 
 
-def build(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Teacher | None:
-  """The teacher of a run, a copy on each device; None for none.
+def build(
+  config: config_lib.Config, mesh: jax.sharding.Mesh
+) -> extra_terms.Term:
+  """What the teacher of a run adds to its loss; the net lies on each device.
 
   Args:
     config: of the run; `check` has passed.
     mesh: its devices.
   """
-  if not config.distill:
-    return None
   card = net_lib.read_card(config.distill)
-  backbone = net_lib.build(card, config.model.dtype)
   where = mesh_lib.sharding(mesh, mesh_lib.REPLICATED)
-  like = net_lib.shapes_of(net_lib.build(card, card.dtype), where)
-  net = net_lib.TrainedNet(card, 0, backbone, None, None)
-  return Teacher(
-    Frozen(*like),
-    functools.partial(
-      _terms,
-      net=net,
-      weights=config.distillation,
-      parts=config.accumulate,
-      mesh=mesh,
-    ),
+  stored = net_lib.build(card, card.dtype)
+  like = Frozen(*net_lib.shapes_of(stored, where))
+  backbone = net_lib.build(card, config.model.dtype)
+  gradient = functools.partial(
+    _gradient,
+    net=net_lib.TrainedNet(card, 0, backbone, None, None),
+    weights=config.distillation,
+    parts=config.accumulate,
+    mesh=mesh,
   )
 
+  def read(names: Sequence[str]) -> Frozen:
+    del names
+    step, *found = net_lib.read_weights(config.distill, card, like)
+    logger.info("learns from %s, step %d", config.distill, step)
+    return Frozen(*found)
 
-def read(run: str, teacher: Teacher) -> Frozen:
-  """The arrays of a teacher, on the devices.
-
-  Args:
-    run: its folder.
-    teacher: of `build`.
-
-  Raises:
-    OSError: if its checkpoints are damaged.
-  """
-  card = net_lib.read_card(run)
-  step, *found = net_lib.read_weights(run, card, teacher.like)
-  logger.info("learns from %s, step %d", run, step)
-  return Frozen(*found)
+  return extra_terms.Term(like, gradient, read)
 
 
-def _terms(
+def _gradient(
   images: typing.Array,
   embeddings: typing.Array,
+  labels: typing.Array,
   frozen: Frozen,
   *,
   net: net_lib.TrainedNet,
@@ -151,6 +123,7 @@ def _terms(
   mesh: jax.sharding.Mesh,
 ) -> tuple[typing.Array, definition.Numbers]:
   """The gradient of what the teacher asks for, and how far it is reached."""
+  del labels
   teacher = passes.in_parts(
     dataclasses.replace(net, params=frozen.params, stats=frozen.stats).embed,
     images,

@@ -17,6 +17,16 @@ def test_names_are_read_as_they_were_written(tmp_path):
   assert classes.read(tmp_path) == names
 
 
+def test_names_are_matched():
+  old, new = ["ada", "bob", "cid", "dan"], ["cid", "eve", "ada", "bob", "fay"]
+  assert classes.matched(old, new).tolist() == [2, -1, 0, 1, -1]
+  assert classes.matched([], new).tolist() == [-1] * len(new)
+  # The second of a name is the second.
+  assert classes.matched(["a", "a"], ["b", "a", "a", "a"]).tolist() == [
+    *(-1, 0, 1, -1)
+  ]
+
+
 @pytest.mark.parametrize("text", ["[1]", '{"names": [1]}', "{"])
 def test_damaged_names_are_refused(text, tmp_path):
   (tmp_path / folder.CLASSES).write_text(text)

@@ -28,6 +28,7 @@ RANGES = {
   "batch_size": "[1, inf)",
   "accumulate": "[1, inf)",
   "log_every": "[1, inf)",
+  "compatible_weight": "(0, inf)",
   "distillation.cosine": "[0, inf)",
   "distillation.relations": "[0, inf)",
   "stuck_after": "[0, inf)",

@@ -23,15 +23,6 @@ NET = [*small_training.SMALL, "--steps", 2, "--model.name", "sphereface4"]
 WHOLE = [*NET, "--data.num-identities", len(NEW)]
 
 
-def test_names_are_matched():
-  assert init_from.matched(OLD, NEW).tolist() == KEPT
-  assert init_from.matched([], NEW).tolist() == [-1] * len(NEW)
-  # The second of a name is the second.
-  assert init_from.matched(["a", "a"], ["b", "a", "a", "a"]).tolist() == [
-    *(-1, 0, 1, -1)
-  ]
-
-
 @pytest.fixture(scope="module")
 def weights():
   """Of a small net, with prototypes of four people."""

@@ -11,7 +11,6 @@ from helpers import small_training, tiny_run
 from facejax.losses import distillation
 from facejax.runs import history, net
 from facejax.training import state as train_state
-from facejax.training import teachers
 
 LABELS = np.arange(16) % 10
 # A step is the gradient: no momentum, no decay, no clipping.
@@ -35,7 +34,7 @@ def step(words, devices=1, teacher=None):
   program = small_training.build(words, devices)
   frozen = []
   if teacher:
-    frozen = [teachers.read(teacher, program.teacher)]
+    frozen = [program.terms[0].read([])]
   state = train_state.create(program.init, program.like, seed=7)
   before = jax.device_get(state.params)
   state, [metrics] = small_training.random_steps(
