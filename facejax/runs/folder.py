@@ -70,6 +70,8 @@ _ADDED: Mapping[str, Any] = {
   "data.exif": "apply",
   "data.recursive": False,
   "init_prototypes": False,
+  "model.lora": 0,
+  "model.lora_alpha": 16.0,
   "memory.size": 0,
   "memory.start": 1000,
   "model.gradients": "float32",

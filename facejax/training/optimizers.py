@@ -85,16 +85,15 @@ def of_trunk(
 ) -> optax.GradientTransformation:
   """The optimizer with its groups of weights, if the net has them."""
   freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
-  if freeze or layer_decay != 1:
-    params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
-    groups.check(params, freeze=freeze, layer_decay=layer_decay)
+  params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
+  groups.check(params, freeze=freeze, layer_decay=layer_decay)
   tx = _made(
     optimizer,
     rate,
     decayed=groups.kernels if optimizer.decay == "kernels" else None,
     clip_norm=optimizer.clip_norm or None,
   )
-  if freeze:
+  if freeze or groups.has_adapters(params):
     tx = groups.freeze(tx, freeze)
   return groups.by_depth(tx, layer_decay) if layer_decay != 1 else tx
 

@@ -157,24 +157,6 @@ def test_a_file_of_weights_is_to_be_imported(tmp_path):
     started(path)
 
 
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    (["--init-prototypes"], "init_prototypes without init_from"),
-    (
-      [
-        *("--config", "supcon.py", "--data.identities-per-batch", "4"),
-        *("--init-from", "x", "--init-prototypes"),
-      ],
-      "supcon compares the images of a batch and has no",
-    ),
-  ],
-)
-def test_a_command_that_cannot_be_meant(options, message):
-  with pytest.raises(ValueError, match=message):
-    recipe.parse([*map(str, NET), *options]).to_config()
-
-
 def test_a_run_goes_on_with_other_people(tmp_path):
   """From folder to folder, by the command: one more, one less."""
   photos = tiny_run.write_faces(tmp_path / "photos", people=4)
