@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if card is not None:
     _check_own(args, card)
     weights = importing.read_own(args.weights, card)
-    # It holds one set of weights: the average, if there was one.
-    card = dataclasses.replace(card, averaged=False, dtype="float32")
+    # It holds one set of weights: the average if there was one, merged.
+    card = dataclasses.replace(card, averaged=False, lora=0, dtype="float32")
   else:
     card, weights = _read(args)
   if args.class_names and not args.prototypes:

@@ -115,6 +115,11 @@ class ModelConfig:
   bn_frozen: bool = False
   """BatchNorm normalises with its running statistics and leaves them as they
   are: for fine-tuning (--init-from) on few people or in small batches."""
+  lora: Annotated[int, ranges.Range(0)] = 0
+  """Rank of adapters beside the kernels of the net that init_from names, which
+  alone are trained; 0 trains the net itself."""
+  lora_alpha: Annotated[float, ranges.POSITIVE] = 16.0
+  """How much they count: alpha / rank times their product is added."""
   gradients: Literal["float32", "bfloat16"] = "float32"
   """How the gradients of linear layers are added over devices. With dtype
   bfloat16 alone, where those of convolutions are added so in any case: an

@@ -32,7 +32,8 @@ _SIDE_BY_SIDE = ("accuracy_facenet", "accuracy_at_given_threshold")
 _SIDE_BY_SIDE += ("tar_at_far_1e-2", "tar_at_far_1e-3", "equal_error_rate")
 _SIDE_BY_SIDE += ("area_under_curve",)
 _CARD = ("net", "embedding_dim", "image_size", "crop", "exif", "norm", "dtype")
-_CARD += ("averaged", "trained_on", "images", "identities", "loss", "source")
+_CARD += ("lora", "averaged", "trained_on", "images", "identities", "loss")
+_CARD += ("source",)
 
 
 class Drawn(NamedTuple):

@@ -41,6 +41,9 @@ class Card:
     norm: "batch", or "lrn" for nets of FaceNet with response normalisation.
     se: whether the net has squeeze-and-excitation in its blocks.
     dtype: arithmetic of the trunk: "float32", "bfloat16" or "float64".
+    lora: rank of the adapters that lie beside the net's kernels in its
+      checkpoints and are merged when it is read; 0 for none.
+    lora_alpha: how much they count, see `facejax.models.lora`.
     averaged: whether an average of the weights is kept, and to be used.
     colors: order of the channels, "RGB" or "BGR".
     pixel_mean: pixels enter as (x - pixel_mean) / pixel_scale.
@@ -61,6 +64,8 @@ class Card:
   norm: str = "batch"
   se: bool = False
   dtype: str = "float32"
+  lora: int = 0
+  lora_alpha: float = 16.0
   averaged: bool = False
   colors: str = "RGB"
   pixel_mean: float = _PIXELS
@@ -174,6 +179,8 @@ def from_config(
     norm=config.get("model.norm", "batch"),
     se=config.get("model.se", False),
     dtype=config["model.dtype"],
+    lora=config.get("model.lora", 0),
+    lora_alpha=config.get("model.lora_alpha", 16.0),
     averaged=_averages(config),
     trained_on=_data(config),
     images=images,

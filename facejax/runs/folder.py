@@ -75,6 +75,8 @@ _ADDED: Mapping[str, Any] = {
   "distillation.cosine": 1.0,
   "distillation.relations": 0.0,
   "init_prototypes": False,
+  "model.lora": 0,
+  "model.lora_alpha": 16.0,
   "memory.size": 0,
   "memory.start": 1000,
   "model.gradients": "float32",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facejax.models import functional, own
+from facejax.models import functional, lora, own
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, folder
 from facejax.runtime import jit, typing, unit_vectors
@@ -155,10 +155,12 @@ def read_weights(
 ) -> tuple[int, typing.Params, typing.Params]:
   """The weights to embed with: the run's average of them, if it keeps one.
 
+  Adapters are merged: what is read is a net without.
+
   Args:
     run: the folder.
     card: of the run.
-    shapes: weights and running statistics, as `ShapeDtypeStruct`s.
+    shapes: weights and running statistics of that net, as `ShapeDtypeStruct`s.
 
   Returns:
     After how many steps, the weights, and the running statistics.
@@ -167,10 +169,16 @@ def read_weights(
     FileNotFoundError, OSError, ValueError: as `read_trunk`.
   """
   params, stats = shapes
+  if card.lora:
+    params = lora.like(params, rank=card.lora)
   # Of a checkpoint with both, the weights themselves are not read.
   like = Trunk(None, stats, params) if card.averaged else Trunk(params, stats)
   step, trunk = read_trunk(run, like)
-  return step, trunk.verified, trunk.stats
+  weights = trunk.verified
+  if card.lora:
+    merge = functools.partial(lora.merged, alpha=card.lora_alpha)
+    weights = jit.jit(merge)(weights)
+  return step, weights, trunk.stats
 
 
 def require(run: str | os.PathLike[str]) -> None:

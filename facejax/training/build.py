@@ -12,7 +12,7 @@ import optax
 
 from facejax.head import api as head_api
 from facejax.models import embed as embed_lib
-from facejax.models import functional
+from facejax.models import functional, lora
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import progress, typing
 from facejax.training import (
@@ -105,6 +105,9 @@ def build(
     gradients=jnp.dtype(config.model.gradients),
     bn_group=config.model.bn_group,
     bn_frozen=config.model.bn_frozen,
+  )
+  backbone = lora.adapted(
+    backbone, rank=config.model.lora, alpha=config.model.lora_alpha
   )
   optimizer = config.optim.at_batch(config.batch_size)
   length: Any = {

@@ -190,7 +190,9 @@ def _gradient(
   known = objective_lib.has_class(labels, kept.places.shape[0])
   places = jnp.where(known, kept.places[jnp.where(known, labels, 0)], -1)
   known = places >= 0
-  prototypes = jax.lax.stop_gradient(storage.load(kept.prototypes))
+  # In double precision where the trunk is.
+  dtype = jnp.promote_types(jnp.float32, embeddings.dtype)
+  prototypes = storage.load(kept.prototypes).astype(dtype)
 
   def value(embeddings: typing.Array) -> tuple[typing.Array, Any]:
     found = head.loss(prototypes, embeddings, places)

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import optax
 
+from facejax.models import lora
+
 # What a net does to the image before its blocks; the rest comes after them.
 _BEFORE = re.compile(r"stem|patches|positions|mask_token")
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
@@ -28,7 +30,8 @@ def kernels(params: Any) -> Any:
   "Bag of Tricks for Image Classification with Convolutional Neural Networks"
   (He et al., 2019), and by most trainers of ViTs.
   """
-  return _by_name(params, lambda name: name.rpartition(".")[2] == "kernel")
+  matrices = ("kernel", *lora.ADAPTERS)
+  return _by_name(params, lambda name: _last(name) in matrices)
 
 
 def freeze(
@@ -41,13 +44,14 @@ def freeze(
   Args:
     tx: the optimizer of the rest.
     pattern: a regular expression, matched from the start of a name: `stem` is
-      the stem with its norm, `blocks.[01][.]` the first two blocks.
+      the stem with its norm, `blocks.[01][.]` the first two blocks; "" matches
+      none. Of a net with adapters (`models.lora`) all but these is frozen, too.
   """
-  expression = re.compile(pattern)
 
   def labels(params):
+    trained = set(_trained(params, pattern))
     return _by_name(
-      params, lambda name: "frozen" if expression.match(name) else "trained"
+      params, lambda name: "trained" if name in trained else "frozen"
     )
 
   return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
@@ -108,20 +112,36 @@ def check(params: Any, *, freeze: str, layer_decay: float) -> None:
   if not freeze:
     return
   try:
-    expression = re.compile(freeze)
+    re.compile(freeze)
   except re.error as error:
     raise ValueError(
       f"optim.freeze={freeze!r} is no regular expression: {error}"
     ) from None
-  every = names(params)
-  frozen = [name for name in every if expression.match(name)]
-  if len(frozen) in (0, len(every)):
+  every, trained = _trained(params), _trained(params, freeze)
+  if len(trained) in (0, len(every)):
     tops = sorted({name.partition(".")[0] for name in every})
-    what = "all weights match" if frozen else "no weight's name starts so"
+    what = "no weight's name starts so" if trained else "all weights match"
     raise ValueError(
       f"optim.freeze={freeze!r}: {what}. Names are such as {every[0]}, and begin"
       f" with {', '.join(tops)}"
     )
+
+
+def has_adapters(params: Any) -> bool:
+  """Whether a net has adapters, which alone are trained then."""
+  return any(_last(name) in lora.ADAPTERS for name in names(params))
+
+
+def _trained(params: Any, pattern: str = "") -> list[str]:
+  """Names of the weights that are trained, but for those that match."""
+  every = names(params)
+  if has_adapters(params):
+    every = [name for name in every if _last(name) in lora.ADAPTERS]
+  return [n for n in every if not (pattern and re.match(pattern, n))]
+
+
+def _last(name: str) -> str:
+  return name.rpartition(".")[2]
 
 
 def _depth(name: str, last: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from facejax.head import api as head_api
 from facejax.head import carried_rows
+from facejax.models import lora
 from facejax.runs import card as card_lib
 from facejax.runs import classes
 from facejax.runs import folder as run_folder
@@ -95,6 +96,8 @@ def state(
     *(config.init_from, step),
     ", the average of its weights" if card.averaged else "",
   )
+  # New adapters, if it is to have any, beside the weights.
+  params = lora.onto(made.params, params)
   made = train_state.with_net(made, params, stats)
   if not config.init_prototypes:
     return made
@@ -135,7 +138,7 @@ def _weights(
   program: program_lib.Program,
 ) -> tuple[int, typing.Params, typing.Params]:
   """Step, weights and statistics, in the precision of this run."""
-  like = program.like.params, program.like.stats
+  like = lora.without(program.like.params), program.like.stats
   kept = "float64" if card.dtype == "float64" else "float32"
   shapes = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, kept, sharding=leaf.sharding),

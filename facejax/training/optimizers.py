@@ -103,7 +103,9 @@ def of_trunk(
     tx = groups.by_depth(tx, layer_decay, last=groups.blocks(params))
   if optimizer.name == "schedule_free":
     tx = schedule_free.interpolated(tx, rate, beta1=optimizer.beta1)
-  return groups.freeze(tx, freeze) if freeze else tx
+  if freeze or groups.has_adapters(params):
+    tx = groups.freeze(tx, freeze)
+  return tx
 
 
 def average(

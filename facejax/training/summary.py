@@ -13,7 +13,7 @@ import rich.table
 import facejax
 from facejax.data import sources
 from facejax.head import roofline
-from facejax.models import functional
+from facejax.models import functional, lora
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, classes
 from facejax.runs import folder as run_folder
@@ -56,7 +56,8 @@ def table(
     "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
     f" data {shape['data']} x model {shape['model']}",
     **_images(config, images, total_steps),
-    "net": f"{net.name}, {functional.count(like.params):,} parameters,"
+    "net": f"{net.name}, {functional.count(like.params):,} parameters"
+    f"{_adapters(config, like)},"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
     "head": _head(config, identities, like),
     "loss": _loss(config),
@@ -71,6 +72,13 @@ def table(
     f" {config.workdir}",
   }
   return _two_columns(f"facejax {config.name}", rows)
+
+
+def _adapters(config: config_lib.Config, like: state.TrainState) -> str:
+  rank, number = config.model.lora, lora.count(like.params)
+  return (
+    f" ({number:,} of them trained: adapters of rank {rank})" if rank else ""
+  )
 
 
 def _images(

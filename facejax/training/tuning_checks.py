@@ -10,6 +10,12 @@ def check(config: config_lib.Config) -> None:
   Raises:
     ValueError: naming the field and the fix.
   """
+  if config.model.lora and not config.init_from:
+    raise ValueError(
+      f"model.lora={config.model.lora} without init_from: adapters alone are"
+      " trained, beside the weights of another net; name the run to start from"
+      " (--init-from)"
+    )
   if not config.init_prototypes:
     return
   if not config.init_from:

@@ -48,6 +48,8 @@ RANGES = {
   "model.drop_path": "[0, 1)",
   "model.mask_ratio": "[0, 1)",
   "model.bn_group": "[0, inf)",
+  "model.lora": "[0, inf)",
+  "model.lora_alpha": "(0, inf)",
   "head.rate": "(0, 1]",
   "head.block_size": "[1, inf)",
   "head.saved_mib": "[0, inf)",

@@ -243,7 +243,7 @@ def test_fine_tuning_leaves_what_it_should(tmp_path):
   code, output = small_training.call(arguments)
   assert code == 0, output
   _, state = small_training.final_state(arguments, tmp_path / "second")
-  _, params, stats, _ = tiny_run.weights()
+  _, _, stats, params = tiny_run.weights()
   jax.tree.map(np.testing.assert_array_equal, state.stats, stats)
   jax.tree.map(
     np.testing.assert_array_equal, state.params["blocks"], params["blocks"]

@@ -1,6 +1,7 @@
 """The beginning of a run that goes on from another one's net and classes."""
 
 import dataclasses
+import functools
 import logging
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from helpers import small_training, tiny_run
 
 from facejax.interchange import importing
-from facejax.models import functional
+from facejax.models import functional, lora
 from facejax.runs import card as card_lib
 from facejax.runs import classes, folder
 from facejax.training import init_from, recipe
@@ -115,6 +116,29 @@ def test_people_of_whom_nobody_is_known(weights, tmp_path):
     started(run, "--init-prototypes", names=[f"x{n}" for n in range(5)])
 
 
+def test_new_adapters_lie_beside_the_weights(weights, tmp_path):
+  run = write(tmp_path / "run", weights)
+  state = started(run, "--model.lora", 2, "--optim.ema", 0.9)
+  base = lora.without(state.params)
+  small_training.assert_same_bits(base, weights.params)
+  assert lora.count(state.params) > 0
+  small_training.assert_same_bits(state.average, state.params)
+
+
+def test_adapters_of_the_other_run_are_merged(weights, tmp_path):
+  net = functional.build("sphereface4", embedding_dim=DIM, image_size=(32, 32))
+  params, stats = lora.adapted(net, rank=2).init(jax.random.key(3))
+  params = jax.tree.map(lambda leaf: leaf + 0.01, params)
+  adapted = importing.ImportedWeights(params, stats)
+  run = write(tmp_path / "run", adapted, names=(), lora=2, lora_alpha=4.0)
+  state = started(run)
+  merged = lora.merged(params, alpha=4.0)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7),
+    *(state.params, merged),
+  )
+
+
 def test_the_average_is_what_is_gone_on_from(tmp_path, caplog):
   run = tiny_run.write_run(tmp_path / "run")
   options = ["--model.name", "iresnet10_slim"]
@@ -146,24 +170,6 @@ def test_a_file_of_weights_is_to_be_imported(tmp_path):
   path.write_bytes(b"")
   with pytest.raises(ValueError, match=r"facejax\.convert .*backbone\.pth"):
     started(path)
-
-
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    (["--init-prototypes"], "init_prototypes without init_from"),
-    (
-      [
-        *("--config", "supcon.py", "--data.identities-per-batch", "4"),
-        *("--init-from", "x", "--init-prototypes"),
-      ],
-      "supcon compares the images of a batch and has no",
-    ),
-  ],
-)
-def test_a_command_that_cannot_be_meant(options, message):
-  with pytest.raises(ValueError, match=message):
-    recipe.parse([*map(str, NET), *options]).to_config()
 
 
 def test_a_run_goes_on_with_other_people(tmp_path):
