@@ -50,6 +50,8 @@ Examples:
     --pairs pairsDevTest.txt --path lfw_112 --threshold-pairs pairsDevTrain.txt
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw --fold 3
       fold 3 alone, of a net that was trained on people of the other nine
+  python -m facejax.evaluate runs/new --protocol lfw --gallery-net runs/old
+      whether the old run's gallery is of use to the new net
   python -m facejax.evaluate runs/cosface-lfw \\
     --protocol identification --path orl
 
@@ -114,6 +116,8 @@ def _complete(args: argparse.Namespace) -> None:
       raise ValueError(f"--protocol {args.protocol} needs --{name}")
   if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
     raise ValueError(f"--protocol {args.protocol} has no folds")
+  if args.gallery_net and args.protocol in (*_PEOPLE, *_TEMPLATES):
+    raise ValueError(f"--protocol {args.protocol} has no --gallery-net")
   if args.threshold is not None and args.threshold_pairs:
     raise ValueError("--threshold and --threshold-pairs: give one of them")
   args.name = args.name or _name(args)
@@ -126,6 +130,8 @@ def _name(args: argparse.Namespace) -> str:
   name = {"pairs": stem, "lfw": "lfw_view2"}.get(args.protocol, args.protocol)
   if args.protocol in _PEOPLE:
     name += f"_{stem}"
+  if args.gallery_net:
+    name += f"_in_{text_lines.printable(pathlib.Path(args.gallery_net).name)}"
   return name if args.fold is None else f"{name}_fold{args.fold}"
 
 
@@ -170,7 +176,15 @@ def _evaluate(
     protocol=_LISTS.get(args.protocol),
     threshold=threshold,
     fold=None if args.fold is None else args.fold - 1,
+    gallery=_gallery(args),
   )
+
+
+def _gallery(args: argparse.Namespace) -> embedder.Embedder | None:
+  """The net of the second image of each pair, if it is another."""
+  if not args.gallery_net:
+    return None
+  return embedder.load(args.gallery_net, devices=args.devices)
 
 
 def _cluster_at(
@@ -198,6 +212,12 @@ def parser() -> command_line.Parser:
     "--threshold-pairs", default="", help="other pairs that choose a threshold"
   )
   add("--threshold", type=cosine, help="a cosine chosen elsewhere")
+  add(
+    "--gallery-net",
+    default="",
+    metavar="RUN",
+    help="pairs: another run's net for the second images, as a gallery has it",
+  )
   add("--fold", type=count, help="test this fold alone, counted from 1")
   add(
     "--gallery-images",

@@ -105,6 +105,36 @@ def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   assert read.quantities == list(result.quantities)
 
 
+def test_a_gallery_of_another_net(model, tiny_faces, tmp_path, vectors):
+  pairs = write_list(tmp_path / "list.txt", tiny_faces)
+
+  class Negated:
+    """Another net, whose embeddings point the other way."""
+
+    card, run, step = model.card, "runs/old", 3
+    batch_size = model.batch_size
+
+    def features_batch(self, images):
+      return -model.features_batch(images)
+
+  result = protocols.pairs(
+    model,
+    options("mine", tiny_faces),
+    file=str(tmp_path / "list.txt"),
+    threshold=-0.5,
+    gallery=Negated(),
+  )
+  scores = np.asarray([-vectors[a] @ vectors[b] for a, b, _ in pairs])
+  same = np.asarray([label == "1" for *_, label in pairs])
+  assert result["equal_error_rate"] == pytest.approx(
+    metrics.equal_error_rate(scores, same)
+  )
+  assert result["accuracy_at_given_threshold"] == np.mean(
+    (scores >= -0.5) == same
+  )
+  assert "by runs/old, step 3" in " ".join(result.notes)
+
+
 def test_sphereface_takes_both_features_and_centres_them(
   model, tiny_faces, tmp_path
 ):
@@ -394,6 +424,10 @@ def test_the_command_writes_and_shows(run, tiny_faces, tmp_path, capsys):
     (["--protocol", "identification"], "needs --path"),
     (["--protocol", "ijbc", "--path", "x"], "needs --pairs"),
     (["--protocol", "clustering", "--path", "x", "--fold", "1"], "no folds"),
+    (
+      ["--protocol", "clustering", "--path", "x", "--gallery-net", "y"],
+      "has no",
+    ),
     (["--pairs", "nowhere.txt", "--path", "."], "nowhere.txt"),
     (["--protocol", "identification", "--path", "nowhere"], "nowhere"),
     (["--protocol", "ijbb", "--pairs", "nowhere", "--path", "."], "nowhere"),

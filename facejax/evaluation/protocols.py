@@ -52,6 +52,7 @@ def pairs(
   protocol: Any = None,
   threshold: float | None = None,
   fold: int | None = None,
+  gallery: embedder.Embedder | None = None,
 ) -> results.Result:
   """Verification of a list of pairs, or of a pack.
 
@@ -62,9 +63,13 @@ def pairs(
     protocol: whose list it is; None guesses.
     threshold: a cosine chosen elsewhere, at which accuracy is to be told too.
     fold: the only fold to test, from 0; None for all.
+    gallery: another net, which embeds the second image of each pair.
   """
   opened = _open_pairs(model, options, file, protocol)
-  found, used = _verify(model, options, opened, threshold)
+  found, used = _verify(
+    *(model, options, opened, threshold),
+    gallery and _features_of(gallery, options, file, protocol).summed,
+  )
   chosen = verification.used_images(opened)
   told = overlap.told(
     overlap.trained_on(model.run),
@@ -73,18 +78,22 @@ def pairs(
     found.metrics["threshold"],
     fold=fold,
   )
-  projector.write(
-    model.run,
-    options.name,
-    used.units,
-    opened.source,
-    chosen,
-    step=model.step,
-  )
+  if gallery is not None:
+    told["notes"] = [*told.get("notes", ()), _in_gallery(gallery)]
+  else:
+    projector.write(
+      model.run,
+      options.name,
+      used.units,
+      opened.source,
+      chosen,
+      step=model.step,
+    )
   return pair_results.result(
     found,
     opened,
-    used=used,
+    # What is told of one net's features would be of half of the images.
+    used=used if gallery is None else None,
     fold=fold,
     hardest=options.hardest,
     samples=options.samples,
@@ -92,6 +101,13 @@ def pairs(
     step=model.step,
     **told,
     data={"pairs": file, "images": options.path},
+  )
+
+
+def _in_gallery(gallery: embedder.Embedder) -> str:
+  return (
+    f"The second image of each pair was embedded by {gallery.run}, step"
+    f" {gallery.step:,}."
   )
 
 
@@ -231,12 +247,24 @@ def _verify(
   options: ProtocolOptions,
   opened: pair_sets.PairSet,
   threshold: float | None,
+  gallery: np.ndarray | None = None,
 ) -> tuple[verification.Verification, features.Features]:
   used = _features(
     model, options, opened.source, verification.used_images(opened).tolist()
   )
-  found = verification.scored(opened, used.summed, threshold=threshold)
+  found = verification.scored(
+    opened, used.summed, threshold=threshold, gallery=gallery
+  )
   return found, used
+
+
+def _features_of(
+  model: embedder.Embedder, options: ProtocolOptions, file: str, protocol: Any
+) -> features.Features:
+  """The images of a list, as another net sees them."""
+  opened = _open_pairs(model, options, file, protocol)
+  used = verification.used_images(opened).tolist()
+  return _features(model, options, opened.source, used)
 
 
 def _features(

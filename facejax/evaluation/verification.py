@@ -15,10 +15,9 @@ from facejax.metrics import checks, validation, verification
 from facejax.runs import embedding_loop
 from facejax.runtime import unit_vectors
 
-# Of these less is better; of accuracies, rates and area more.
+# Of these less is better.
 LOWER_IS_BETTER = ("equal_error_rate",)
 FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
-
 _CONVENTION = (
   "Embeddings of image and mirror image summed, then normalised; score = "
   "cosine; accuracy = mean ± population std over {folds} folds, the threshold "
@@ -134,6 +133,7 @@ def scored(
   embeddings: np.ndarray,
   *,
   threshold: float | None = None,
+  gallery: np.ndarray | None = None,
 ) -> Verification:
   """Scores pairs by the cosine of their embeddings.
 
@@ -141,24 +141,35 @@ def scored(
     pairs: the pair set.
     embeddings: of `used_images`, [used, dim], of any length.
     threshold: see `evaluate_pairs`.
+    gallery: the same by another net, taken for the second image of each pair.
 
   Raises:
     ValueError: if there are no pairs, an embedding is zero or not finite, or
-      all pairs are of one kind or in one fold.
+      all pairs are of one kind or in one fold; if two nets' embeddings differ
+      in size.
   """
   used = used_images(pairs)
   with _naming(pairs):
-    units = unit_vectors.unit(
-      np.asarray(embeddings, np.float64),
-      name=lambda row: (
-        f"of {pairs.source.name(int(used[row]))}; if training"
-        " diverged, lower the learning rate"
-      ),
-    )
-    first, second = (
+    sides = [embeddings, embeddings if gallery is None else gallery]
+    if sides[0].shape != sides[1].shape:
+      raise ValueError(
+        f"the gallery's net makes embeddings of {sides[1].shape[1]}, the other of"
+        f" {sides[0].shape[1]}: only nets of one size can be compared"
+      )
+    units = [
+      unit_vectors.unit(
+        np.asarray(side, np.float64),
+        name=lambda row: (
+          f"of {pairs.source.name(int(used[row]))}; if training"
+          " diverged, lower the learning rate"
+        ),
+      )
+      for side in sides
+    ]
+    places = [
       np.searchsorted(used, side) for side in (pairs.first, pairs.second)
-    )
-    return _verification(pairs, _cosines(units, first, second), threshold)
+    ]
+    return _verification(pairs, _cosines(units, places), threshold)
 
 
 @contextlib.contextmanager
@@ -229,13 +240,14 @@ def _percent(rate: float | None) -> str:
 
 
 def _cosines(
-  units: np.ndarray, first: np.ndarray, second: np.ndarray
+  units: Sequence[np.ndarray], places: Sequence[np.ndarray]
 ) -> np.ndarray:
+  """Of pairs, from the unit vectors of either side and the places in them."""
   # In blocks: gathering millions of pairs at once would fill the memory.
-  starts = range(0, len(first), _BLOCK)
-  blocks = [(first[i : i + _BLOCK], second[i : i + _BLOCK]) for i in starts]
+  (first, second), (a, b) = units, places
+  blocks = [slice(i, i + _BLOCK) for i in range(0, len(a), _BLOCK)]
   return np.concatenate(
-    [np.einsum("nd,nd->n", units[a], units[b]) for a, b in blocks]
+    [np.einsum("nd,nd->n", first[a[k]], second[b[k]]) for k in blocks]
   )
 
 
