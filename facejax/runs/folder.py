@@ -68,6 +68,7 @@ _ADDED: Mapping[str, Any] = {
   "accumulate": 1,
   "data.exif": "apply",
   "data.recursive": False,
+  "head.interclass_filtering_threshold": 0.0,
   "memory.size": 0,
   "memory.start": 1000,
   "model.gradients": "float32",

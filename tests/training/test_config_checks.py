@@ -46,6 +46,7 @@ RANGES = {
   "model.mask_ratio": "[0, 1)",
   "model.bn_group": "[0, inf)",
   "head.rate": "(0, 1]",
+  "head.interclass_filtering_threshold": "[0, 1)",
   "head.block_size": "[1, inf)",
   "head.saved_mib": "[0, inf)",
   "head.extra_classes": "[0, inf)",
