@@ -89,8 +89,8 @@ def block_gradient(
 ) -> Gradient:
   r"""Pulls the cotangents back to one block of prototypes.
 
-  With g, h, k the cotangents of others, dot and norm, and rows that do not
-  count left out:
+  With g, h, k the cotangents of others, dot and norm, and what does not count
+  left out:
 
   .. math::
     G_{ji} = \begin{cases}
@@ -132,7 +132,9 @@ def block_gradient(
   # d others_i / d z_ji = e^(z_ji - others_i), from the saved log-sum-exp.
   share = _share(plan, dots, batch, others, exponentials)
   # A share that is not finite belongs to no class that counts.
-  share = jnp.where(counts & ~is_target, share, 0)
+  is_other = counts & ~is_target
+  is_other = is_other & plan.objective.counts(dots, batch.lengths[None, :])
+  share = jnp.where(is_other, share, 0)
   # G_ji = e^(z_ji - others_i) g_i for j != y_i, with respect to z, and to s n c.
   g, d_lengths, d_parameters = _through_negative(
     plan, share * cotangents.others[None, :], dots, batch

@@ -115,6 +115,8 @@ def reduce(
     # The target has a path of its own (`target`), where it gets its margin.
     counts, is_target = logits.masks(block, batch)
     counts = counts & ~is_target
+    # c_ji <= tau, where classes that are too near are left out.
+    counts = counts & plan.objective.counts(dots, batch.lengths[None, :])
     if changed:
       # z_ji = s t(c_ji, c_y) is another order than that of the cosines.
       found = jnp.where(counts, dots, LOWEST).max(axis=0)

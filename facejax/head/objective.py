@@ -80,6 +80,16 @@ class Objective:
   or, if `strangers` says so, counts for nothing. Without the 1 in the first
   form, `own_counts` off, it is proxy NCA.
 
+  With `interclass_filtering_threshold` tau > 0 both sums leave out, for each
+  example, the classes j != y that are suspiciously near, c_j > tau: likely the
+  same person under a second label, who is not to be pushed away,
+
+  .. math::
+    \sum_{j \ne y} \quad\text{becomes}\quad \sum_{j \ne y,\; c_j \le \tau}
+
+  The target counts always. (InsightFace's code of the same name sets these
+  cosines to 0 instead, which leaves a term e^0 of each.)
+
   A loss that is none of both gives `table`, and the rest is not looked at.
 
   Attributes:
@@ -105,6 +115,8 @@ class Objective:
       is [batch, rows] or [batch, rows, k] for k centres, rows beyond the number
       of classes are padding. For losses that are no sum over the classes for
       each example: all cosines are written out, by "dense" alone.
+    interclass_filtering_threshold: tau, in [0, 1); 0 leaves out none. Needs
+      unit prototypes, and no `table`.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
@@ -113,6 +125,8 @@ class Objective:
       Face Recognition, 2022 (second form).
     Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies,
       2017, Eq. 6 (proxy NCA).
+    An et al., Killing Two Birds with One Stone: Efficient and Robust Training
+      of Face Recognition CNNs by Partial FC, 2022 (noise among the negatives).
   """
 
   margin: Callable[..., typing.Array]
@@ -126,6 +140,7 @@ class Objective:
   strangers: Strangers = "count"
   own_counts: bool = True
   table: Table | None = None
+  interclass_filtering_threshold: float = 0.0
 
   def __post_init__(self):
     ranges.check_numbers(ranges.POSITIVE, scale=self.scale, weight=self.weight)
@@ -137,8 +152,20 @@ class Objective:
       raise ValueError("negative needs cosines: leave unit_prototypes=True")
     if self.one_vs_all is not None and not self.own_counts:
       raise ValueError("own_counts=False is of softmax: leave one_vs_all=None")
+    self._check_filter()
     if self.bias and (self.scale is not None or self.unit_prototypes):
       raise ValueError("bias needs scale=None and unit_prototypes=False")
+
+  def _check_filter(self) -> None:
+    """Refuses a filter without cosines to filter by."""
+    threshold = self.interclass_filtering_threshold
+    allowed = ranges.Range(0, 1, closed_above=False)
+    ranges.check_numbers(allowed, interclass_filtering_threshold=threshold)
+    if threshold and (not self.unit_prototypes or self.table is not None):
+      raise ValueError(
+        f"interclass_filtering_threshold={threshold} is of a loss that sums over"
+        " cosines: leave unit_prototypes=True and table=None, or it at 0"
+      )
 
   @property
   def is_bounded(self) -> bool:
@@ -196,6 +223,19 @@ class Objective:
     cosine = self.cosine(dot, lengths, jnp.ones_like(lengths))
     target = jax.lax.stop_gradient(target_cosine)
     return lengths * self.negative(cosine, target, **parameters)
+
+  def counts(
+    self, dot: typing.Array, lengths: typing.Array
+  ) -> typing.Array | bool:
+    """Whether c_j <= tau, from s c_j; arguments of shapes that broadcast.
+
+    >>> objective = Objective(lambda c: c, interclass_filtering_threshold=0.5)
+    >>> objective.counts(jnp.array([32.0, 33.0]), 64.0).tolist()
+    [True, False]
+    """
+    if not self.interclass_filtering_threshold:
+      return True
+    return dot <= self.interclass_filtering_threshold * lengths
 
   def loss(
     self,

@@ -153,6 +153,9 @@ class Options:
       "one-vs-all losses": objective.one_vs_all is not None,
       "losses that change other classes' logits": objective.negative
       is not None,
+      "an interclass_filtering_threshold": (
+        objective.interclass_filtering_threshold > 0
+      ),
       "prototypes of any length": not objective.unit_prototypes,
       "embeddings of any length (scale=None)": objective.scale is None,
       f"scale={objective.scale} (sums of e^z would leave float32)": (

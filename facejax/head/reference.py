@@ -70,10 +70,12 @@ def loss(
   # ... and without the true class: a sum over j != y.
   is_target = labels[:, None] == jnp.arange(dots.shape[1])[None, :]
   is_target &= known[:, None]
+  # Nor any class that is too near to be another person.
+  is_other = ~is_target & objective.counts(dots, lengths[:, None])
   if objective.one_vs_all is not None:
-    others = jnp.where(is_target, 0, jax.nn.softplus(logits)).sum(axis=1)
+    others = jnp.where(is_other, jax.nn.softplus(logits), 0).sum(axis=1)
   else:
-    others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=1)
+    others = jax.nn.logsumexp(jnp.where(is_other, logits, -jnp.inf), axis=1)
   # L_i, from z_y = s n_y phi(c_y) and what all others amount to.
   values = objective.loss(
     others, target, lengths, norm, parameters.margin, known
@@ -81,6 +83,6 @@ def loss(
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
-    correct=known & (target > jnp.where(is_target, -jnp.inf, dots).max(axis=1)),
+    correct=known & (target > jnp.where(is_other, dots, -jnp.inf).max(axis=1)),
     dropped=jnp.zeros_like(values),
   )

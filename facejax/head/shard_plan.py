@@ -58,7 +58,9 @@ def make_plan(
   running = not head.objective.sums_fit(head.num_classes)
   # What can be kept is e^z itself: it must need no shift, and its derivative
   # must be itself (not a sigmoid) and belong to one prototype a class.
+  # A filter compares cosines, which are gone then.
   plain = not running and head.objective.one_vs_all is None and len(shape) == 2
+  plain = plain and not head.objective.interclass_filtering_threshold
   room = head.saved_bytes if plain and head.implementation == "fused" else 0
   # On a GPU blocks go out to the memory between kernels and in again. There,
   # where products round their operands to bfloat16, e^z may be rounded too.

@@ -53,6 +53,7 @@ class ModelConfig:
       "mobilefacenet",
       "mbf",
       "mbf_large",
+      "vit_micro",
       "vit_t",
       "vit_s",
       "vit_b",

@@ -56,6 +56,8 @@ class ViTSpec:
 
 
 NETS = {
+  # For CPUs and small images: 36 tokens of 48x48 pixels.
+  "vit_micro": ViTSpec(128, 4, heads=4, patch=8),
   "vit_t": ViTSpec(256, 12),
   "vit_s": ViTSpec(512, 12),
   "vit_b": ViTSpec(512, 24),

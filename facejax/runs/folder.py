@@ -77,6 +77,7 @@ _ADDED: Mapping[str, Any] = {
   "init_prototypes": False,
   "model.lora": 0,
   "model.lora_alpha": 16.0,
+  "head.interclass_filtering_threshold": 0.0,
   "memory.size": 0,
   "memory.start": 1000,
   "model.gradients": "float32",

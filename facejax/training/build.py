@@ -255,8 +255,12 @@ def _head(
   mesh: jax.sharding.Mesh,
 ) -> head_api.Head:
   """The head of a loss over classes, as configured."""
+  threshold = options.interclass_filtering_threshold
+  objective = dataclasses.replace(
+    definition.objective, interclass_filtering_threshold=threshold
+  )
   return head_api.Head(
-    definition.objective,
+    objective,
     num_classes,
     mesh,
     tx=tx,

@@ -101,6 +101,12 @@ class HeadConfig:
   rate: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 0.1
   """Share of the classes that partial_fc samples or sparse updates, beside
   those of the batch."""
+  interclass_filtering_threshold: Annotated[
+    float, annotated_types.Interval(ge=0, lt=1)
+  ] = 0.0
+  """Other classes whose cosine with an image is above this leave its loss, as
+  likely the same person under a second label; 0 for none, 0.4 is published for
+  noisy sets. For all implementations but pallas."""
   storage: Literal["float32", "bfloat16"] = "float32"
   """How prototypes are kept; bfloat16 is written with stochastic rounding."""
   optimizer_storage: Literal["float32", "bfloat16"] = "float32"

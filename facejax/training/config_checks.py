@@ -17,6 +17,7 @@ from facejax.runtime import ranges
 from facejax.training import config as config_lib
 from facejax.training import (
   eval_checks,
+  head_checks,
   optim_checks,
   part_checks,
   tuning_checks,
@@ -89,7 +90,7 @@ def _validate_together(config: config_lib.Config) -> None:
     raise ValueError(f"model.name={config.model.name}: {error}") from None
   _validate_loss(config.loss, config.model.name)
   _validate_batch(config)
-  _validate_head(config)
+  head_checks.check(config)
   try:
     functional.check_image_size(config.model.name, config.data.image_size)
   except ValueError as error:
@@ -146,45 +147,6 @@ def _validate_loss(loss: registry.LossConfig, net: str) -> None:
       f" have length 1, and {loss.name} reads image quality off their length:"
       " use a net that leaves them their lengths, such as an iresnet, a vit or"
       " mobilefacenet"
-    )
-
-
-def _validate_head(config: config_lib.Config) -> None:
-  head = config.head
-  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
-  if narrow and head.implementation in ("chunked", "dense"):
-    raise ValueError(
-      f"head.implementation={head.implementation} keeps prototypes and their"
-      " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
-      " storage"
-    )
-  if config.on_nonfinite == "skip" and head.implementation == "pallas":
-    raise ValueError(
-      "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
-      " step; use fused, which skips, or on_nonfinite=rollback"
-    )
-  narrow = narrow or head.precision == "bfloat16"
-  if config.model.dtype == "float64" and (
-    narrow or head.implementation in ("pallas", "sparse")
-  ):
-    raise ValueError(
-      "model.dtype=float64 keeps everything in double precision: leave"
-      " head.storage, head.optimizer_storage and head.precision at float32,"
-      " and use another head.implementation than pallas or sparse"
-    )
-  loss = config.loss
-  over_classes = isinstance(loss, definition.OverClasses)
-  binary = over_classes and not loss.has_probabilities
-  if head.implementation == "sparse" and binary:
-    raise ValueError(
-      "head.implementation=sparse is for softmax losses, which"
-      f" {config.loss.name} is not: use fused"
-    )
-  whole = over_classes and loss.needs_table
-  if whole and head.implementation != "dense":
-    raise ValueError(
-      f"head.implementation={head.implementation}: {loss.name} looks at all"
-      " cosines at once, [batch, classes]: use dense"
     )
 
 

@@ -25,6 +25,7 @@ _CHANGEABLE = (
   *("head.implementation", "head.rate", "head.precision", "head.block_size"),
   *(
     "head.saved_mib",
+    "head.interclass_filtering_threshold",
     "model.bn_group",
     "model.dropout",
     "model.drop_path",

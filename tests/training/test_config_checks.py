@@ -51,6 +51,7 @@ RANGES = {
   "model.lora": "[0, inf)",
   "model.lora_alpha": "(0, inf)",
   "head.rate": "(0, 1]",
+  "head.interclass_filtering_threshold": "[0, 1)",
   "head.block_size": "[1, inf)",
   "head.saved_mib": "[0, inf)",
   "head.extra_classes": "[0, inf)",

@@ -182,6 +182,9 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
   assert message in capsys.readouterr().err
 
 
+FILTER = "--head.interclass-filtering-threshold 0.4"
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
@@ -198,6 +201,10 @@ def test_mistakes_exit_with_one_message(flags, message, capsys):
     ("--config sphereface.py --loss.margin 0", r"a_softmax is \[1, 10\]"),
     ("--config magface.py --loss.lower-norm 40", "below loss.upper_norm=30"),
     ("--config uniface.py --head.implementation sparse", "softmax losses"),
+    (f"--config softmax.py {FILTER}", "prototypes of any length.*cosface"),
+    (f"--config supcon.py {FILTER}", "images of a batch: leave it at 0"),
+    (f"--config proxy_anchor.py {FILTER}", "is no such sum: leave it at 0"),
+    (f"--head.implementation pallas {FILTER}", "=0.4: the kernels.*use fused"),
     ("--config supcon.py --batch-size 100", r"32 x 4 \+ 0 = 128"),
     (
       "--config facenet.py --data.identities-per-batch 0",
