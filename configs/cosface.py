@@ -24,9 +24,12 @@ LOSS = {
   # Few people and a small net: the published pair is too hard a start.
   "default": (32.0, 0.2),
   "lfw": (32.0, 0.3),
-  # The field trains these two sets with a larger margin than the paper.
+  # The field trains these sets with a larger margin than the paper.
   "glint360k_r100": (64.0, 0.4),
   "wf42m_r100": (64.0, 0.4),
+  "webface4m_r50": (64.0, 0.4),
+  "wf4m_vit_s": (64.0, 0.4),
+  "wf42m_vit_b": (64.0, 0.4),
 }
 
 

@@ -38,10 +38,14 @@ def get_config(preset: str = "default") -> config.Config:
   """The configuration of a preset (see facejax.presets)."""
   base = presets.scale(preset)
   small = preset in presets.SMALL
+  if "vit" in preset:
+    net = base.model.name
+  else:
+    net = "vit_micro" if small else "vit_b"
   return dataclasses.replace(
     base,
     loss=LOSS.get(preset, loss_config.CosFace(scale=64.0, margin=0.4)),
-    model=dataclasses.replace(base.model, name="vit_t" if small else "vit_b"),
+    model=dataclasses.replace(base.model, name=net),
     head=dataclasses.replace(
       base.head, implementation="partial_fc", rate=0.3 if small else 0.1
     ),

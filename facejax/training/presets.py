@@ -6,6 +6,8 @@ FACEJAX_DATA names (default: `data` in the working folder).
 """
 
 import dataclasses
+import functools
+import math
 import os
 from collections.abc import Callable
 
@@ -40,9 +42,11 @@ def identities(
   base: config.Config, people: int, images: int, *, random_negatives: int = 0
 ) -> config.Config:
   """The same with batches of several images of each of some people."""
+  size = people * images + random_negatives
   return dataclasses.replace(
     base,
-    batch_size=people * images + random_negatives,
+    batch_size=size,
+    accumulate=math.gcd(base.accumulate, size),
     data=dataclasses.replace(
       base.data,
       identities_per_batch=people,
@@ -199,12 +203,71 @@ def _wf42m_r100() -> config.Config:
   )
 
 
-# By name, as recipes offer them.
+def _webface4m_r50() -> config.Config:
+  """WebFace4M, a tenth of WebFace260M's clean part: the schedule of MS1MV3."""
+  return _published(
+    data="webface4m",
+    net="iresnet50",
+    batch_size=1024,
+    epochs=20,
+    optim=config.OptimConfig(schedule="linear"),
+  )
+
+
+def _generated_r50(data: str) -> config.Config:
+  """Sets of generated people, of CASIA-WebFace's size or a few times that."""
+  return _published(
+    data=data,
+    net="iresnet50",
+    batch_size=512,
+    epochs=40,
+    optim=config.OptimConfig(schedule="step", milestones=(0.6, 0.75, 0.9)),
+  )
+
+
+def _vit(data: str, net: str, *, batch_size: int, parts: int) -> config.Config:
+  """The field's schedule of ViTs: AdamW, 40 epochs, a tenth of it warm-up.
+
+  Drop path 0.05 and masked tokens are those of the field's name of the net.
+  """
+  base = _published(
+    data=data,
+    net=net,
+    batch_size=batch_size,
+    epochs=40,
+    optim=config.OptimConfig(
+      name="adamw",
+      learning_rate=1e-3,
+      weight_decay=0.1,
+      schedule="polynomial",
+      warmup=0.1,
+    ),
+  )
+  head = dataclasses.replace(base.head, implementation="partial_fc", rate=0.3)
+  return dataclasses.replace(base, accumulate=parts, head=head)
+
+
+def _wf4m_vit_s() -> config.Config:
+  """WebFace4M and ViT-S."""
+  return _vit("webface4m", "vit_s_dp005_mask_0", batch_size=4096, parts=4)
+
+
+def _wf42m_vit_b() -> config.Config:
+  """The field's WebFace42M schedule of ViT-B: 8 x 256, twelve times a step."""
+  return _vit("webface42m", "vit_b_dp005_mask_005", batch_size=24_576, parts=12)
+
+
+# By name, as recipes offer them; what can be had today stands first.
 PRESETS: dict[str, Callable[[], config.Config]] = {
   "default": _default,
   "lfw": _lfw,
-  "casia_r50": _casia_r50,
+  "webface4m_r50": _webface4m_r50,
+  "hsface_r50": functools.partial(_generated_r50, "hsface"),
+  "vface_r50": functools.partial(_generated_r50, "vface"),
   "ms1mv3_r50": _ms1mv3_r50,
   "glint360k_r100": _glint360k_r100,
+  "wf4m_vit_s": _wf4m_vit_s,
+  "casia_r50": _casia_r50,
   "wf42m_r100": _wf42m_r100,
+  "wf42m_vit_b": _wf42m_vit_b,
 }
