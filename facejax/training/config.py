@@ -252,8 +252,11 @@ class Config:
   loss: tyro.conf.AvoidSubcommands[registry.LossConfig] = registry.CosFace()  # noqa: RUF009, frozen
   """The classification loss; each recipe has its own."""
   center: CenterConfig = CenterConfig()  # noqa: RUF009, frozen
+  """Center loss, in addition to the classification loss."""
   distillation: DistillationConfig = DistillationConfig()  # noqa: RUF009, frozen
+  """What is learnt from the run that `distill` names."""
   memory: MemoryConfig = MemoryConfig()  # noqa: RUF009, frozen
+  """A memory of past embeddings, for losses between pairs within a batch."""
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()  # noqa: RUF009, frozen
   """The optimizer and its learning-rate schedule."""
