@@ -11,7 +11,9 @@ penalty on the expectation of a class's features, is the center loss here (Wen e
 al., A Discriminative Feature Learning Approach for Deep Face Recognition, 2016);
 the shares of the run, the rate and its weight are ours.
 
-  python -m facejax.train --config lvface.py                   not yet run
+  python -m facejax.train --config lvface.py
+    generated faces, vit_micro; one core of an AMD EPYC, busy with other work,
+    7:35: 89.9 % on 2,000 pairs of unseen people
   python -m facejax.train --config lvface.py:lfw               not yet run
   python -m facejax.train --config lvface.py:casia_r50         not yet run
   python -m facejax.train --config lvface.py:ms1mv3_r50        not yet run

@@ -167,7 +167,7 @@ def test_a_net_that_was_trained_on_other_pixels_is_told_of(tmp_path, caplog):
   (tmp_path / "checkpoints").mkdir()
   card.write(
     tmp_path,
-    card.Card("iresnet10_slim", 16, (32, 32), colors="BGR", pixel_mean=0.0),
+    card.Card("iresnet10_slim", 128, (48, 48), colors="BGR", pixel_mean=0.0),
   )
   arguments = ["--config", "cosface.py", "--init-from", tmp_path]
   arguments += ["--data.source", "folder", "--data.path", tmp_path / "none"]

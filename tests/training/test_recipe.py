@@ -307,7 +307,10 @@ def test_old_recipes_find_their_names(tmp_path, monkeypatch):
     ("--config ArcFace", "did you mean arcface.py?"),
     ("--config configs/ms1mv3_r50", "did you mean cosface.py:ms1mv3_r50?"),
     ("--config r50", "a net is chosen by --model.name iresnet50"),
-    ("--config cosface.py:r50", "did you mean casia_r50 or ms1mv3_r50?"),
+    (
+      "--config cosface.py:r50",
+      "webface4m_r50 or hsface_r50 or vface_r50 or ms1mv3_r50 or casia_r50?",
+    ),
     # As many as the recipe has: no flag is passed over.
     ("--steps 7 --epochs 3", "--steps 7 and --epochs 3"),
   ],
