@@ -66,10 +66,11 @@ def pairs(
     gallery: another net, which embeds the second image of each pair.
   """
   opened = _open_pairs(model, options, file, protocol)
-  found, used = _verify(
-    *(model, options, opened, threshold),
-    gallery and _features_of(gallery, options, file, protocol).summed,
-  )
+  enrolled = None
+  if gallery is not None:
+    seen = _open_pairs(gallery, options, file, protocol)
+    enrolled = _features_used(gallery, options, seen).summed
+  found, used = _verify(model, options, opened, threshold, enrolled)
   chosen = verification.used_images(opened)
   told = overlap.told(
     overlap.trained_on(model.run),
@@ -249,20 +250,17 @@ def _verify(
   threshold: float | None,
   gallery: np.ndarray | None = None,
 ) -> tuple[verification.Verification, features.Features]:
-  used = _features(
-    model, options, opened.source, verification.used_images(opened).tolist()
-  )
+  used = _features_used(model, options, opened)
   found = verification.scored(
     opened, used.summed, threshold=threshold, gallery=gallery
   )
   return found, used
 
 
-def _features_of(
-  model: embedder.Embedder, options: ProtocolOptions, file: str, protocol: Any
+def _features_used(
+  model: embedder.Embedder, options: ProtocolOptions, opened: pair_sets.PairSet
 ) -> features.Features:
-  """The images of a list, as another net sees them."""
-  opened = _open_pairs(model, options, file, protocol)
+  """Of the images that occur in a set of pairs."""
   used = verification.used_images(opened).tolist()
   return _features(model, options, opened.source, used)
 

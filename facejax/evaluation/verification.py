@@ -15,9 +15,10 @@ from facejax.metrics import checks, validation, verification
 from facejax.runs import embedding_loop
 from facejax.runtime import unit_vectors
 
-# Of these less is better.
+# Of these less is better; of accuracies, rates and area more.
 LOWER_IS_BETTER = ("equal_error_rate",)
 FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
+
 _CONVENTION = (
   "Embeddings of image and mirror image summed, then normalised; score = "
   "cosine; accuracy = mean ± population std over {folds} folds, the threshold "
@@ -150,26 +151,25 @@ def scored(
   """
   used = used_images(pairs)
   with _naming(pairs):
-    sides = [embeddings, embeddings if gallery is None else gallery]
-    if sides[0].shape != sides[1].shape:
+    nets = [embeddings] if gallery is None else [embeddings, gallery]
+    if nets[0].shape != nets[-1].shape:
       raise ValueError(
-        f"the gallery's net makes embeddings of {sides[1].shape[1]}, the other of"
-        f" {sides[0].shape[1]}: only nets of one size can be compared"
+        f"the gallery's net makes embeddings of {nets[1].shape[1]}, the other of"
+        f" {nets[0].shape[1]}: only nets of one size can be compared"
       )
     units = [
       unit_vectors.unit(
-        np.asarray(side, np.float64),
+        np.asarray(vectors, np.float64),
         name=lambda row: (
           f"of {pairs.source.name(int(used[row]))}; if training"
           " diverged, lower the learning rate"
         ),
       )
-      for side in sides
+      for vectors in nets
     ]
-    places = [
-      np.searchsorted(used, side) for side in (pairs.first, pairs.second)
-    ]
-    return _verification(pairs, _cosines(units, places), threshold)
+    a, b = (np.searchsorted(used, side) for side in (pairs.first, pairs.second))
+    cosines = _cosines(units[0], a, units[-1], b)
+    return _verification(pairs, cosines, threshold)
 
 
 @contextlib.contextmanager
@@ -240,11 +240,10 @@ def _percent(rate: float | None) -> str:
 
 
 def _cosines(
-  units: Sequence[np.ndarray], places: Sequence[np.ndarray]
+  first: np.ndarray, a: np.ndarray, second: np.ndarray, b: np.ndarray
 ) -> np.ndarray:
-  """Of pairs, from the unit vectors of either side and the places in them."""
+  """Of pairs: rows a of the first unit vectors, b of the second."""
   # In blocks: gathering millions of pairs at once would fill the memory.
-  (first, second), (a, b) = units, places
   blocks = [slice(i, i + _BLOCK) for i in range(0, len(a), _BLOCK)]
   return np.concatenate(
     [np.einsum("nd,nd->n", first[a[k]], second[b[k]]) for k in blocks]
