@@ -19,13 +19,12 @@ import numpy as np
 from facejax.head import api as head_api
 from facejax.head import objective as objective_lib
 from facejax.head import storage
-from facejax.runs import card as card_lib
-from facejax.runs import classes, folder
+from facejax.runs import classes
 from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import typing
+from facejax.training import class_places, extra_terms
 from facejax.training import config as config_lib
-from facejax.training import extra_terms
 from facejax.training.objectives import definition
 
 logger = logging.getLogger(__name__)
@@ -121,10 +120,11 @@ def build(
   step, prototypes = form
   card = net_lib.read_card(run)
   names = classes.read(run)
-  old = len(names) if names is not None else card.identities
+  old = card.identities if names is None else len(names)
+  old = old or prototypes.shape[0]
   head = head_api.Head(
-    _objective(config, num_classes=old or prototypes.shape[0]),
-    old or prototypes.shape[0],
+    _objective(config, num_classes=old),
+    old,
     mesh,
     implementation="chunked",
     block_size=config.head.block_size,
@@ -137,43 +137,20 @@ def build(
     kept = classes.read_prototypes(run, step=step, mesh=mesh)
     assert kept is not None  # or it would have no form
     found = np.full(num_classes, -1, np.int32)
-    found[: len(here)] = _places(run, card, names, here)
+    shared, _ = class_places.find(
+      "compatible_with", run, card, here, rows=prototypes.shape[0]
+    )
+    found[: len(here)] = shared
+    logger.info(
+      "keeps to the prototypes of %s: %s of %s classes are there",
+      *(run, f"{(shared >= 0).sum():,}", f"{len(here):,}"),
+    )
     return Kept(kept, jax.device_put(found, where))
 
   gradient = functools.partial(
     _gradient, head=head, weight=config.compatible_weight
   )
   return extra_terms.Term(Kept(prototypes, places), gradient, read)
-
-
-def _places(
-  run: str,
-  card: card_lib.Card,
-  there: Sequence[str] | None,
-  here: Sequence[str],
-) -> np.ndarray:
-  """Of each class its number in the old run, or -1."""
-  if there is not None:
-    found = classes.matched(there, here)
-  elif card.identities == len(here):
-    found = np.arange(len(here), dtype=np.int32)
-  else:
-    raise ValueError(
-      f"compatible_with={run!r} has no {folder.CLASSES}, and"
-      f" {card.identities} classes where there are {len(here):,} here: which are"
-      " the same cannot be told"
-    )
-  shared = int((found >= 0).sum())
-  if not shared:
-    raise ValueError(
-      f"compatible_with={run!r}: none of the {len(here):,} classes here, such as"
-      f" {here[0]!r}, is among its own"
-    )
-  logger.info(
-    "keeps to the prototypes of %s: %s of %s classes are there",
-    *(run, f"{shared:,}", f"{len(here):,}"),
-  )
-  return found
 
 
 def _gradient(

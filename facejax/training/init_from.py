@@ -17,6 +17,7 @@ from facejax.runs import folder as run_folder
 from facejax.runs import net as net_lib
 from facejax.runtime import typing
 from facejax.training import build as program_lib
+from facejax.training import class_places
 from facejax.training import config as config_lib
 from facejax.training import state as train_state
 
@@ -165,29 +166,23 @@ def _weights(
 def _places(
   run: str, card: card_lib.Card, names: Sequence[str], *, rows: int
 ) -> np.ndarray:
-  """The old row of each class, by name; tells how many were found."""
-  old = classes.read(run)
+  """The old row of each class; tells how many were found."""
+  places, old = class_places.find(
+    "init_prototypes", run, card, names, rows=rows
+  )
   if old is None:
-    return _by_number(run, card.identities, len(names))
-  if len(old) > rows:
-    raise ValueError(
-      f"init_prototypes: {run!r} names {len(old):,} classes and has"
-      f" {rows:,} prototypes: {run_folder.CLASSES} is of another run"
+    logger.warning(
+      "prototypes of %s: %s kept in their order, for it does not name its"
+      " classes (no %s)",
+      *(run, f"{len(names):,}", run_folder.CLASSES),
     )
-  places = classes.matched(old, names)
+    return places
   gone = np.ones(len(old), bool)
   gone[places[places >= 0]] = False
   new, dropped = np.flatnonzero(places < 0), np.flatnonzero(gone)
-  kept = len(names) - len(new)
-  if not kept:
-    raise ValueError(
-      f"init_prototypes: none of the {len(names):,} classes here, such as"
-      f" {names[0]!r}, is among the {len(old):,} of {run!r}, such as"
-      f" {old[0]!r}: leave --init-prototypes out"
-    )
   logger.info(
     "prototypes of %s by name: %s kept, %s new%s, %s dropped%s",
-    *(run, f"{kept:,}"),
+    *(run, f"{len(names) - len(new):,}"),
     *(f"{len(new):,}", _such_as(names, new)),
     *(f"{len(dropped):,}", _such_as(old, dropped)),
   )
@@ -197,24 +192,6 @@ def _places(
       " numbers are the same"
     )
   return places
-
-
-def _by_number(run: str, before: int | None, now: int) -> np.ndarray:
-  """Rows in their order, where the old classes have no names."""
-  if before != now:
-    count = "an unknown number of" if before is None else f"{before:,}"
-    raise ValueError(
-      f"init_prototypes: {run!r} has no {run_folder.CLASSES}, so that its"
-      f" {count} classes could be matched by their order alone, and there are"
-      f" {now:,} here: write their names there (facejax.convert --class-names),"
-      " or leave --init-prototypes out"
-    )
-  logger.warning(
-    "prototypes of %s: %s kept in their order, for it does not name its classes"
-    " (no %s)",
-    *(run, f"{now:,}", run_folder.CLASSES),
-  )
-  return np.arange(now, dtype=np.int32)
 
 
 def _such_as(names: Sequence[str], places: np.ndarray) -> str:
