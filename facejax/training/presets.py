@@ -10,6 +10,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 from facejax.data import places
 from facejax.data.augment import augment
@@ -170,48 +171,23 @@ def _casia_r50() -> config.Config:
   )
 
 
-def _ms1mv3_r50() -> config.Config:
-  """The field's MS1MV3 schedule: linear to 0 over 20 epochs, 8 x 128."""
+def _linear(
+  data: str, net: str, *, batch_size: int = 1024, **optim: Any
+) -> config.Config:
+  """The field's schedule: linear to 0 over 20 epochs, 8 x 128."""
   return _published(
-    data="ms1mv3",
-    net="iresnet50",
-    batch_size=1024,
+    data=data,
+    net=net,
+    batch_size=batch_size,
     epochs=20,
-    optim=config.OptimConfig(schedule="linear"),
-  )
-
-
-def _glint360k_r100() -> config.Config:
-  """The field's Glint360K schedule: as MS1MV3, with weight decay 1e-4."""
-  return _published(
-    data="glint360k",
-    net="iresnet100",
-    batch_size=1024,
-    epochs=20,
-    optim=config.OptimConfig(schedule="linear", weight_decay=1e-4),
+    optim=config.OptimConfig(schedule="linear", **optim),
   )
 
 
 def _wf42m_r100() -> config.Config:
   """The field's WebFace42M schedule on 32 x 128, lr scaled, warm-up."""
-  return _published(
-    data="webface42m",
-    net="iresnet100",
-    batch_size=4096,
-    epochs=20,
-    optim=config.OptimConfig(learning_rate=0.4, schedule="linear", warmup=0.1),
-  )
-
-
-def _webface4m_r50() -> config.Config:
-  """WebFace4M, a tenth of WebFace260M's clean part: the schedule of MS1MV3."""
-  return _published(
-    data="webface4m",
-    net="iresnet50",
-    batch_size=1024,
-    epochs=20,
-    optim=config.OptimConfig(schedule="linear"),
-  )
+  scaled = {"learning_rate": 0.4, "warmup": 0.1}
+  return _linear("webface42m", "iresnet100", batch_size=4096, **scaled)
 
 
 def _generated_r50(data: str) -> config.Config:
@@ -261,11 +237,14 @@ def _wf42m_vit_b() -> config.Config:
 PRESETS: dict[str, Callable[[], config.Config]] = {
   "default": _default,
   "lfw": _lfw,
-  "webface4m_r50": _webface4m_r50,
+  # A tenth of WebFace260M's clean part, as MS1MV3.
+  "webface4m_r50": functools.partial(_linear, "webface4m", "iresnet50"),
   "hsface_r50": functools.partial(_generated_r50, "hsface"),
   "vface_r50": functools.partial(_generated_r50, "vface"),
-  "ms1mv3_r50": _ms1mv3_r50,
-  "glint360k_r100": _glint360k_r100,
+  "ms1mv3_r50": functools.partial(_linear, "ms1mv3", "iresnet50"),
+  "glint360k_r100": functools.partial(
+    _linear, "glint360k", "iresnet100", weight_decay=1e-4
+  ),
   "wf4m_vit_s": _wf4m_vit_s,
   "casia_r50": _casia_r50,
   "wf42m_r100": _wf42m_r100,
