@@ -115,7 +115,9 @@ def build(
     "steps_per_epoch": steps_per_epoch,
   }
   rate = optimizers.schedule(optimizer, **length)
-  trunk_tx = optimizers.of_trunk(optimizer, rate, backbone)
+  trunk_tx = optimizers.of_trunk(
+    optimizer, rate, backbone, adapters=bool(config.model.lora)
+  )
   for_head = optimizer.of_head()
   head_rate = optimizers.schedule(
     for_head, **length, warmup="optim.head.warmup"

@@ -127,16 +127,11 @@ def check(params: Any, *, freeze: str, layer_decay: float) -> None:
     )
 
 
-def has_adapters(params: Any) -> bool:
-  """Whether a net has adapters, which alone are trained then."""
-  return any(_last(name) in lora.ADAPTERS for name in names(params))
-
-
 def _trained(params: Any, pattern: str = "") -> list[str]:
   """Names of the weights that are trained, but for those that match."""
   every = names(params)
-  if has_adapters(params):
-    every = [name for name in every if _last(name) in lora.ADAPTERS]
+  # Of a net with adapters these alone.
+  every = [n for n in every if _last(n) in lora.ADAPTERS] or every
   return [n for n in every if not (pattern and re.match(pattern, n))]
 
 

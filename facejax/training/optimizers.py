@@ -88,11 +88,24 @@ def of_trunk(
   optimizer: config_lib.OptimConfig,
   rate: optax.Schedule,
   backbone: functional.Backbone,
+  *,
+  adapters: bool = False,
 ) -> optax.GradientTransformation:
-  """The optimizer with its groups of weights, if the net has them."""
+  """The optimizer with its groups of weights, if there are any.
+
+  Args:
+    optimizer: of the run.
+    rate: its learning rate by step.
+    backbone: the net.
+    adapters: whether it has some, which alone are trained then.
+  """
   freeze, layer_decay = optimizer.freeze, optimizer.layer_decay
-  params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
-  groups.check(params, freeze=freeze, layer_decay=layer_decay)
+  blocks = 0
+  if freeze or layer_decay != 1:
+    # Traced for the names of weights, which nothing else asks for.
+    params, _ = jax.eval_shape(backbone.init, jax.random.key(0))
+    groups.check(params, freeze=freeze, layer_decay=layer_decay)
+    blocks = groups.blocks(params)
   tx = _made(
     optimizer,
     rate,
@@ -100,10 +113,10 @@ def of_trunk(
     clip_norm=optimizer.clip_norm or None,
   )
   if layer_decay != 1:
-    tx = groups.by_depth(tx, layer_decay, last=groups.blocks(params))
+    tx = groups.by_depth(tx, layer_decay, last=blocks)
   if optimizer.name == "schedule_free":
     tx = schedule_free.interpolated(tx, rate, beta1=optimizer.beta1)
-  if freeze or groups.has_adapters(params):
+  if freeze or adapters:
     tx = groups.freeze(tx, freeze)
   return tx
 

@@ -35,10 +35,7 @@ def make_train_step(
   average: Average | None = None,
   terms: Sequence[extra_terms.Gradient] = (),
   skip_nonfinite: bool = False,
-) -> Callable[
-  [train_state.TrainState, typing.Array, typing.Array],
-  tuple[train_state.TrainState, Metrics],
-]:
+) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
   """The jitted update: (state, images, labels) -> (state, metrics).
 
   Images are uint8 [batch, height, width, 3] and labels int32 [batch], both
@@ -60,10 +57,10 @@ def make_train_step(
     seed: of dropout.
     accumulate: parts of the batch that go through the net one after the other,
       see `passes`.
-    terms: of other runs; the step has an argument more for each, what is
-      frozen of it.
     average: how the average of the weights that is verified goes on; None for
       none.
+    terms: of other runs; the step has an argument more for each, what is
+      frozen of it.
     skip_nonfinite: where the loss or the norm of the gradient is not finite the
       trunk and what the loss carries stay as they are; the loss step sees to
       prototypes and centres, by the loss alone. Adds the metric skipped, 0 or 1.
