@@ -34,6 +34,7 @@ COMMANDS = {
   "cluster": Command("facejax.cluster", "group images by person"),
   "export": Command("facejax.export", "write a net for other programs"),
   "convert": Command("facejax.convert", "take over weights of elsewhere"),
+  "migrate": Command("facejax.migrate", "take over recipes of elsewhere"),
   "plan": Command("facejax.head.plan", "say how many people fit in memory"),
   "launch": Command("facejax.launch", "run a command as several processes"),
   "data align": Command("facejax.data.align", "align photos by landmarks"),

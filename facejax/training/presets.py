@@ -215,7 +215,8 @@ def _vit(data: str, net: str, *, batch_size: int, parts: int) -> config.Config:
       name="adamw",
       learning_rate=1e-3,
       weight_decay=0.1,
-      schedule="polynomial",
+      epsilon=1e-8,
+      schedule="linear",
       warmup=0.1,
     ),
   )
