@@ -54,7 +54,9 @@ class OptimConfig:
   adamw: by their running mean; lion: the sign of a momentum. For the trunk
   alone, the head then takes its own (optim.head.name): lars and lamb, steps in
   proportion to the weights; muon: orthogonal steps; schedule_free: adamw whose
-  running mean, which is verified, makes up for a schedule."""
+  running mean, which is verified, makes up for a schedule. Another one than the
+  recipe's brings its usual learning rate and decay along: sgd 0.1 and 5e-4,
+  adagrad 0.05 and 0, adamw and schedule_free 1e-3 and 0.1, lion 1e-4 and 1."""
   learning_rate: Annotated[float, annotated_types.Gt(0)] = 0.1
   """Learning rate after the warm-up."""
   scale_by_batch: Literal["none", "linear", "sqrt"] = "none"

@@ -21,7 +21,13 @@ from facejax.data.pairs import pack_folders
 from facejax.models import config as model_config
 from facejax.runtime import command_line, extras, rendezvous
 from facejax.training import config as config_lib
-from facejax.training import config_checks, help_ranges, names, presets
+from facejax.training import (
+  config_checks,
+  help_ranges,
+  names,
+  presets,
+  usual_optim,
+)
 
 _DESCRIPTION = """Train a face embedding with margin softmax.
 
@@ -107,6 +113,8 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     registry=help_ranges.showing_ranges(),
   )
   command = _reconcile(command, recipe, given)
+  optim = usual_optim.filled(command.optim, recipe.optim, _named(arguments))
+  command = dataclasses.replace(command, optim=optim)
   only = {name: getattr(command, name) for name in ("topology", "classes")}
   config_checks.check_dry_run(command.dry_run, **only)
   config_checks.validate(command)
@@ -132,6 +140,12 @@ def _given(arguments: Sequence[str]) -> argparse.Namespace:
       " run: give exactly one of them"
     )
   return given
+
+
+def _named(arguments: Sequence[str]) -> set[str]:
+  """The fields that flags name, as in optim.learning_rate."""
+  flags = (word.partition("=")[0] for word in arguments)
+  return {flag[2:].replace("-", "_") for flag in flags if flag.startswith("--")}
 
 
 def _reconcile(

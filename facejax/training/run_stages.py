@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facejax.training import config as config_lib
-from facejax.training import config_checks, lengths
+from facejax.training import config_checks, lengths, usual_optim
 from facejax.training.objectives import definition, ramp, registry
 
 # What may change, by the beginning of its name: nothing by which weights,
@@ -226,6 +226,7 @@ def _changed(config: config_lib.Config, change: _Change) -> config_lib.Config:
   Raises:
     ValueError: naming the stage.
   """
+  before = config
   try:
     for name, value in change.values.items():
       if name == "loss":
@@ -233,6 +234,8 @@ def _changed(config: config_lib.Config, change: _Change) -> config_lib.Config:
       else:
         config = _replaced(config, name.split("."), value, name)
     config_checks.check_types(config)
+    optim = usual_optim.filled(config.optim, before.optim, change.values)
+    config = dataclasses.replace(config, optim=optim)
     config_checks.validate(config)
     for name, (start, _) in change.ramps.items():
       low_end = _replaced(config, ["loss", name], start, f"loss.{name}")
