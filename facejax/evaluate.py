@@ -145,6 +145,7 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
   )
+  gallery = _gallery(args, model)
   threshold = args.threshold
   if args.threshold_pairs:
     threshold = protocols.threshold_of(
@@ -176,15 +177,28 @@ def _evaluate(
     protocol=_LISTS.get(args.protocol),
     threshold=threshold,
     fold=None if args.fold is None else args.fold - 1,
-    gallery=_gallery(args),
+    gallery=gallery,
   )
 
 
-def _gallery(args: argparse.Namespace) -> embedder.Embedder | None:
-  """The net of the second image of each pair, if it is another."""
+def _gallery(
+  args: argparse.Namespace, model: embedder.Embedder
+) -> embedder.Embedder | None:
+  """The net of the second image of each pair, if it is another.
+
+  Raises:
+    ValueError: if its embeddings are of another size.
+  """
   if not args.gallery_net:
     return None
-  return embedder.load(args.gallery_net, devices=args.devices)
+  gallery = embedder.load(args.gallery_net, devices=args.devices)
+  sizes = gallery.card.embedding_dim, model.card.embedding_dim
+  if sizes[0] != sizes[1]:
+    raise ValueError(
+      f"--gallery-net {args.gallery_net} makes embeddings of {sizes[0]}, the other"
+      f" net of {sizes[1]}: only those of one size can be compared"
+    )
+  return gallery
 
 
 def _cluster_at(

@@ -1,6 +1,7 @@
 """facejax.evaluate: every figure is what the embeddings say."""
 
 import copy
+import dataclasses
 import json
 import shutil
 
@@ -133,6 +134,29 @@ def test_a_gallery_of_another_net(model, tiny_faces, tmp_path, vectors):
     (scores >= -0.5) == same
   )
   assert "by runs/old, step 3" in " ".join(result.notes)
+
+
+def test_a_gallery_of_another_size_is_refused_before_anything_is_embedded(
+  model, tiny_faces, tmp_path, monkeypatch, capsys
+):
+  write_list(tmp_path / "list.txt", tiny_faces)
+  other = copy.copy(model)
+  other.card = dataclasses.replace(model.card, embedding_dim=7)
+  nets = {"old": other}
+  monkeypatch.setattr(
+    evaluate.embedder, "load", lambda run, **_: nets.get(run, model)
+  )
+
+  def never(*_, **__):
+    raise AssertionError("embedded")
+
+  for net in (model, other):
+    monkeypatch.setattr(net, "features_batch", never)
+  arguments = ["--pairs", str(tmp_path / "list.txt"), "--path", str(tiny_faces)]
+  assert evaluate.main([model.run, *arguments, "--gallery-net", "old"]) == 2
+  assert f"of 7, the other net of {model.card.embedding_dim}" in (
+    capsys.readouterr().err
+  )
 
 
 def test_sphereface_takes_both_features_and_centres_them(
