@@ -22,6 +22,7 @@ from facejax.interchange import (
 )
 from facejax.models import functional
 from facejax.runs import card as card_lib
+from facejax.runs import imported, pretrained
 from facejax.runs import net as net_lib
 from facejax.runtime import command_line, whole_files
 
@@ -34,7 +35,7 @@ WEIGHTS is a .pt or .pth file of PyTorch, or .safetensors, with the names of
 arcface_torch (iResNet, MobileFaceNet, ViT), MagFace, ElasticFace, AdaFace and
 CVLface (IR-18 to IR-101, IR-SE, ViT), InsightFace_Pytorch and face.evoLVe (IR,
 IR-SE), facenet-pytorch or SphereFace's released files; or a .safetensors file
-of facejax.export, which needs no --net. PyTorch is not needed, and nothing in
+of facejax.export, or dlib's .dat of its face net, which need no --net. PyTorch is not needed, and nothing in
 the file is run. A tensor too many or too few is refused, with its name; what is
 chosen or left out is said on stderr.
 
@@ -62,7 +63,7 @@ _FACES = 2
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command line; returns the exit code."""
   args = parser().parse_args(arguments)
-  importing.check_folder(args.workdir)
+  imported.check_folder(args.workdir)
   card = importing.own_card(args.weights)
   if card is not None:
     _check_own(args, card)
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     weights = dataclasses.replace(weights, prototypes=prototypes)
     card = dataclasses.replace(card, identities=len(prototypes))
   _try(card, weights)
-  importing.write(args.workdir, card, weights, names=names)
+  imported.write(args.workdir, card, weights, names=names)
   print(
     f"{args.workdir}: {card.net}, {functional.count(weights.params):,}"
     f" parameters, embeddings of {card.embedding_dim}"
@@ -93,8 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read(
   args: argparse.Namespace,
-) -> tuple[card_lib.Card, importing.ImportedWeights]:
-  """Card and weights of a state dict."""
+) -> tuple[card_lib.Card, imported.ImportedWeights]:
+  """Card and weights of a state dict, or of dlib's file."""
+  if os.fspath(args.weights).endswith(".dat"):
+    card, weights = pretrained.read(args.weights)
+    _check_own(args, card)
+    return dataclasses.replace(card, trained_on=args.trained_on), weights
   if args.net and args.image_size:
     functional.check_image_size(args.net, tuple(args.image_size))
   found = state_dicts.read(args.weights, prefix=args.prefix)
@@ -157,7 +162,7 @@ def _check_own(args: argparse.Namespace, card: card_lib.Card) -> None:
     )
 
 
-def _try(card: card_lib.Card, weights: importing.ImportedWeights) -> None:
+def _try(card: card_lib.Card, weights: imported.ImportedWeights) -> None:
   """Embeds generated faces: what makes no embeddings is not written."""
   net = net_lib.TrainedNet(
     card, 0, net_lib.build(card), weights.params, weights.stats

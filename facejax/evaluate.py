@@ -17,7 +17,7 @@ import rich.text
 from facejax.data import places
 from facejax.evaluation import clusters, protocols, table
 from facejax.report import build
-from facejax.runs import embedder, metrics_file, results
+from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
   command_flags,
   command_line,
@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   distributed.start(command_flags.processes_of(args))
   started = time.monotonic()
   model = embedder.load(args.workdir, devices=args.devices)
+  if args.workdir in pretrained.PACKAGES:
+    # What is found out of a net that has no folder here is kept with it.
+    args.workdir = model.run
   result = _evaluate(args, model)
   if not distributed.primary():
     return 0

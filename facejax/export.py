@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from facejax.interchange import exporting
 from facejax.interchange import formats as export_formats
-from facejax.runs import folder
+from facejax.runs import folder, pretrained
 from facejax.runs import net as net_lib
 from facejax.runtime import command_flags, command_line
 
@@ -51,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export_formats.check_opset(args.opset)
   if args.out and len(formats) > 1:
     raise ValueError("--out takes one file: name one --format with it")
-  net = net_lib.read(args.workdir)
+  run = pretrained.located(args.workdir)
+  net = net_lib.read(run)
   for form in formats:
     suffix = export_formats.FORMATS[form].suffix
-    path = args.out or args.workdir / folder.EXPORT / f"model{suffix}"
+    path = args.out or pathlib.Path(run, folder.EXPORT, f"model{suffix}")
     options = {"opset": args.opset} if form == "onnx" and args.opset else {}
-    about = exporting.export(net, form, path, run=args.workdir, **options)
+    about = exporting.export(net, form, path, run=run, **options)
     checked = about["checked"]
     print(
       f"{path}  {about['bytes'] / 2**20:.1f} MiB, cosine to the net at least"

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   result = _result(
     unit_vectors.similarity(*pair),
     args.threshold,
-    metrics_file.threshold(args.run),
+    metrics_file.threshold(model.run),
   )
   print(json.dumps(result) if args.json else _words(result))
   return 0

@@ -17,7 +17,7 @@ from facejax.interchange import (
 )
 from facejax.interchange import torch_write as torch_writer
 from facejax.models import functional, torch_names
-from facejax.runs import card, checkpoint, embedder
+from facejax.runs import card, checkpoint, embedder, imported
 from facejax.runs import classes as run_classes
 from facejax.runs import net as net_lib
 
@@ -216,7 +216,7 @@ def test_class_weights_of_devices_join(weights, tmp_path):
   assert run(weights, "--net", "iresnet10_slim", *size(), "--workdir", folder,
              "--prototypes", *paths) == 0  # fmt: skip
   assert card.read(folder).identities == 30
-  like = importing.ImportedWeights(
+  like = imported.ImportedWeights(
     None, None, jax.ShapeDtypeStruct(whole.shape, np.float32)
   )
   with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:

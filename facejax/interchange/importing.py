@@ -1,8 +1,6 @@
-"""Makes weights of elsewhere the folder of a run."""
+"""Reads weights of elsewhere, to become the folder of a run."""
 
-import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -11,25 +9,9 @@ import numpy as np
 from facejax.interchange import recognition, safetensors_file
 from facejax.models import torch_names
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint, classes, folder, run_lock
+from facejax.runs import imported
 from facejax.runs import net as net_lib
-from facejax.runtime import text_lines, typing
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ImportedWeights:
-  """What is stored, at the paths that a training run has it at.
-
-  Attributes:
-    params: of the net.
-    stats: its running statistics.
-    prototypes: [classes, dim], or None.
-  """
-
-  params: typing.Params
-  stats: typing.Params
-  prototypes: np.ndarray | None = None
+from facejax.runtime import text_lines
 
 
 def read_names(path: str | os.PathLike[str], count: int) -> list[str]:
@@ -68,13 +50,13 @@ def own_card(path: str | os.PathLike[str]) -> card_lib.Card | None:
 
 def read_own(
   path: str | os.PathLike[str], card: card_lib.Card
-) -> ImportedWeights:
+) -> imported.ImportedWeights:
   """The weights of such a file."""
   arrays, _ = safetensors_file.read(path)
   shapes = jax.eval_shape(net_lib.build(card).init, jax.random.key(0))
   like = dict(zip(("params", "stats"), shapes, strict=True))
   try:
-    return ImportedWeights(**safetensors_file.fill(like, arrays))
+    return imported.ImportedWeights(**safetensors_file.fill(like, arrays))
   except ValueError as error:
     raise ValueError(f"{os.fspath(path)!r}: {error}") from None
 
@@ -127,7 +109,7 @@ def read_state_dict(
   arrays: Mapping[str, np.ndarray],
   *,
   ignore: Sequence[str] = (),
-) -> ImportedWeights:
+) -> imported.ImportedWeights:
   """Weights from a state dict in the field's names.
 
   Raises:
@@ -138,49 +120,6 @@ def read_state_dict(
     if not np.isfinite(array.astype(np.float32)).all():
       raise ValueError(f"{name!r} has numbers that are not finite")
   net = net_lib.build(card)
-  return ImportedWeights(*torch_names.from_torch(net, arrays, ignore=ignore))
-
-
-def write(
-  run: str | os.PathLike[str],
-  card: card_lib.Card,
-  weights: ImportedWeights,
-  *,
-  names: Sequence[str] = (),
-) -> None:
-  """Writes the folder: a checkpoint of step 0, names of classes, and its card.
-
-  Raises:
-    ValueError: if the folder holds something, or the prototypes are of
-      another size than the embeddings.
-    OSError: if it cannot be written.
-  """
-  check_folder(run)
-  prototypes = weights.prototypes
-  if prototypes is not None and prototypes.shape[1] != card.embedding_dim:
-    raise ValueError(
-      f"class weights have {prototypes.shape[1]} numbers, embeddings"
-      f" {card.embedding_dim}"
-    )
-  where = pathlib.Path(run, folder.CHECKPOINTS)
-  with run_lock.locked(run):
-    check_folder(run)  # again, now that nobody else writes there
-    with checkpoint.Checkpoints(where) as checkpoints:
-      checkpoints.save(0, jax.tree.map(jax.numpy.asarray, weights))
-    if names:
-      classes.write(run, names)
-    card_lib.write(run, card)
-
-
-def check_folder(run: str | os.PathLike[str]) -> None:
-  """Refuses a folder that holds something.
-
-  Raises:
-    ValueError: if it does.
-  """
-  path = pathlib.Path(run)
-  if path.is_file() or (path.is_dir() and any(folder.contents(path))):
-    raise ValueError(
-      f"workdir {os.fspath(run)!r} is there already: choose another with"
-      " --workdir"
-    )
+  return imported.ImportedWeights(
+    *torch_names.from_torch(net, arrays, ignore=ignore)
+  )

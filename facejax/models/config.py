@@ -68,6 +68,7 @@ class ModelConfig:
       "nn4_small2",
       "inception_slim",
       "inception_resnet_v1",
+      "dlib_resnet29",
       "r18",
       "r34",
       "r50",
@@ -84,7 +85,7 @@ class ModelConfig:
   SphereFace's, by their convolutions (62 is the released file named 64);
   MobileFaceNet as in the paper or as InsightFace has it (mbf, mbf_large);
   InsightFace's ViTs and CVLface's (…_p8); FaceNet's (nn1 … nn4_small2), a small
-  one in their manner, and facenet-pytorch's (inception_resnet_v1). The last
+  one in their manner, and facenet-pytorch's (inception_resnet_v1); dlib's. The last
   nine are InsightFace's names, for net and options. A net of your own is
   package.module:function, or the name of an entry point."""
   norm: Literal["batch", "lrn"] = "batch"

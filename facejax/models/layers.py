@@ -51,23 +51,24 @@ def conv(
   stride: int = 1,
   groups: int = 1,
   bias: bool = False,
+  pad: bool = True,
   kernel_init: nnx.Initializer = _IRESNET_KERNEL,
   rngs: nnx.Rngs,
   dtype: Any = None,
 ) -> nnx.Conv:
-  """Convolution padded like torch on both sides.
+  """Convolution padded like torch on both sides; without `pad` not at all.
 
   flax's "SAME" pads an even-sized input of a stride-2 convolution on one side
   only, which shifts every later map by half a pixel against the published
   nets; hence the explicit padding.
   """
-  pad = (kernel - 1) // 2
+  width = (kernel - 1) // 2 if pad else 0
   return nnx.Conv(
     in_channels,
     out_channels,
     (kernel, kernel),
     strides=stride,
-    padding=((pad, pad), (pad, pad)),
+    padding=((width, width), (width, width)),
     feature_group_count=groups,
     use_bias=bias,
     dtype=dtype,

@@ -39,6 +39,21 @@ def max_pool(
   return x
 
 
+def mean_pool(x: typing.Array) -> typing.Array:
+  """The mean of each whole 2x2 window, the first at the corner, stride 2.
+
+  Args:
+    x: maps [batch, height, width, channels].
+
+  >>> mean_pool(jnp.arange(6.0).reshape(1, 2, 3, 1))[0, :, :, 0]
+  Array([[2.]], dtype=float32)
+  """
+  batch, height, width, channels = x.shape
+  rows, columns = height // 2, width // 2
+  whole = x[:, : 2 * rows, : 2 * columns]
+  return whole.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
+
+
 def l2_pool(x: typing.Array, *, stride: int = 1) -> typing.Array:
   """The length of each 3x3 window: y = sqrt(sum x^2), a sum and not a mean.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from facejax.models import (
   config,
+  dlib_resnet,
   facenet,
   inception,
   inception_resnet,
@@ -31,6 +32,7 @@ SPECS: dict[str, Any] = {
   **vit.NETS,
   **facenet.NETS,
   **inception_resnet_rows.NETS,
+  **dlib_resnet.NETS,
 }
 
 NETS = tuple(SPECS)
@@ -125,6 +127,13 @@ FAMILIES = {
     takes_one=False,
     epsilon=inception_resnet.EPSILON,
     image_size=(160, 160),
+  ),
+  dlib_resnet.DlibResNetSpec: Family(
+    dlib_resnet.DlibResNet,
+    dlib_resnet.multiply_adds,
+    dlib_resnet.check_image_size,
+    norms=("batch",),
+    image_size=dlib_resnet.IMAGE_SIZE,
   ),
   own.OwnNet: Family(
     own.module,

@@ -19,7 +19,7 @@ from facejax.data import images as image_lib
 from facejax.models import embed as embed_lib
 from facejax.models import functional
 from facejax.runs import card as card_lib
-from facejax.runs import embedding_loop, metrics_file, net
+from facejax.runs import embedding_loop, metrics_file, net, pretrained
 from facejax.runs import net as net_lib
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import text_lines, unit_vectors
@@ -38,7 +38,7 @@ def load(
 
   Args:
     run: the folder of a training run, finished or not, or one that weights
-      were imported to. The newest sound checkpoint is read, and of it the
+      were imported to, or the name of a net of `pretrained`. The newest sound checkpoint is read, and of it the
       average of the weights, if the run keeps one.
     devices: how many devices to compute on; all of them if not given.
 
@@ -47,7 +47,7 @@ def load(
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
-  run = os.path.expanduser(run)
+  run = pretrained.located(run)
   card = net.read_card(run)
   # Of several processes, each embeds by itself: see `embedding_loop`.
   here = jax.local_devices() if jax.process_count() > 1 else None

@@ -17,7 +17,7 @@ import numpy as np
 
 from facejax.models import functional, lora, own
 from facejax.runs import card as card_lib
-from facejax.runs import checkpoint, folder
+from facejax.runs import checkpoint, folder, pretrained
 from facejax.runtime import jit, typing, unit_vectors
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def read(run: str | os.PathLike[str]) -> TrainedNet:
     ValueError: if its card is damaged or the checkpoint holds another net.
     OSError: if the checkpoints are damaged.
   """
+  run = pretrained.located(run)
   card = read_card(run)
   shapes = shapes_of(build(card, card.dtype))
   step, *weights = read_weights(run, card, shapes)
@@ -114,6 +115,7 @@ def read_card(run: str | os.PathLike[str]) -> card_lib.Card:
     ValueError: if the card is damaged, or asks for double precision that JAX
       was not told of.
   """
+  run = pretrained.located(run)
   card = card_lib.read(run)
   if card.dtype == "float64" and not jax.config.read("jax_enable_x64"):
     raise ValueError(
@@ -168,6 +170,7 @@ def read_weights(
   Raises:
     FileNotFoundError, OSError, ValueError: as `read_trunk`.
   """
+  run = pretrained.located(run)
   params, stats = shapes
   if card.lora:
     params = lora.like(params, rank=card.lora)
@@ -196,7 +199,7 @@ def require(run: str | os.PathLike[str]) -> None:
 
 def warn_of_pixels(run: str | os.PathLike[str]) -> None:
   """Says it where a net takes other pixels than training feeds it."""
-  card = card_lib.read(run)
+  card = card_lib.read(pretrained.located(run))
   usual = f"(x - {functional.PIXEL_MEAN:g}) / {functional.PIXEL_SCALE:g}"
   if card.colors != "RGB" or card.pixels != usual:
     logger.warning(

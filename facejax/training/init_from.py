@@ -12,7 +12,7 @@ from facejax.head import api as head_api
 from facejax.head import carried_rows
 from facejax.models import lora
 from facejax.runs import card as card_lib
-from facejax.runs import classes
+from facejax.runs import classes, pretrained
 from facejax.runs import folder as run_folder
 from facejax.runs import net as net_lib
 from facejax.runtime import typing
@@ -47,6 +47,7 @@ def check(config: config_lib.Config) -> None:
       " RUN, and name that with --init-from"
     )
   try:
+    run = pretrained.located(run)
     net_lib.require(run)
     card = card_lib.read(run)
   except FileNotFoundError as error:

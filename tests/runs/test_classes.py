@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from helpers import tiny_run
 
-from facejax.interchange import importing
-from facejax.runs import checkpoint, classes, folder
+from facejax.runs import checkpoint, classes, folder, imported
 from facejax.runtime import mesh as mesh_lib
 
 
@@ -37,7 +36,7 @@ def test_damaged_names_are_refused(text, tmp_path):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_prototypes_are_read_onto_any_mesh(devices, tmp_path):
   whole = np.random.default_rng(0).normal(size=(13, 2, 4)).astype("f4")
-  state = importing.ImportedWeights({"a": jnp.ones(2)}, {}, jnp.asarray(whole))
+  state = imported.ImportedWeights({"a": jnp.ones(2)}, {}, jnp.asarray(whole))
   with checkpoint.Checkpoints(tmp_path / folder.CHECKPOINTS) as checkpoints:
     checkpoints.save(3, state)
   mesh = mesh_lib.make_mesh(devices=devices)

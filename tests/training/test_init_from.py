@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from helpers import small_training, tiny_run
 
-from facejax.interchange import importing
 from facejax.models import functional, lora
 from facejax.runs import card as card_lib
-from facejax.runs import classes, folder
+from facejax.runs import classes, folder, imported
 from facejax.training import init_from, recipe
 
 OLD = ["ada", "bob", "cid", "dan"]
@@ -29,7 +28,7 @@ def weights():
   """Of a small net, with prototypes of four people."""
   net = functional.build("sphereface4", embedding_dim=DIM, image_size=(32, 32))
   rows = np.random.default_rng(0).normal(size=(len(OLD), DIM)).astype("f4")
-  return importing.ImportedWeights(*net.init(jax.random.key(5)), rows)
+  return imported.ImportedWeights(*net.init(jax.random.key(5)), rows)
 
 
 def write(run, weights, *, names=OLD, **about):
@@ -38,7 +37,7 @@ def write(run, weights, *, names=OLD, **about):
     | {"identities": len(OLD)}
     | about
   )
-  importing.write(run, card, weights, names=names)
+  imported.write(run, card, weights, names=names)
   return run
 
 
@@ -129,7 +128,7 @@ def test_adapters_of_the_other_run_are_merged(weights, tmp_path):
   net = functional.build("sphereface4", embedding_dim=DIM, image_size=(32, 32))
   params, stats = lora.adapted(net, rank=2).init(jax.random.key(3))
   params = jax.tree.map(lambda leaf: leaf + 0.01, params)
-  adapted = importing.ImportedWeights(params, stats)
+  adapted = imported.ImportedWeights(params, stats)
   run = write(tmp_path / "run", adapted, names=(), lora=2, lora_alpha=4.0)
   state = started(run)
   merged = lora.merged(params, alpha=4.0)
