@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 
+import fuzz_dlib
 import fuzz_samples
 import numpy as np
 from fuzz_mutations import CHANGES, Files, Target
@@ -240,6 +241,13 @@ def read_landmarks(folder: pathlib.Path) -> None:
       assert align.align(pixels, face.landmarks).shape == (112, 112, 3)
     except align.LandmarkError:
       continue
+
+
+@target("dlib", fuzz_dlib.nets)
+def read_dlib(folder: pathlib.Path) -> None:
+  from facejax.runtime import dlib_file
+
+  dlib_file.read(folder / "net.dat")
 
 
 def _is_inside(path: str) -> bool:

@@ -78,6 +78,8 @@ def cut(
   ]
   if value.shape != operation.output.shape and not axes:
     raise NotImplementedError("a slice of the batch")
+  if not axes:
+    return writer.tensor(value)
   first, last, step = (
     [bounds[axis] for axis in axes] for bounds in (begin, end, steps)
   )

@@ -50,7 +50,9 @@ def mean_pool(x: typing.Array) -> typing.Array:
   """
   batch, height, width, channels = x.shape
   rows, columns = height // 2, width // 2
-  whole = x[:, : 2 * rows, : 2 * columns]
+  whole = jax.lax.slice(
+    x, (0, 0, 0, 0), (batch, 2 * rows, 2 * columns, channels)
+  )
   return whole.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
 
 
