@@ -5,10 +5,11 @@ file of one kilobyte can claim 65000 x 65000 pixels.
 """
 
 import functools
-import importlib.util
+import importlib
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -38,11 +39,11 @@ class BadImageError(ValueError):
 @functools.cache
 def reads_heic() -> bool:
   """Whether HEIC can be read here; makes it known to Pillow if so."""
-  if importlib.util.find_spec("pillow_heif") is None:
+  try:
+    heif: Any = importlib.import_module("pillow_heif")
+  except ImportError:
     return False
-  import pillow_heif
-
-  pillow_heif.register_heif_opener()
+  heif.register_heif_opener()
   return True
 
 
@@ -85,10 +86,8 @@ def _with_libjpeg(
   factor = _reduction(int(width), int(height), len(data))
   if space == "CMYK":  # of which libjpeg makes no RGB
     return _with_pillow(data, "JPEG", exif, name)
-  # Without bounds it takes whatever factor it is asked for at least.
-  least = {} if factor == 1 else {"min_factor": factor}
   try:
-    pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", **least)
+    pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_factor=factor)
   except ValueError as error:
     # It refuses all that libjpeg warns of. Pillow passes over warnings, also
     # over those that a part of the picture is missing.

@@ -107,6 +107,7 @@ def usable(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     bool [n].
   """
   sides = boxes[:, 2:] - boxes[:, :2]
-  inside = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < (width, height)).all(1)
-  large = (sides <= 4 * max(height, width)).all(1)
-  return inside & large & (sides >= 1).all(1) & np.isfinite(boxes).all(1)
+  inside = (boxes[:, 2:] > 0) & (boxes[:, :2] < (width, height))
+  sized = (sides >= 1) & (sides <= 4 * max(height, width))
+  # What is no number passes no comparison.
+  return np.all(inside & sized, axis=1)

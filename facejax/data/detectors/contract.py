@@ -30,7 +30,7 @@ class Faces:
     return len(self.scores)
 
   def take(self, places: np.ndarray) -> "Faces":
-    """Some of the faces: those at places, or where a mask is true."""
+    """Some of the faces, those at `places`."""
     return Faces(self.boxes[places], self.scores[places], self.points[places])
 
   def enlarged(self, factor: float) -> "Faces":
@@ -81,10 +81,10 @@ def checked(found: Faces | np.ndarray) -> Faces:
       "a detector must return boxes [n, 4], scores [n] and points [n, 5, 2] of"
       f" n faces, got {', '.join(map(str, shapes))}"
     )
-  finite = np.isfinite(faces.points).all((1, 2))
-  finite &= np.isfinite(faces.boxes).all(1)
-  sizes = faces.boxes[:, 2:] - faces.boxes[:, :2]
-  return faces.take(finite & (sizes > 0).all(1))
+  numbers = np.concatenate([faces.points.reshape(-1, 10), faces.boxes], 1)
+  sized = faces.boxes[:, 2:] > faces.boxes[:, :2]
+  good = np.isfinite(numbers).all(axis=1) & sized.all(axis=1)
+  return faces.take(np.flatnonzero(good))
 
 
 def _of_points(points: np.ndarray) -> Faces:

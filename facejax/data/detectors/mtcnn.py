@@ -7,9 +7,11 @@ done here. References:
 """
 
 import hashlib
+import importlib
 import importlib.util
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -86,8 +88,7 @@ def build(
 
 def _load(file: pathlib.Path) -> Net:
   extras.require("onnxruntime")
-  import onnxruntime
-
+  onnxruntime: Any = importlib.import_module("onnxruntime")
   options = onnxruntime.SessionOptions()
   # Processes share the photos: more threads would only stand in their way.
   options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -149,7 +150,9 @@ def _propose(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Windows that may hold a face: boxes, scores and shifts of the edges."""
   width, height = picture.size
-  found, scores, shifts = [np.zeros((0, 4))], [np.zeros(0)], [np.zeros((0, 4))]
+  found: list[np.ndarray] = [np.zeros((0, 4))]
+  scores: list[np.ndarray] = [np.zeros(0)]
+  shifts: list[np.ndarray] = [np.zeros((0, 4))]
   sizes = geometry.pyramid(height, width, window=_WINDOW, smallest=smallest)
   for rows, columns in sizes:
     shrunk = picture.resize((columns, rows), Image.Resampling.BOX)

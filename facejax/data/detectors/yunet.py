@@ -5,8 +5,10 @@ References:
 """
 
 import hashlib
+import importlib
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -61,8 +63,7 @@ def build(
   """
   digest(model)
   extras.require("cv2")
-  import cv2
-
+  cv2: Any = importlib.import_module("cv2")
   cv2.setLogLevel(2)  # errors alone: version 5 warns of each model
   least = MIN_SCORE if min_score is None else min_score
   name = text_lines.printable(os.fspath(model))
