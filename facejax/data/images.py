@@ -1,23 +1,17 @@
 """Decoding image files to uint8 RGB, for files that may be damaged or hostile.
 
-Files are recognised by their first bytes, never by their suffix, and the size
-that the header claims is checked before a single pixel is decoded: a file of
-one kilobyte can claim 65000 x 65000 pixels.
+Files are recognised by their first bytes, never by their suffix.
 """
 
-import io
 import os
-import re
 from collections.abc import Callable
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
-from facejax.data import oddities, orientation
+from facejax.data import decoders, orientation
 from facejax.runtime import file_kinds
 
-MAX_PIXELS = 4096 * 4096
 _PHOTOS = (
   ".jpg",
   ".jpeg",
@@ -30,19 +24,12 @@ _PHOTOS = (
   ".tif",
   ".tiff",
 )
+_HEIC = (".heic", ".heif")
 _NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
-SUFFIXES = frozenset((*_PHOTOS, *_NETPBM))
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-# Kinds of `oddities`.
-ODD_JPEG = "is a JPEG that libjpeg warns of"
-ODD_DEPTH = "has 16 bits of grey, of which all from 255 on is white"
-# Of libjpeg's warnings, those that pixels are missing or were made up.
-_MISSING = re.compile("premature|huffman|instead of RST", re.IGNORECASE)
-
-
-class BadImageError(ValueError):
-  """An image that cannot be read; the message names it and says why."""
+SUFFIXES = frozenset((*_PHOTOS, *_HEIC, *_NETPBM))
+MAX_PIXELS = decoders.MAX_PIXELS
+ODD_JPEG, ODD_DEPTH = decoders.ODD_JPEG, decoders.ODD_DEPTH
+BadImageError = decoders.BadImageError
 
 
 def is_image_name(name: str) -> bool:
@@ -81,7 +68,14 @@ def image_format(head: bytes) -> str | None:
     return "WEBP"
   if head.startswith((b"II*\0", b"MM\0*")):
     return "TIFF"
+  if _is_heic(head) and decoders.reads_heic():
+    return "HEIF"
   return None
+
+
+def _is_heic(head: bytes) -> bool:
+  kind = file_kinds.of_bytes(head)
+  return kind is not None and kind.name == "heic"
 
 
 def check(path: str) -> str | None:
@@ -109,6 +103,8 @@ def _complaint(head: bytes) -> str | None:
     return "is empty"
   if image_format(head):
     return None
+  if _is_heic(head):
+    return f"is {file_kinds.HEIC.words}; {file_kinds.HEIC.advice}"
   told = file_kinds.complaint(file_kinds.of_bytes(head), "an image")
   return told or "is not an image"
 
@@ -123,11 +119,12 @@ def decode(
 
   What every viewer shows is taken, with a notice where it is odd: stray bytes
   between the segments of a JPEG, a broken colour profile. Of 16 bits of grey,
-  whatever lies above 255 becomes white, as Pillow has it.
+  whatever lies above 255 becomes white, as Pillow has it. A JPEG of more than
+  4096 x 4096 pixels comes out at a half, a quarter or an eighth.
 
   Args:
     data: An encoded image: JPEG, PNG, PGM/PPM, BMP, WebP, GIF (of these two
-      the first picture) or TIFF.
+      the first picture), TIFF or, where pillow-heif is installed, HEIC.
     name: What messages call it; a function is called for messages alone.
     exif: "apply" turns it as its EXIF orientation says, "ignore" leaves it as
       it is stored.
@@ -137,7 +134,23 @@ def decode(
 
   Raises:
     BadImageError: It is empty, damaged, cut off, not an image, larger than
-      4096 x 4096 pixels, or its pixels are neither grey nor colours.
+      4096 x 4096 pixels (JPEG: 16384 x 16384, HEIC: 8192 x 8192), or its pixels
+      are neither grey nor colours.
+  """
+  return decode_reduced(data, name=name, exif=exif)[0]
+
+
+def decode_reduced(
+  data: bytes,
+  *,
+  name: str | Callable[[], str],
+  exif: orientation.Exif = "apply",
+) -> tuple[np.ndarray, int]:
+  """As `decode`, for who must know where a pixel of the file went.
+
+  Returns:
+    The image, and how many pixels of the file lie side by side in one of its:
+    1, 2, 4 or 8.
   """
   try:
     return _decode(data, exif, name)
@@ -148,14 +161,13 @@ def decode(
 
 def _decode(
   data: bytes, exif: orientation.Exif, name: str | Callable[[], str]
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
   complaint = _complaint(data[: file_kinds.HEAD])
   if complaint is not None:
     raise BadImageError(complaint)
   form = image_format(data[: file_kinds.HEAD])
-  decoder = _with_libjpeg if form == "JPEG" else _with_pillow
   try:
-    return decoder(data, form, exif, name)
+    return decoders.decode(data, str(form), exif, name)
   except BadImageError:
     raise
   # Pillow's readers raise anything, from SyntaxError to struct.error, on
@@ -164,66 +176,6 @@ def _decode(
     raise BadImageError(
       f"is a damaged {form} image ({type(error).__name__}: {error})"
     ) from error
-
-
-def _with_libjpeg(
-  data: bytes,
-  form: str | None,
-  exif: orientation.Exif,
-  name: str | Callable[[], str],
-) -> np.ndarray:
-  try:
-    height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-  except KeyError:  # it found no frame
-    raise BadImageError(
-      "is a damaged JPEG image: its head is cut off"
-    ) from None
-  _check_size(int(width), int(height))
-  if space == "CMYK":  # of which libjpeg makes no RGB
-    return _with_pillow(data, form, exif, name)
-  try:
-    pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
-  except ValueError as error:
-    # It refuses all that libjpeg warns of. Pillow passes over warnings, also
-    # over those that a part of the picture is missing.
-    if _MISSING.search(str(error)):
-      raise
-    pixels = _with_pillow(data, form, exif, name)
-    oddities.note(ODD_JPEG, name, str(error))
-    return pixels
-  if exif == "ignore":
-    return pixels
-  return orientation.upright(pixels, orientation.of_jpeg(data))
-
-
-def _with_pillow(
-  data: bytes,
-  form: str | None,
-  exif: orientation.Exif,
-  name: str | Callable[[], str],
-) -> np.ndarray:
-  with Image.open(io.BytesIO(data), formats=[form or ""]) as opened:
-    _check_size(*opened.size)
-    if opened.mode not in (*_MODES, *_DEEP):
-      raise BadImageError(
-        f"has pixels of mode {opened.mode}; convert it to 8 bits a channel"
-      )
-    opened.load()
-    image = orientation.turned(opened) if exif == "apply" else opened
-    if "transparency" in image.info:
-      image = image.convert("RGBA")
-    pixels = np.asarray(image.convert("RGB"))
-    clipped = opened.mode in _DEEP and np.max(opened.getextrema()) > 255
-  if clipped:
-    oddities.note(ODD_DEPTH, name)
-  return pixels
-
-
-def _check_size(width: int, height: int) -> None:
-  if width * height > MAX_PIXELS:
-    raise BadImageError(
-      f"claims {width} x {height} pixels, more than 4096 x 4096; shrink it"
-    )
 
 
 def fit(

@@ -7,7 +7,7 @@ import io
 from typing import Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin
 
 # Turn pictures as their EXIF says, or leave them as they are stored.
 Exif: TypeAlias = Literal["apply", "ignore"]
@@ -35,7 +35,8 @@ def of_jpeg(data: bytes) -> int:
   if not any(mark in data for mark in _MARKS):
     return 1
   try:
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+    # Image.open would refuse a large one.
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
       said = image.getexif().get(_TAG, 1)
   except Exception:  # as above
     return 1

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from facejax.data import align, encoded, images, orientation
+from facejax.data.detectors import contract
 from facejax.data.pairs import templates as lists
 from facejax.evaluation import features, pair_figures, pair_results
 from facejax.metrics import counts as counts_lib
@@ -62,9 +63,10 @@ class Crops:
   def __getitem__(self, index: int) -> np.ndarray:
     name = self.name(index)
     data = encoded.read_file(self._root / name)
-    image = images.decode(data, name=name, exif=self._exif)
+    image, factor = images.decode_reduced(data, name=name, exif=self._exif)
+    points = contract.enlarged(self._faces.points[index], 1 / factor)
     try:
-      face = align.align(image, self._faces.points[index])
+      face = align.align(image, points)
     except align.LandmarkError as error:
       raise images.BadImageError(f"{name}: {error}") from None
     return images.fit(face, image_size=self._size, crop=self._crop)

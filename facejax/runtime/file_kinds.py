@@ -66,6 +66,13 @@ _ONNX = Kind(
   "nets are exported to ONNX, and imported from weights in .pth, .pt or"
   " .safetensors",
 )
+HEIC = Kind(
+  "heic",
+  "a HEIC photo",
+  "with pillow-heif it can be read (pip install 'facejax[heic]'), or convert it"
+  " to JPEG",
+)
+VIDEO = Kind("video", "a video", "take the pictures out of it first")
 _ZIP = Kind("zip", "a zip archive", "unpack it")
 _BYTES = (
   (b"\x80\x02", Kind("pickle", "a pickle")),
@@ -92,6 +99,13 @@ _BYTES = (
 )
 _SAFETENSORS = Kind("safetensors", "a .safetensors file")
 _TFLITE = Kind("tflite", "a TensorFlow Lite model")
+# After the length of the first box, what it is; brands of it, for photos.
+_BOXES = re.compile(rb"\0[\s\S]{3}(ftyp|moov|mdat|wide|free|skip)")
+_PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+_VIDEOS = re.compile(
+  rb"\x1a\x45\xdf\xa3|RIFF[\s\S]{4}AVI |FLV\x01|\x30\x26\xb2\x75\x8e\x66\xcf"
+  rb"|\0\0\x01[\xba\xb3]|\x47\x40[\0\x11]"
+)
 _BZIP2 = Kind("bzip2", "compressed with bzip2", "unpack it")
 _TAR = Kind("tar", "a tar archive", "unpack it")
 
@@ -109,6 +123,13 @@ def of_bytes(head: bytes) -> Kind | None:
   for begins, kind in _BYTES:
     if head.startswith(begins):
       return kind
+  boxes = re.match(_BOXES, head)
+  if boxes and boxes[1] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+    return Kind("avif", "an AVIF image", "convert it to JPEG")
+  if boxes and boxes[1] == b"ftyp" and head[8:12] in _PHOTO_BRANDS:
+    return HEIC
+  if boxes or re.match(_VIDEOS, head):
+    return VIDEO
   # Names in lists may begin like these, so that more is asked for.
   if re.match(rb"[\x08-\x40]\0\0\0TFL3", head):
     return _TFLITE

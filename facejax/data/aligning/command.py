@@ -5,8 +5,11 @@ import collections
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from facejax.data.aligning import folder, table
+from facejax.data.aligning import settings as settings_lib
+from facejax.data.detectors import registry
 from facejax.runtime import command_flags, command_line, progress
 
 _DESCRIPTION = """Aligns all faces of a folder by five landmarks.
@@ -15,22 +18,28 @@ DST gets the same folders as SRC, each face as a JPEG of one size: both eyes,
 the nose and the corners of the mouth lie where ArcFace and CosFace have them.
 
 Examples:
-  python -m facejax.data.align photos faces --landmarks points.csv
-      112 x 112 pixels; points.csv: path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5
+  python -m facejax.data.align photos faces --detector mtcnn
+      112 x 112 pixels; needs pip install 'facejax[detect]'
+  python -m facejax.data.align photos faces --detector mtcnn --faces all
+      all faces of each photo: a/b.jpg becomes a/b_1.jpg, a/b_2.jpg ...
+  python -m facejax.data.align photos faces --detector yunet \\
+      --detector-model face_detection_yunet_2023mar.onnx
   python -m facejax.data.align photos faces --landmarks points.csv \\
       --size 112 96 --workers 8
-      height 112, width 96, as SphereFace and CosFace have it
-  python -m facejax.data.align photos faces --detector NAME
-      with a detector that another package brings
+      height 112, width 96, as SphereFace and CosFace have it; points.csv:
+      path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5
 
-Landmarks are pixels from the centre of the upper left one, in the order eye,
-eye, nose, corner, corner of the mouth, each time first that left in the picture.
-Images that cannot be aligned are left out, named and counted. The same command
-again goes on where it was stopped.
+Landmarks are pixels from the centre of the upper left one of the upright photo,
+in the order eye, eye, nose, corner, corner of the mouth, each time first that
+left in the picture. Images that cannot be aligned are left out, named and
+counted. The same command again goes on where it was stopped.
 
-A detector is an entry point of the group facejax.detectors: a function of a
-uint8 RGB image [height, width, 3] that returns the landmarks of all faces in
-it, float [n, 5, 2]. Of the large ones the most central is taken.
+With a detector, DST/faces.csv tells of each face its points, file, score, box
+and quality; it can be given back as --landmarks. Of the large faces of a photo
+the most central is taken, or all. Another package brings a detector by an entry
+point of the group facejax.detectors: a function of a uint8 RGB image [height,
+width, 3] that returns the landmarks of all faces in it, float [n, 5, 2], or
+facejax.data.detectors.contract.Faces.
 
 Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
 command again goes on)."""
@@ -49,27 +58,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what="there",
     others={"DST": args.target},
   )
+  choice = _detector(args)
   settings = folder.Settings(
     source=args.source,
     target=args.target,
     image_size=tuple(args.size),
     quality=args.quality,
     antialias=not args.no_antialias,
-    detector=args.detector,
+    detector=choice,
+    faces=args.faces,
   )
-  counts = _run(args, settings)
-  print(f"{args.target}: {_summary(counts)}")
+  counts, faces = _run(args, settings)
+  print(f"{args.target}: {_summary(counts, faces)}")
   return 0
+
+
+def _detector(args: argparse.Namespace) -> registry.Choice | None:
+  """Raises ValueError for options of a detector beside a table."""
+  options = (args.detector_model, args.min_face, args.min_score)
+  if args.detector is not None:
+    return registry.Choice(args.detector, *options)
+  if options != (None, None, None):
+    raise ValueError(
+      "--detector-model, --min-face and --min-score are a detector's; leave them"
+      " out beside --landmarks"
+    )
+  return None
 
 
 def _run(
   args: argparse.Namespace, settings: folder.Settings
-) -> collections.Counter[str]:
+) -> tuple[collections.Counter[str], int]:
+  """What became of how many photos, and how many faces were found in them."""
   total = sum(1 for _ in _faces(args))
   complaints: list[str] = []
+  rows = 0
   with progress.counting("aligned", total) as advance:
 
     def report(outcome: folder.Outcome) -> None:
+      nonlocal rows
+      rows += len(outcome.rows)
       for complaint in outcome.complaints:
         if len(complaints) < _NAMED:
           print(f"left out: {complaint}", file=sys.stderr)
@@ -82,7 +110,7 @@ def _run(
   if not counts["aligned"] and not counts["already there"]:
     first = f"; the first: {complaints[0]}" if complaints else ""
     raise ValueError(f"none of {total} images could be aligned{first}")
-  return counts
+  return counts, rows
 
 
 def _faces(args: argparse.Namespace) -> Iterator[table.ListedFace]:
@@ -91,14 +119,19 @@ def _faces(args: argparse.Namespace) -> Iterator[table.ListedFace]:
   return table.walk(args.source)
 
 
-def _summary(counts: collections.Counter[str]) -> str:
+def _summary(counts: collections.Counter[str], faces: int = 0) -> str:
   """As in 3 aligned, 1 already there, 2 left out: 2 no such image.
 
   >>> _summary(collections.Counter({"aligned": 3, "no such image": 2}))
   '3 aligned, 2 left out: 2 no such image'
+  >>> _summary(collections.Counter({"aligned": 3}), faces=8)
+  '3 aligned (8 faces)'
   """
   fates = [kind for kind in ("aligned", "already there") if counts[kind]]
-  text = ", ".join(f"{counts[kind]:,} {kind}" for kind in fates)
+  parts = [f"{counts[kind]:,} {kind}" for kind in fates]
+  if faces > counts["aligned"]:
+    parts[0] += f" ({faces:,} faces)"
+  text = ", ".join(parts)
   reasons = {k: n for k, n in counts.most_common() if k not in fates}
   if reasons:
     named = ", ".join(f"{count:,} {kind}" for kind, count in reasons.items())
@@ -114,7 +147,34 @@ def parser() -> command_line.Parser:
   add("target", metavar="DST", help="the folder of aligned faces")
   where = parser.add_mutually_exclusive_group(required=True)
   where.add_argument("--landmarks", metavar="CSV", help="table of landmarks")
-  where.add_argument("--detector", metavar="NAME", help="finds the landmarks")
+  where.add_argument(
+    "--detector",
+    metavar="NAME",
+    help="finds the faces: mtcnn, yunet, or one of another package",
+  )
+  add(
+    "--detector-model",
+    metavar="FILE",
+    help="the net of yunet, face_detection_yunet_2023mar.onnx or another",
+  )
+  add(
+    "--min-face",
+    type=command_line.number(int, 8, 65535),
+    metavar="PIXELS",
+    help="side of the smallest faces (20, or a 64th of the longer side)",
+  )
+  add(
+    "--min-score",
+    type=command_line.number(float, 0.0, 1.0),
+    metavar="SCORE",
+    help="the lowest score of a face (mtcnn 0.7, yunet 0.6)",
+  )
+  add(
+    "--faces",
+    choices=get_args(settings_lib.Faces),
+    default="main",
+    help="of each photo the main face, or all, numbered (main)",
+  )
   add(
     "--size",
     type=command_line.number(int, 1, 4096),

@@ -2,50 +2,35 @@
 
 import collections
 import concurrent.futures
-import errno
 import functools
-import importlib.metadata
 import itertools
-import json
 import multiprocessing
-import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import process
 from typing import NamedTuple
 
-import numpy as np
-import simplejpeg
-
-from facejax.data import encoded, images
-from facejax.data.aligning import landmarks as geometry
-from facejax.data.aligning import table
-from facejax.runtime import text_lines, whole_files
+from facejax.data.aligning import found, photo, table
+from facejax.data.aligning import settings as settings_lib
+from facejax.runtime import text_lines
 
 _CHUNK = 32
 _NAMED = 10
-_GROUP = "facejax.detectors"
-_SETTINGS = "align.json"
 
-Detector = Callable[[np.ndarray], np.ndarray]
-
-
-class Settings(NamedTuple):
-  """How faces are aligned; travels to the workers."""
-
-  source: str
-  target: str
-  image_size: tuple[int, int] = (112, 112)
-  quality: int = 95
-  antialias: bool = True
-  detector: str | None = None
+Settings = settings_lib.Settings
 
 
 class Outcome(NamedTuple):
-  """What became of some images: how many of each kind, and the complaints."""
+  """What became of some images.
+
+  Attributes:
+    counts: How many of each kind.
+    complaints: The first of them.
+    rows: Of the table, for each face that was found.
+  """
 
   counts: collections.Counter[str]
   complaints: list[str]
+  rows: list[found.Row]
 
 
 def align_folder(
@@ -71,45 +56,35 @@ def align_folder(
     FileNotFoundError: There is no source folder.
     ValueError: The folders cannot be used, or the target holds faces of other
       settings, or the detector is unknown or broken.
+    extras.MissingPackageError: The detector lacks a package.
     OSError: The target cannot be written.
   """
-  _prepare(settings)
+  settings_lib.prepare(settings)
+  listed = table.once(faces, every=settings.faces == "all")
+  known = None
+  if settings.detector is not None:
+    known = found.Table(settings.target)
+    listed = _with_known(listed, known)
   total = collections.Counter[str]()
   work = functools.partial(_align_some, settings)
-  for outcome in _spread(work, _chunks(table.once(faces)), workers):
-    total += outcome.counts
-    report(outcome)
+  try:
+    for outcome in _spread(work, _chunks(listed), workers):
+      total += outcome.counts
+      if known is not None:
+        known.add(outcome.rows)
+      report(outcome)
+  finally:
+    if known is not None:
+      known.finish()
   return total
 
 
-def _prepare(settings: Settings) -> None:
-  """Refuses folders that cannot be used; makes the target."""
-  geometry.template(settings.image_size)
-  source, target = map(os.path.realpath, (settings.source, settings.target))
-  if not os.path.isdir(source):
-    raise FileNotFoundError(f"there is no folder {settings.source!r}")
-  if os.path.commonpath([source, target]) == source:
-    raise ValueError(
-      f"{settings.target!r} lies in {settings.source!r}, whose files would be"
-      " overwritten or aligned again; write to another folder"
-    )
-  if settings.detector is not None:
-    _entry_point(settings.detector)
-  chosen = {
-    "image_size": list(settings.image_size),
-    "quality": settings.quality,
-    "antialias": settings.antialias,
-  }
-  file = pathlib.Path(target, _SETTINGS)
-  file.parent.mkdir(parents=True, exist_ok=True)
-  if not file.exists():
-    whole_files.write(file, json.dumps(chosen) + "\n")
-  found = file.read_text()
-  if found != json.dumps(chosen) + "\n":
-    raise ValueError(
-      f"{settings.target!r} holds faces that were aligned otherwise:"
-      f" {found.strip()[:200]}, not {json.dumps(chosen)}; name another folder"
-    )
+def _with_known(
+  faces: Iterable[table.ListedFace], known: found.Table
+) -> Iterator[table.ListedFace]:
+  """Tells each photo which faces were made of it before."""
+  for face in faces:
+    yield face._replace(made=known.files(face.path))
 
 
 def _chunks(
@@ -154,73 +129,15 @@ def _spread(
 def _align_some(
   settings: Settings, faces: Sequence[table.ListedFace]
 ) -> Outcome:
-  outcome = Outcome(collections.Counter(), [])
+  outcome = Outcome(collections.Counter(), [], [])
   for face in faces:
-    complaint = face.complaint or _align_one(settings, face)
-    kind, colon, _ = complaint.partition(":")
+    made = photo.align(settings, face)
+    kind, colon, _ = made.fate.partition(":")
     outcome.counts[kind] += 1
-    if colon and len(outcome.complaints) < _NAMED:
-      outcome.complaints.append(
-        text_lines.printable(f"{face.path}: {complaint}")
-      )
+    outcome.rows.extend(made.rows)
+    for complaint in (made.fate,) * bool(colon) + made.complaints:
+      if len(outcome.complaints) < _NAMED:
+        outcome.complaints.append(
+          text_lines.printable(f"{face.path}: {complaint}")
+        )
   return outcome
-
-
-def _align_one(settings: Settings, face: table.ListedFace) -> str:
-  """Returns what became of an image, and after a colon what was wrong."""
-  target = os.path.join(settings.target, os.path.splitext(face.path)[0])
-  target += ".jpg"
-  if os.path.exists(target):
-    return "already there"
-  source = os.path.join(settings.source, face.path)
-  if not os.path.isfile(source):
-    return "no such image: it is not in the source folder"
-  try:
-    image = images.decode(encoded.read_file(source), name=face.path)
-    landmarks = face.landmarks
-    if landmarks is None:
-      found = _detector(str(settings.detector))(image)
-      landmarks = table.main_face(found, image.shape)
-    aligned = geometry.align(
-      image,
-      landmarks,
-      image_size=settings.image_size,
-      antialias=settings.antialias,
-    )
-  except images.BadImageError as error:
-    return f"image that cannot be read: {error}"
-  except geometry.LandmarkError as error:
-    return f"landmarks that cannot be right: {error}"
-  try:
-    _write(aligned, target, quality=settings.quality)
-  except OSError as error:
-    if error.errno != errno.ENAMETOOLONG:
-      raise
-    return "name that is too long: the file system refuses it"
-  return "aligned"
-
-
-def _write(image: np.ndarray, target: str, *, quality: int) -> None:
-  """Writes a JPEG; under its name there is a whole file or none."""
-  data = simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="420")
-  os.makedirs(os.path.dirname(target), exist_ok=True)
-  whole_files.write(target, data)
-
-
-def _entry_point(name: str) -> importlib.metadata.EntryPoint:
-  found = importlib.metadata.entry_points(group=_GROUP)
-  if name not in found.names:
-    raise ValueError(
-      f"there is no detector {name!r}; installed are:"
-      f" {', '.join(sorted(found.names)) or 'none'}. A package brings one by an"
-      f" entry point of the group {_GROUP}"
-    )
-  return next(iter(found.select(name=name)))
-
-
-@functools.cache
-def _detector(name: str) -> Detector:
-  try:
-    return _entry_point(name).load()
-  except (ImportError, AttributeError) as error:
-    raise ValueError(f"detector {name!r} cannot be loaded: {error}") from error

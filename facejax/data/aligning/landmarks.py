@@ -8,6 +8,8 @@ left is the smaller x of an upright face.
 import numpy as np
 from PIL import Image
 
+from facejax.data.detectors import contract
+
 _TEMPLATE = np.asarray(
   [
     [38.2946, 51.6963],
@@ -220,5 +222,5 @@ def align(
   shrink = int(1.0 / np.hypot(*matrix[0, :2]))
   if antialias and shrink > 1:
     image = np.asarray(Image.fromarray(image).reduce(shrink))
-    matrix = similarity_transform((points + 0.5) / shrink - 0.5, wanted)
+    matrix = similarity_transform(contract.enlarged(points, 1 / shrink), wanted)
   return warp(image, matrix, image_size=image_size)

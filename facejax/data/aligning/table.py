@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from facejax.data import images
-from facejax.data.aligning import landmarks as geometry
 from facejax.runtime import file_kinds, text_lines
 
 _NUMBERS = 10
@@ -24,11 +23,17 @@ class ListedFace(NamedTuple):
     landmarks: float64 [5, 2]; None leaves them to a detector.
     complaint: Why it cannot be aligned, and after a colon the details; empty
       when nothing is known against it.
+    number: Which face of its photo it is, from 1; 0 where each photo has one,
+      or a detector counts them.
+    made: The files that were made of it before, as the table of found faces
+      has it.
   """
 
   path: str
   landmarks: np.ndarray | None = None
   complaint: str = ""
+  number: int = 0
+  made: tuple[str, ...] = ()
 
 
 def read_table(file: str | os.PathLike[str]) -> Iterator[ListedFace]:
@@ -106,7 +111,10 @@ def path_complaint(path: str) -> str:
 
 
 def walk(root: str | os.PathLike[str]) -> Iterator[ListedFace]:
-  """Lists all images under a folder, in the order of their paths.
+  """Lists all photos under a folder, in the order of their paths.
+
+  Videos and HEIC, which may be none that can be read, are among them, so that
+  they are counted.
 
   Raises:
     FileNotFoundError: There is no such folder.
@@ -120,72 +128,43 @@ def walk(root: str | os.PathLike[str]) -> Iterator[ListedFace]:
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     for file in sorted(files):
       path = os.path.join(folder, file)
-      if images.is_image_name(file) or _begins_like_an_image(path):
+      if images.is_image_name(file) or _begins_like_a_photo(path):
         yield ListedFace(os.path.relpath(path, root))
 
 
-def _begins_like_an_image(path: str) -> bool:
+def _begins_like_a_photo(path: str) -> bool:
   """Whether a file is one, whatever it is called; hidden files are none."""
-  return (
-    not os.path.basename(path).startswith(".")
-    and os.path.isfile(path)  # to open a pipe would block for ever
-    and images.check(path) is None
-  )
+  if os.path.basename(path).startswith(".") or not os.path.isfile(path):
+    return False  # to open a pipe would block for ever
+  kind = file_kinds.of_file(path)
+  return kind == file_kinds.VIDEO or images.check(path) is None
 
 
-def once(faces: Iterable[ListedFace]) -> Iterator[ListedFace]:
+def once(
+  faces: Iterable[ListedFace], *, every: bool = False
+) -> Iterator[ListedFace]:
   """Lets each result be made once: a second face, or a.png after a.jpg, is not.
 
   Looks back over the last 200,000 images, so that memory stays bounded.
+
+  Args:
+    faces: What is listed.
+    every: Whether the faces of one photo that have landmarks are counted
+      instead, from 1.
   """
-  seen: set[str] = set()
+  seen: dict[str, tuple[str, int]] = {}
   for face in faces:
     stem = os.path.splitext(face.path)[0]
+    first, count = seen.get(stem, (face.path, 0))
+    numbered = every and face.landmarks is not None and first == face.path
     if face.complaint:
       yield face
-    elif stem in seen:
+    elif count and not numbered:
       yield ListedFace(
         face.path, complaint=f"listed twice: {stem}.jpg was made of another"
       )
     else:
-      seen.add(stem)
-      yield face
+      seen[stem] = face.path, count + 1
+      yield face._replace(number=count + 1) if numbered else face
     if len(seen) > _LOOK_BACK:
       seen.clear()
-
-
-def main_face(faces: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
-  """Returns the face that a picture shows, of those found in it.
-
-  Of the largest, down to half of their size, that nearest to the middle.
-
-  Args:
-    faces: float [n, 5, 2], the landmarks of each.
-    image_shape: Height and width of the image, and what may follow.
-
-  Returns:
-    float64 [5, 2].
-
-  Raises:
-    geometry.LandmarkError: There is none.
-    ValueError: The array is of another shape.
-  """
-  faces = np.asarray(faces, float)
-  if faces.size == 0:
-    raise geometry.LandmarkError("no face was found in it")
-  if faces.ndim != 3 or faces.shape[1:] != (5, 2):
-    raise ValueError(
-      "a detector must return the landmarks of n faces as an array [n, 5, 2],"
-      f" got {faces.shape}"
-    )
-  faces = faces[np.isfinite(faces).all((1, 2))]
-  if not len(faces):
-    raise geometry.LandmarkError(
-      "no face with finite landmarks was found in it"
-    )
-  middles = faces.mean(1)
-  sizes = np.sqrt(np.square(faces - middles[:, None]).sum(-1).mean(-1))
-  centre = np.asarray([image_shape[1] - 1, image_shape[0] - 1]) / 2
-  distances = np.hypot(*(middles - centre).T)
-  distances[sizes < 0.5 * sizes.max()] = np.inf
-  return faces[int(np.argmin(distances))]

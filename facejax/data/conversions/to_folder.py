@@ -19,7 +19,7 @@ HEADER_FOLDER = ".facejax"
 _MAX_NAME = 250
 _SUFFIXES = {
   **{"JPEG": ".jpg", "PNG": ".png", "PPM": ".ppm", "BMP": ".bmp"},
-  **{"GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif"},
+  **{"GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif", "HEIF": ".heic"},
 }
 
 

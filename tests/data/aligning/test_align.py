@@ -452,8 +452,8 @@ def test_a_detector(tmp_path, capsys, workers, monkeypatch):
   options = ["--detector", f"fake{workers}", "--workers", workers]
   assert run(tmp_path / "src", tmp_path / "dst", *options) == 0
   out, err = capsys.readouterr()
-  assert "2 aligned, 1 left out: 1 landmarks that cannot be right" in out
-  assert "p0/black.jpg" in err and "no face was found" in err
+  assert "2 aligned, 1 left out: 1 photo without a face" in out
+  assert "p0/black.jpg" in err and "none was found" in err
   name = rows[0].partition(",")[0]
   photo = images.decode((tmp_path / "src" / name).read_bytes(), name=name)
   found = images.decode((tmp_path / "dst" / name).read_bytes(), name=name)

@@ -1,0 +1,1 @@
+"""Detectors: what finds the faces of a photograph, and their five points."""
