@@ -34,7 +34,7 @@ def jit(
     arguments: further ones of `jax.jit`.
   """
   platform = mesh_lib.platform(mesh) if mesh else jax.default_backend()
-  double = jax.config.jax_enable_x64
+  double = jax.config.read("jax_enable_x64")
   chosen = options() if platform == "cpu" and not double else None
   return jax.jit(function, compiler_options=chosen, **arguments)
 
