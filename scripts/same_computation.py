@@ -6,12 +6,11 @@
 
 Trains each recipe in double precision, without verification:
 
-  1 x 8        one process with eight CPU devices: the reference
-  2 x 4        two processes with four devices each
-  2 x 4, killed  the same again, its processes killed (SIGKILL) once a step
-               after the middle of the run is logged, --kill-after
-  1 x 2, 4 x 1   copies of the killed run's folder, which one process with two
-               devices and four with one carry to the end
+  1 x 8          one process with eight CPU devices: the reference
+  2 x 4          two processes with four devices each
+  2 x 4, killed  the same again; its processes are killed (SIGKILL) when step
+                 --kill-after is logged
+  1 x 2, 4 x 1   go on: copies of the killed run's folder, carried to the end
 
 Compared with the reference are the losses of all steps, to 1e-9 relative, and
 the batches, image for image: digests of pixels and label at each place of the
@@ -26,11 +25,7 @@ Flags after -- are given to the trainer, too.
 """
 
 import argparse
-import dataclasses
-import json
-import os
 import pathlib
-import platform
 import shutil
 import sys
 import tempfile
@@ -38,10 +33,8 @@ from collections.abc import Iterator, Sequence
 
 import chaos_world as world
 import same_computation_runs as runs
+import same_computation_table as table_lib
 
-from facejax.runtime import json_files, whole_files
-
-BOUND = 1e-9
 RECIPES = ("cosface.py:lfw", "facenet.py")
 _HERE = pathlib.Path(__file__).parent
 TINY = (f"{_HERE / 'narrow_recipe.py'}:cosface",)
@@ -53,81 +46,6 @@ _FLAGS = (
 _GRACE = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """A run, and how it compares with the reference.
-
-  Attributes:
-    recipe: what was trained.
-    form: by how many processes and devices.
-    steps: that were compared, the first and the last.
-    difference: the largest relative one of a loss.
-    images: that were compared.
-    differing: images that are others, or missing.
-    seconds: from start to end.
-    complete: it has all steps that it should have.
-  """
-
-  recipe: str
-  form: str
-  steps: tuple[int, int]
-  difference: float
-  images: int
-  differing: int
-  seconds: float
-  complete: bool
-
-  @property
-  def same(self) -> bool:
-    """Whether it is the reference's computation."""
-    near = self.difference <= BOUND  # not so for NaN
-    return self.complete and near and not self.differing and self.images > 0
-
-
-def compare(
-  recipe: str,
-  form: str,
-  found: runs.Found,
-  expected: runs.Found,
-  *,
-  first: int = 1,
-  last: int,
-) -> Row:
-  """Holds a run against the reference, from one step to another.
-
-  Args:
-    recipe: of both.
-    form: of the run.
-    found: what it left.
-    expected: what the reference left.
-    first: the first step that is compared.
-    last: the last one that it must have.
-  """
-  steps = range(first, last + 1)
-  both = [s for s in steps if s in found.losses and s in expected.losses]
-  gaps = [
-    abs(found.losses[s] - expected.losses[s]) / abs(expected.losses[s])
-    for s in both
-  ]
-  images = differing = 0
-  for step in steps:
-    here, there = found.batches.get(step, {}), expected.batches.get(step, {})
-    images += len(there)
-    places = here.keys() | there.keys()
-    differing += sum(here.get(k) != there.get(k) for k in places)
-  complete = [*both] == [*steps] and all(gap == gap for gap in gaps)
-  return Row(
-    recipe=recipe,
-    form=form,
-    steps=(first, last),
-    difference=max(gaps, default=float("nan")),
-    images=images,
-    differing=differing,
-    seconds=found.seconds,
-    complete=complete,
-  )
-
-
 def rows(
   recipe: str,
   folder: pathlib.Path,
@@ -135,7 +53,7 @@ def rows(
   steps: int,
   kill_after: int,
   flags: Sequence[str],
-) -> Iterator[Row]:
+) -> Iterator[table_lib.Row]:
   """All runs of a recipe, one after the other.
 
   Args:
@@ -159,54 +77,26 @@ def rows(
     )
 
   expected = run("1x8", 1, 8).end()
-  yield compare(recipe, "1 x 8", expected, expected, last=steps)
+  yield table_lib.compare(
+    recipe, table_lib.REFERENCE, expected, expected, last=steps
+  )
   found = run("2x4", 2, 4).end()
-  yield compare(recipe, "2 x 4", found, expected, last=steps)
+  yield table_lib.compare(recipe, "2 x 4", found, expected, last=steps)
   killed = run("killed", 2, 4, kill_after + _GRACE).killed_after(kill_after)
   logged = max(killed.losses)
   form = f"2 x 4, killed after step {logged}"
-  yield compare(recipe, form, killed, expected, last=logged)
+  yield table_lib.compare(recipe, form, killed, expected, last=logged)
   saved = max(world.whole_steps(folder / "killed"), default=0)
+  if not saved:
+    raise RuntimeError("the killed run left no whole checkpoint")
   for count, devices in ((1, 2), (4, 1)):
     name = f"{count}x{devices}"
     shutil.copytree(folder / "killed", folder / name)
     found = run(name, count, devices).end()
     form = f"… gone on from step {saved} as {count} x {devices}"
-    yield compare(recipe, form, found, expected, first=saved + 1, last=steps)
-
-
-def table(found: Sequence[Row]) -> str:
-  """Markdown: a row a run."""
-  lines = [
-    "| recipe | processes x devices | steps compared | largest relative"
-    " difference of a loss | images that differ | seconds |",
-    "| --- | --- | --- | --- | --- | --- |",
-  ]
-  for row in found:
-    first, last = row.steps
-    what = (
-      f"{first} to {last}" if row.complete else f"{first} to {last}: not all"
+    yield table_lib.compare(
+      recipe, form, found, expected, first=saved + 1, last=steps
     )
-    reference = row.form == "1 x 8"
-    lines.append(
-      f"| `{pathlib.Path(row.recipe).name}` | {row.form} | {what} |"
-      f" {'the reference' if reference else f'{row.difference:.1e}'} |"
-      f" {row.differing:,} of {row.images:,} | {row.seconds:.0f} |"
-    )
-  return "\n".join(lines) + "\n"
-
-
-def _write(path: pathlib.Path, found: Sequence[Row]) -> None:
-  if path.suffix != ".json":
-    whole_files.write(path, table(found))
-    return
-  about = {
-    "machine": f"{os.cpu_count()} cores, {platform.platform()}",
-    "command": " ".join(sys.argv),
-    "bound": BOUND,
-    "runs": [dataclasses.asdict(row) | {"same": row.same} for row in found],
-  }
-  json_files.write(path, json.loads(json.dumps(about)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -260,7 +150,7 @@ def main() -> int:
   """Runs the command line; 1 if anything differs."""
   args = _arguments()
   flags = [*_FLAGS, "--checkpoint.every", str(args.save_every), *args.flags]
-  found: list[Row] = []
+  found: list[table_lib.Row] = []
   with tempfile.TemporaryDirectory(prefix="facejax-same-") as temporary:
     for number, recipe in enumerate(args.recipes):
       folder = (args.work or pathlib.Path(temporary)) / str(number)
@@ -276,8 +166,8 @@ def main() -> int:
         what = f"{row.difference:.1e}, {row.differing} images differ"
         print(f"[{mark}] {row.recipe}, {row.form}: {what}", flush=True)
         if args.output:
-          _write(args.output, found)
-  print(f"\n{table(found)}")
+          table_lib.write(args.output, found)
+  print(f"\n{table_lib.table(found)}")
   bad = sum(not row.same for row in found)
   print(f"{len(found)} runs, {bad} of them another computation")
   return 1 if bad else 0

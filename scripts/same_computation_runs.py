@@ -1,5 +1,6 @@
 """Runs for `same_computation.py`: started, killed, and what they leave."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,7 +17,8 @@ import chaos_world as world
 _RECORDED = pathlib.Path(__file__).with_name("recorded_recipe.py")
 _LIMIT = 3600.0
 
-Losses = Mapping[int, float]
+# None where a loss was not finite.
+Losses = Mapping[int, float | None]
 # Step -> place in the batch -> digest.
 Batches = Mapping[int, Mapping[int, str]]
 
@@ -93,7 +95,9 @@ class Run:
         raise RuntimeError(f"step {step} was not reached: {self._said()}")
       time.sleep(0.02)
     for path in self._notes.glob("*.jsonl"):
-      os.kill(_lines(path)[0]["pid"], signal.SIGKILL)
+      # The launcher may have met the end of all with that of the first.
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(_lines(path)[0]["pid"], signal.SIGKILL)
     if (code := self._wait()) != 128 + signal.SIGKILL:
       raise RuntimeError(f"killed, it ended with {code}: {self._said()}")
     return self._found()
