@@ -11,7 +11,8 @@ from facejax.runtime import mesh as mesh_lib
 
 # Kernels of YNNPACK take the convolutions of XLA's CPU backend by default; for
 # the gradient of a kernel over a large map they take 2 to 4 times as long as
-# Eigen's. They stay where they are good: products of matrices, sums.
+# Eigen's. They stay where they are good: products of matrices, sums; and for
+# convolutions in double precision, which without them are plain loops.
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 FOR_CPU = {YNN: "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
@@ -33,7 +34,8 @@ def jit(
     arguments: further ones of `jax.jit`.
   """
   platform = mesh_lib.platform(mesh) if mesh else jax.default_backend()
-  chosen = options() if platform == "cpu" else None
+  double = jax.config.read("jax_enable_x64")
+  chosen = options() if platform == "cpu" and not double else None
   return jax.jit(function, compiler_options=chosen, **arguments)
 
 

@@ -14,20 +14,30 @@ def asked_anew():
   jit.options.cache_clear()
 
 
-def convolve(x):
-  kernel = jnp.ones((3, 3, 4, 4))
+def convolve(x, kernel):
   layout = ("NHWC", "HWIO", "NHWC")
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), "SAME", dimension_numbers=layout
   )
 
 
-@pytest.mark.program_of_users
+def taken_by_ynn(compiler, dtype):
+  x, kernel = jnp.ones((8, 12, 12, 64), dtype), jnp.ones((3, 3, 64, 64), dtype)
+  assert x.dtype == dtype
+  text = compiler(convolve).lower(x, kernel).compile().as_text()
+  return "__ynn_fusion" in text
+
+
+@pytest.mark.as_users_compile
 def test_convolutions_are_left_to_eigen():
-  x = jnp.ones((2, 8, 8, 4))
-  text = jit.jit(convolve).lower(x).compile().as_text()
-  assert "__ynn_fusion" not in text
-  assert (jit.jit(convolve)(x) == convolve(x)).all()
+  assert taken_by_ynn(jax.jit, "float32")
+  assert not taken_by_ynn(jit.jit, "float32")
+
+
+@pytest.mark.as_users_compile
+def test_those_of_doubles_are_not():
+  with jax.enable_x64(True):
+    assert taken_by_ynn(jit.jit, "float64")
 
 
 def test_flags_of_the_environment_come_first(monkeypatch):
