@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from facejax.data import orientation
+from facejax.data.aligning import landmarks
 from facejax.runs import folder
 from facejax.runtime import json_files
 
@@ -23,6 +24,7 @@ _CHOICES = {
   "dtype": ("float32", "bfloat16", "float64"),
   "colors": ("RGB", "BGR"),
   "exif": get_args(orientation.Exif),
+  "template": get_args(landmarks.Template),
 }
 _PIXELS = 127.5
 
@@ -38,6 +40,7 @@ class Card:
     crop: share of each side of an image, about its centre, that is used.
     exif: whether images are turned as their EXIF says ("apply"), or left as
       they are stored ("ignore").
+    template: where the points of a face lie in its images ("arcface", "dlib").
     norm: "batch", or "lrn" for nets of FaceNet with response normalisation.
     se: whether the net has squeeze-and-excitation in its blocks.
     dtype: arithmetic of the trunk: "float32", "bfloat16" or "float64".
@@ -61,6 +64,7 @@ class Card:
   image_size: tuple[int, int]
   crop: float = 1.0
   exif: orientation.Exif = "apply"
+  template: landmarks.Template = "arcface"
   norm: str = "batch"
   se: bool = False
   dtype: str = "float32"

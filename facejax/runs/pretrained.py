@@ -93,6 +93,7 @@ def read(
     net="dlib_resnet29",
     embedding_dim=stored.layers[-1].numbers[-1],
     image_size=stored.image_size,
+    template="dlib",
     trained_on=package.trained_on if package else "",
     identities=package.identities if package else None,
     loss=f"{kind}(margin={margin:.3g}, distance={threshold:.3g})",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from facejax.data.aligning import folder, table
+from facejax.data.aligning import landmarks as geometry
 from facejax.data.aligning import settings as settings_lib
 from facejax.data.detectors import registry
 from facejax.runtime import command_flags, command_line, progress
@@ -22,6 +23,8 @@ Examples:
       112 x 112 pixels; needs pip install 'facejax[detect]'
   python -m facejax.data.align photos faces --detector mtcnn --faces all
       all faces of each photo: a/b.jpg becomes a/b_1.jpg, a/b_2.jpg ...
+  python -m facejax.data.align photos chips --detector mtcnn --template dlib
+      150 x 150 pixels, for the net dlib_resnet29
   python -m facejax.data.align photos faces --detector yunet \\
       --detector-model face_detection_yunet_2023mar.onnx
   python -m facejax.data.align photos faces --landmarks points.csv \\
@@ -62,11 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
   settings = folder.Settings(
     source=args.source,
     target=args.target,
-    image_size=tuple(args.size),
+    image_size=tuple(args.size or geometry.size_of(args.template)),
     quality=args.quality,
     antialias=not args.no_antialias,
     detector=choice,
     faces=args.faces,
+    template=args.template,
   )
   counts, faces = _run(args, settings)
   print(f"{args.target}: {_summary(counts, faces)}")
@@ -180,8 +184,13 @@ def parser() -> command_line.Parser:
     type=command_line.number(int, 1, 4096),
     nargs=2,
     metavar=("HEIGHT", "WIDTH"),
-    default=(112, 112),
-    help="a square, or shaped like 112 96 (112 112)",
+    help="a square, or shaped like 112 96 (112 112; of dlib 150 150)",
+  )
+  add(
+    "--template",
+    choices=get_args(geometry.Template),
+    default="arcface",
+    help="arcface, as nets here are trained; dlib, for dlib_resnet29",
   )
   command_flags.workers(parser, least=0, what="processes; 0 does without")
   add(

@@ -5,11 +5,16 @@ the order left eye, right eye, nose, left and right corner of the mouth, where
 left is the smaller x of an upright face.
 """
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 from PIL import Image
 
 from facejax.data.detectors import contract
 
+# Where the points lie: ArcFace's and CosFace's faces, or the chips of dlib's net,
+# which show more of the head.
+Template: TypeAlias = Literal["arcface", "dlib"]
 _TEMPLATE = np.asarray(
   [
     [38.2946, 51.6963],
@@ -19,6 +24,17 @@ _TEMPLATE = np.asarray(
     [70.7299, 92.2041],
   ]
 )
+# Of the mean face of dlib's 68 points: the middle of each eye, the tip of the
+# nose and the mouth's corners, with a quarter of its size left on all sides.
+_DLIB = np.asarray(
+  [
+    [47.5492, 46.5990],
+    [100.4761, 46.5990],
+    [74.0127, 76.5625],
+    [50.4149, 103.0233],
+    [97.6104, 103.0233],
+  ]
+)
 _MAX_SIDE = 4096
 
 
@@ -26,13 +42,21 @@ class LandmarkError(ValueError):
   """Landmarks that no face can have; the message says why."""
 
 
-def template(image_size: tuple[int, int] = (112, 112)) -> np.ndarray:
+def size_of(kind: Template) -> tuple[int, int]:
+  """Height and width that faces of a template are usually made in."""
+  return (112, 112) if kind == "arcface" else (150, 150)
+
+
+def template(
+  image_size: tuple[int, int] = (112, 112), kind: Template = "arcface"
+) -> np.ndarray:
   """Returns where the five points lie in an aligned face.
 
   Args:
     image_size: Height and width: a square, the 112 x 112 of ArcFace or larger
       or smaller, or the 112 x 96 of SphereFace and CosFace, or another size of
-      that shape.
+      that shape; of dlib's a square.
+    kind: "arcface", or "dlib" for dlib's net.
 
   Returns:
     float64 [5, 2], in pixels.
@@ -45,12 +69,21 @@ def template(image_size: tuple[int, int] = (112, 112)) -> np.ndarray:
     Recognition. 2017.
     Deng, Guo, Xue, Zafeiriou. ArcFace: Additive Angular Margin Loss for Deep
     Face Recognition. 2019.
+    King. Dlib-ml: A Machine Learning Toolkit. 2009 (get_face_chip_details with
+    150 pixels and a padding of 0.25).
 
   >>> template((112, 96))[0].round(4).tolist()
   [30.2946, 51.6963]
   """
   height, width = image_size
   square, narrow = height == width, 96 * height == 112 * width
+  if kind == "dlib" and not (square and 1 <= height <= _MAX_SIDE):
+    raise ValueError(
+      f"image_size={height} x {width} (height x width): faces of dlib's template"
+      f" are squares of at most {_MAX_SIDE} pixels"
+    )
+  if kind == "dlib":
+    return (_DLIB + 0.5) * (height / 150) - 0.5
   if not 1 <= height <= _MAX_SIDE or not (square or narrow):
     raise ValueError(
       f"image_size={height} x {width} (height x width) has no template: it must"
@@ -197,6 +230,7 @@ def align(
   landmarks: np.ndarray,
   *,
   image_size: tuple[int, int] = (112, 112),
+  kind: Template = "arcface",
   antialias: bool = True,
 ) -> np.ndarray:
   """Cuts out a face so that its five points lie where those of all others do.
@@ -205,6 +239,7 @@ def align(
     image: uint8 RGB [height, width, 3].
     landmarks: [5, 2], the points in the image.
     image_size: Height and width of the result; see `template`.
+    kind: Which template.
     antialias: Whether a face of more than twice the size is first shrunk by a
       whole factor, each pixel the mean of those it covers. Without it most of
       its pixels would not count, as in the published data sets.
@@ -217,7 +252,7 @@ def align(
     ValueError: There is no template of this size.
   """
   points = check_landmarks(landmarks, image.shape)
-  wanted = template(image_size)
+  wanted = template(image_size, kind)
   matrix = similarity_transform(points, wanted)
   shrink = int(1.0 / np.hypot(*matrix[0, :2]))
   if antialias and shrink > 1:

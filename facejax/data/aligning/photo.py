@@ -116,7 +116,7 @@ def _align(
         faces=len(chosen),
         score=float(faces.scores[place]),
         box=faces.boxes[place],
-        quality=quality.of_face(aligned, points),
+        quality=quality.of_face(aligned, points, settings.template),
       )
     )
   return Made("aligned", tuple(rows), complaints if every else ())
@@ -175,6 +175,7 @@ def _cut(
     image,
     points,
     image_size=settings.image_size,
+    kind=settings.template,
     antialias=settings.antialias,
   )
 

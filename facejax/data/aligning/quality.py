@@ -22,12 +22,15 @@ class Quality(NamedTuple):
   sharpness: float
 
 
-def of_face(aligned: np.ndarray, points: np.ndarray) -> Quality:
+def of_face(
+  aligned: np.ndarray, points: np.ndarray, kind: geometry.Template = "arcface"
+) -> Quality:
   """Judges a face.
 
   Args:
     aligned: uint8 RGB [height, width, 3], as `landmarks.align` gives it.
     points: [5, 2], the points in the photo.
+    kind: The template that it was aligned to.
 
   Returns:
     size: Pixels of the photo for each of the aligned face, at most 1: below,
@@ -37,7 +40,7 @@ def of_face(aligned: np.ndarray, points: np.ndarray) -> Quality:
     sharpness: see `sharpness`.
     quality: the product.
   """
-  wanted = geometry.template(aligned.shape[:2])
+  wanted = geometry.template(aligned.shape[:2], kind)
   matrix = geometry.similarity_transform(points, wanted)
   size = min(1.0, 1.0 / float(np.hypot(*matrix[0, :2])))
   front, sharp = frontal(points), sharpness(aligned)

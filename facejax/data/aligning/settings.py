@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     antialias: Whether large faces are shrunk first.
     detector: What finds faces; None where a table says where they are.
     faces: Whether each photo gives its main face, or all of them.
+    template: Where the points come to lie.
   """
 
   source: str
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
   antialias: bool = True
   detector: registry.Choice | None = None
   faces: Faces = "main"
+  template: geometry.Template = "arcface"
 
 
 def prepare(settings: Settings) -> None:
@@ -76,7 +78,7 @@ def _has_faces(target: pathlib.Path) -> bool:
 
 def _described(settings: Settings) -> str:
   """All that the pixels of a face depend on, as JSON."""
-  geometry.template(settings.image_size)
+  geometry.template(settings.image_size, settings.template)
   chosen: dict[str, object] = {
     "image_size": list(settings.image_size),
     "quality": settings.quality,
@@ -86,4 +88,6 @@ def _described(settings: Settings) -> str:
     chosen["detector"] = registry.described(settings.detector)
   if settings.faces != "main":
     chosen["faces"] = settings.faces
+  if settings.template != "arcface":
+    chosen["template"] = settings.template
   return json.dumps(chosen)

@@ -41,7 +41,8 @@ def read_lfw_pairs(file: str | os.PathLike[str]) -> list[LfwPair]:
   A header `10 300` announces 10 folds, each of 300 genuine and then 300
   impostor pairs. A header `1100` announces 1100 genuine and then 1100 impostor
   pairs without folds; they are split into ten equal ones in file order, each
-  with as many genuine as impostor pairs.
+  with as many genuine as impostor pairs. So are those of `1 300`, a single fold,
+  which no threshold could be chosen for without itself.
 
   Args:
     file: The file.
@@ -73,7 +74,7 @@ def read_lfw_pairs(file: str | os.PathLike[str]) -> list[LfwPair]:
   pairs = []
   for place, (line, fields) in enumerate(rows[1:]):
     fold, place = divmod(place, 2 * size)
-    if len(header) == 1:
+    if folds == 1:
       fold = place % size * min(_DEV_FOLDS, size) // size
     pairs.append(_pair(file, line, fields, place < size, fold))
   return pairs

@@ -59,10 +59,11 @@ def test_folds_follow_the_file(tmp_path):
   assert [pair.same for pair in read] == [True, False, True, False]
 
 
-def test_view_1_is_split_into_ten_balanced_folds(tmp_path):
+@pytest.mark.parametrize("header", ["30", "1\t30"])
+def test_one_fold_is_split_into_ten_balanced_ones(tmp_path, header):
   same = [f"Ann\t1\t{n}" for n in range(2, 32)]
   different = [f"Ann\t{n}\tBob\t{n}" for n in range(1, 31)]
-  text = "\r\n".join(["30", *same, *different, ""])
+  text = "\r\n".join([header, *same, *different, ""])
   read = lfw.read_lfw_pairs(write(tmp_path / "dev.txt", text))
   folds = np.array([pair.fold for pair in read])
   assert (np.bincount(folds[:30]) == 3).all()
