@@ -62,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     others={"DST": args.target},
   )
   choice = _detector(args)
+  height, width = args.size or geometry.size_of(args.template)
   settings = folder.Settings(
     source=args.source,
     target=args.target,
-    image_size=tuple(args.size or geometry.size_of(args.template)),
+    image_size=(height, width),
     quality=args.quality,
     antialias=not args.no_antialias,
     detector=choice,

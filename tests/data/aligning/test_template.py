@@ -37,8 +37,8 @@ def test_only_squares(size):
 
 
 def test_a_folder_is_aligned_to_it(tmp_path, capsys):
-  rng = np.random.default_rng(3)
-  photo = rng.integers(0, 256, (SIDE + 20, SIDE + 40, 3), np.uint8)
+  y, x = np.indices((SIDE + 20, SIDE + 40))
+  photo = np.stack([x, y, 255 - x], axis=-1).astype(np.uint8)
   (tmp_path / "src" / "ada").mkdir(parents=True)
   Image.fromarray(photo).save(tmp_path / "src" / "ada" / "1.png")
   points = align.template((SIDE, SIDE), "dlib") + np.asarray([30, 10])
@@ -53,8 +53,7 @@ def test_a_folder_is_aligned_to_it(tmp_path, capsys):
   assert said["template"] == "dlib" and said["image_size"] == [SIDE, SIDE]
   face = images.decode((tmp_path / "dst/ada/1.jpg").read_bytes(), name="face")
   expected = photo[10 : 10 + SIDE, 30 : 30 + SIDE]
-  assert np.abs(face.astype(int) - expected).mean() < 30  # JPEG of noise
-  assert np.corrcoef(face.ravel(), expected.ravel())[0, 1] > 0.8
+  assert np.abs(face.astype(int) - expected).mean() < 1.5  # of the JPEG
   # Another template is not taken for done.
   assert command.main([*words, "--workers", "0"]) == 2
   assert "aligned otherwise" in capsys.readouterr().err
