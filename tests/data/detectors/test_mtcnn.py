@@ -143,9 +143,10 @@ def test_without_the_package_a_line_says_how_to_get_it(monkeypatch):
 
 
 @needs_nets
+@pytest.mark.slow
 def test_faces_of_photographs(data_folder):
   """Near those of another detector."""
-  photos = sorted((data_folder / "photos").rglob("*.jpg"))[::12]
+  photos = sorted((data_folder / "photos").rglob("*.jpg"))
   told = {}
   for line in (data_folder / "lfw_112_landmarks.csv").read_text().splitlines():
     name, *cells = line.split(",")
@@ -154,7 +155,8 @@ def test_faces_of_photographs(data_folder):
   distances = []
   for photo in photos:
     faces = detect(np.asarray(Image.open(photo).convert("RGB")))
-    assert len(faces), photo
+    if not len(faces):
+      continue
     middle = np.abs(faces.points.mean(1) - 124.5).sum(1).argmin()
     expected = np.asarray(
       told[f"{photo.parent.name}/{photo.name}"], float
@@ -162,6 +164,7 @@ def test_faces_of_photographs(data_folder):
     apart = faces.points[middle] - expected
     distances.append(np.hypot(*apart.T).mean())
     assert (faces.scores > 0.7).all() and (faces.scores <= 1).all()
+  assert len(distances) >= 0.99 * len(photos)
   assert np.median(distances) <= 4
 
 
