@@ -87,7 +87,13 @@ def _with_libjpeg(
   if space == "CMYK":  # of which libjpeg makes no RGB
     return _with_pillow(data, "JPEG", exif, name)
   try:
-    pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_factor=factor)
+    pixels = simplejpeg.decode_jpeg(
+      data,
+      colorspace="RGB",
+      # The least of libjpeg's sizes that is as large.
+      min_height=-(-int(height) // factor),
+      min_width=-(-int(width) // factor),
+    )
   except ValueError as error:
     # It refuses all that libjpeg warns of. Pillow passes over warnings, also
     # over those that a part of the picture is missing.

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
   counts: collections.Counter[str]
   complaints: list[str]
-  rows: list[found.Row]
+  rows: list[found.FoundFace]
 
 
 def align_folder(

@@ -25,7 +25,7 @@ HEADER = (
 _FILE, _FACES = HEADER.index("file"), HEADER.index("faces")
 
 
-class Row(NamedTuple):
+class FoundFace(NamedTuple):
   """One face.
 
   Attributes:
@@ -90,7 +90,7 @@ class Table:
     whole = all(cells[_FACES] == str(len(rows)) for cells in rows.values())
     return tuple(rows) if whole else ()
 
-  def add(self, rows: Iterable[Row]) -> None:
+  def add(self, rows: Iterable[FoundFace]) -> None:
     """Adds rows, in place of what is known of their photos."""
     fresh: dict[str, dict[str, list[str]]] = {}
     for row in rows:

@@ -27,7 +27,7 @@ class Made(NamedTuple):
   """
 
   fate: str
-  rows: tuple[found_faces.Row, ...] = ()
+  rows: tuple[found_faces.FoundFace, ...] = ()
   complaints: tuple[str, ...] = ()
 
 
@@ -109,7 +109,7 @@ def _align(
     aligned = _cut(settings, image, points)
     _write(aligned, settings, file)
     rows.append(
-      found_faces.Row(
+      found_faces.FoundFace(
         path=listed.path,
         points=faces.points[place],
         file=file,

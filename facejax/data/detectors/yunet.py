@@ -64,7 +64,8 @@ def build(
   digest(model)
   extras.require("cv2")
   cv2: Any = importlib.import_module("cv2")
-  cv2.setLogLevel(2)  # errors alone: version 5 warns of each model
+  # Errors alone: version 5 warns of each model.
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
   least = MIN_SCORE if min_score is None else min_score
   name = text_lines.printable(os.fspath(model))
   try:

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import paths
+from helpers import detectors, paths
 from PIL import Image
 
 from facejax.data import align, images
@@ -413,20 +413,6 @@ def test_random_tables_never_crash(tmp_path):
 # Detectors.
 
 
-def install(folder, name, body):
-  """A package with a detector, as pip would lay it out."""
-  package = f"detector_{name}"
-  (folder / f"{package}.py").write_text(body)
-  info = folder / f"{package}-1.0.dist-info"
-  info.mkdir()
-  (info / "METADATA").write_text(
-    f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
-  )
-  (info / "entry_points.txt").write_text(
-    f"[facejax.detectors]\n{name} = {package}:detect\n"
-  )
-
-
 DETECT = f"""
 import numpy as np
 POINTS = np.asarray({POINTS.tolist()})
@@ -444,7 +430,7 @@ def detect(image):
 def test_a_detector(tmp_path, capsys, workers, monkeypatch):
   place = tmp_path / "site"
   place.mkdir()
-  install(place, f"fake{workers}", DETECT)
+  detectors.install(place, f"fake{workers}", DETECT)
   monkeypatch.syspath_prepend(place)
   rows = write_photos(tmp_path / "src", 2)
   Image.new("RGB", (250, 250)).save(tmp_path / "src/p0/black.jpg")
@@ -464,9 +450,9 @@ def test_a_detector(tmp_path, capsys, workers, monkeypatch):
 def test_broken_detectors(tmp_path, capsys, monkeypatch):
   place = tmp_path / "site"
   place.mkdir()
-  install(place, "shapeless", "def detect(image): return [[1, 2]]")
-  install(place, "unloadable", "import no_such_package")
-  install(place, "lacking", "")
+  detectors.install(place, "shapeless", "def detect(image): return [[1, 2]]")
+  detectors.install(place, "unloadable", "import no_such_package")
+  detectors.install(place, "lacking", "")
   monkeypatch.syspath_prepend(place)
   write_photos(tmp_path / "src", 1)
 
