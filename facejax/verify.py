@@ -3,20 +3,29 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
-from facejax.runs import embedder, metrics_file
+from facejax.runs import card as card_lib
+from facejax.runs import embedder, metrics_file, photographs
 from facejax.runs import folder as run_folder
 from facejax.runtime import command_flags, command_line, unit_vectors
 from facejax.vectors import verdicts
 
 _DESCRIPTION = """Says whether two images show the same person.
 
+The images are photographs, or faces that are aligned already. Where a detector
+is installed (pip install 'facejax[detect]') it finds the face of each photograph,
+of several the main one, which is aligned as RUN wants it. RUN may be
+dlib_resnet29, a net for people's faces (pip install 'facejax[pretrained]').
+
 The similarity is the cosine of the two embeddings, image and mirror image
 summed. The decision is made at the threshold of the run's own verification, or
-at --threshold; without either it is "undecided".
+at --threshold; without either it is "undecided". So it is where no face was
+found, and with a net that was trained on generated faces, unless --threshold is
+given: what such a net says of people means nothing.
 
 Examples:
+  python -m facejax.verify dlib_resnet29 ada.jpg bob.jpg
   python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg
   python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg --threshold 0.35
   python -m facejax.verify runs/cosface-lfw ada.jpg bob.jpg --json
@@ -36,25 +45,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     others={"A": args.first, "B": args.second},
   )
   model = embedder.load(args.run, devices=1)
-  pair = model.embed([args.first, args.second], flip=True)
+  photographer = photographs.Photographer(model.card, args.align, args.detector)
+  faces = [photographer.face(path) for path in (args.first, args.second)]
+  for note in (photographer.note, *(face.note for face in faces)):
+    if note:
+      print(f"note: {note}", file=sys.stderr)
+  pair = model.embed([face.pixels for face in faces], flip=True)
   result = _result(
     unit_vectors.similarity(*pair),
     args.threshold,
     metrics_file.threshold(model.run),
+    doubt=_doubt(model.card, faces),
   )
   print(json.dumps(result) if args.json else _words(result))
   return 0
 
 
+def _doubt(card: card_lib.Card, faces: Sequence[photographs.Face]) -> str:
+  """Why nothing can be said of these pictures, or ""."""
+  if not all(face.certain for face in faces):
+    return "a picture shows no face that was found"
+  return verdicts.NOT_OF_PEOPLE if card.generated else ""
+
+
 def _result(
-  cosine: float, given: float | None, stored: metrics_file.Threshold | None
+  cosine: float,
+  given: float | None,
+  stored: metrics_file.Threshold | None,
+  *,
+  doubt: str,
 ) -> dict[str, Any]:
   threshold, source = given, "given"
   if given is None:
-    threshold, source = None, "this run has verified no pairs"
+    threshold = None
+    source = f"this run has verified no pairs; {verdicts.ADVICE}"
     if stored is not None:
       threshold = stored.cosine
-      source = f"{stored.accuracy:.1%} of the pairs of {stored.pairs!r} right"
+      source = str(stored)
+    if doubt:
+      threshold, source = None, doubt
   same = verdicts.same_person(cosine, threshold)
   return {
     "similarity": cosine,
@@ -67,10 +96,7 @@ def _result(
 def _words(result: dict[str, Any]) -> str:
   cosine = f"similarity {result['similarity']:.4f}"
   if result["same_person"] is None:
-    return (
-      f"{cosine}: {verdicts.UNDECIDED}, {result['threshold_from']};"
-      f" {verdicts.ADVICE}"
-    )
+    return f"{cosine}: {verdicts.UNDECIDED}, {result['threshold_from']}"
   verdict = "the same person" if result["same_person"] else "different people"
   return (
     f"{cosine}: {verdict} (threshold {result['threshold']:.4f},"
@@ -88,6 +114,19 @@ def parser() -> command_line.Parser:
     "--threshold",
     type=command_line.number(float, -1, 1),
     help="cosine from which on it is the same person",
+  )
+  parser.add_argument(
+    "--align",
+    choices=get_args(photographs.Align),
+    default="auto",
+    help="auto: find and align the faces where a detector is installed; on: a"
+    " picture without a face is refused; off: they are aligned (auto)",
+  )
+  parser.add_argument(
+    "--detector",
+    default="mtcnn",
+    metavar="NAME",
+    help="what finds faces (mtcnn; pip install 'facejax[detect]')",
   )
   command_flags.json(parser)
   return parser

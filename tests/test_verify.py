@@ -1,10 +1,12 @@
 """Two faces from the command line."""
 
+import dataclasses
 import json
 
 import pytest
 
 from facejax import verify
+from facejax.data.detectors import contract, registry
 from facejax.runs import embedder, metrics_file
 from facejax.runtime import compile_cache, host_memory, unit_vectors
 
@@ -48,6 +50,47 @@ def test_without_a_threshold_it_is_undecided(
   face = tiny_faces / "person0" / "1.png"
   assert command(tiny_run, face, face) == 0
   assert "undecided, this run has verified no pairs" in capsys.readouterr().out
+
+
+def test_a_net_of_generated_faces_says_nothing_of_people(
+  command, tiny_run, tiny_model, tiny_faces, monkeypatch, capsys
+):
+  about = dataclasses.replace(tiny_model.card, trained_on="generated faces")
+  monkeypatch.setattr(tiny_model, "card", about)
+  face = tiny_faces / "person0" / "1.png"
+  assert command(tiny_run, face, face) == 0
+  text = capsys.readouterr().out
+  assert "undecided, this net was trained on generated faces" in text
+  assert command(tiny_run, face, face, "--threshold", 0.3) == 0
+  assert "the same person" in capsys.readouterr().out
+
+
+def test_a_picture_without_a_face_is_not_judged(
+  command, tiny_run, tiny_faces, monkeypatch, capsys
+):
+  nothing = lambda image: contract.nothing()  # noqa: E731
+  monkeypatch.setattr(registry, "load", lambda choice: nothing)
+  face = tiny_faces / "person0" / "1.png"
+  assert command(tiny_run, face, face) == 0
+  out, err = capsys.readouterr()
+  assert "undecided, a picture shows no face" in out
+  assert err.count("no face was found in it") == 2
+  assert command(tiny_run, face, face, "--align", "on") == 2
+  assert "shows no face" in capsys.readouterr().err
+  assert command(tiny_run, face, face, "--align", "off") == 0
+  assert "the same person" in capsys.readouterr().out
+
+
+def test_a_threshold_says_what_it_means_to_strangers(
+  command, tiny_run, tiny_faces, monkeypatch, capsys
+):
+  face = tiny_faces / "person0" / "1.png"
+  for rate, words in ((0.001, "0.10%"), (0.0, "none")):
+    stored = metrics_file.Threshold(0.2, 0.9, "mine", rate, 2000)
+    monkeypatch.setattr(metrics_file, "threshold", lambda run, s=stored: s)
+    assert command(tiny_run, face, face) == 0
+    text = capsys.readouterr().out
+    assert f"{words} of 2,000 pairs of strangers pass" in text
 
 
 def test_mistakes_are_answered_in_one_line(

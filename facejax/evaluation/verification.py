@@ -11,13 +11,13 @@ import rich.text
 
 from facejax.data import images
 from facejax.data.pairs import pairs as pair_sets
-from facejax.metrics import checks, validation, verification
+from facejax.evaluation import pair_rates
+from facejax.metrics import checks, verification
 from facejax.runs import embedding_loop
 from facejax.runtime import unit_vectors
 
 # Of these less is better; of accuracies, rates and area more.
 LOWER_IS_BETTER = ("equal_error_rate",)
-FAR_TARGETS = {"1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}
 
 _CONVENTION = (
   "Embeddings of image and mirror image summed, then normalised; score = "
@@ -191,7 +191,7 @@ def table(results: Sequence[Verification]) -> rich.table.Table:
   """
   targets = [
     far
-    for far in FAR_TARGETS
+    for far in pair_rates.FAR_TARGETS
     if any(f"tar_at_far_{far}" in result.metrics for result in results)
   ]
   columns = {f"TAR@\n{far}": f"tar_at_far_{far}" for far in targets}
@@ -228,7 +228,9 @@ def table(results: Sequence[Verification]) -> rich.table.Table:
 def _add_validation_row(
   out: rich.table.Table, metrics: dict[str, float]
 ) -> None:
-  names = [far for far in FAR_TARGETS if f"val_at_far_{far}" in metrics]
+  names = [
+    far for far in pair_rates.FAR_TARGETS if f"val_at_far_{far}" in metrics
+  ]
   if names:
     key = f"val_at_far_{names[-1]}"
     mean, error = 100 * metrics[key], 100 * metrics[f"{key}_standard_error"]
@@ -261,39 +263,20 @@ def _verification(
     "accuracy_standard_error": folds.standard_error,
     "threshold": float(folds.thresholds.mean()),
   }
-  for name, far in FAR_TARGETS.items():
+  for name, far in pair_rates.FAR_TARGETS.items():
     if far * np.sum(~same) >= 1:
       rate = verification.tar_at_far(scores, same, far)
       metrics[f"tar_at_far_{name}"] = rate
-  metrics |= _validation_rates(scores, same, fold)
+  metrics |= pair_rates.of_folds(scores, same, fold)
   metrics["equal_error_rate"] = verification.equal_error_rate(scores, same)
   metrics["area_under_curve"] = verification.area_under_curve(scores, same)
   if threshold is not None:
     accuracy = verification.accuracy_at(scores, same, threshold)
     metrics["accuracy_at_given_threshold"] = accuracy
     metrics["given_threshold"] = float(threshold)
+  decided = metrics.get("given_threshold", metrics["threshold"])
+  metrics |= pair_rates.of_strangers(scores, same, decided)
   convention = _CONVENTION.format(folds=folds.accuracies.size)
   if any(key.startswith("val_at_far") for key in metrics):
     convention += _FOLD_CONVENTION
   return Verification(pairs.name, scores, same, fold, metrics, convention)
-
-
-def _validation_rates(
-  scores: np.ndarray, same: np.ndarray, fold: np.ndarray
-) -> dict[str, float]:
-  """FaceNet's VAL@FAR where the pairs outside of every fold resolve it.
-
-  Without some kind of pair in some fold there is none.
-  """
-  different, counts = np.unique(fold[~same], return_counts=True)
-  if not np.array_equal(different, np.unique(fold[same])):
-    return {}
-  least = counts.sum() - counts.max()
-  rates = {}
-  for name, far in FAR_TARGETS.items():
-    if far * least >= 1:
-      result = validation.validation_at_far(scores, same, fold, far=far)
-      rates[f"val_at_far_{name}"] = result.mean
-      rates[f"val_at_far_{name}_standard_error"] = result.standard_error
-      rates[f"val_at_far_{name}_far"] = result.far
-  return rates

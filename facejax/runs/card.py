@@ -27,6 +27,8 @@ _CHOICES = {
   "template": get_args(landmarks.Template),
 }
 _PIXELS = 127.5
+# What `trained_on` says of runs on the synthetic source.
+GENERATED = "generated faces"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Card:
         raise ValueError(f"{name}={value!r} must be a finite number")
     if self.pixel_scale <= 0:
       raise ValueError(f"pixel_scale={self.pixel_scale!r} must be above 0")
+
+  @property
+  def generated(self) -> bool:
+    """Whether it has seen no person, only generated faces."""
+    return self.trained_on == GENERATED
 
   @property
   def pixels(self) -> str:
@@ -203,7 +210,7 @@ def _averages(config: Mapping[str, Any]) -> bool:
 def _data(config: Mapping[str, Any]) -> str:
   source = config["data.source"]
   if source == "synthetic":
-    return "generated faces"
+    return GENERATED
   places = [config["data.path"], *config.get("data.join", ())]
   words = " and ".join(places) + f" ({source})"
   if config.get("data.identities"):

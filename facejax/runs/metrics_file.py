@@ -25,11 +25,24 @@ class Threshold:
     cosine: the threshold.
     accuracy: what share of pairs it got right.
     pairs: on which pairs.
+    false_matches: the share of strangers there that it takes for one person
+      (FMR); None in files of before.
+    strangers: how many pairs of them there were.
   """
 
   cosine: float
   accuracy: float
   pairs: str
+  false_matches: float | None = None
+  strangers: int = 0
+
+  def __str__(self) -> str:
+    right = f"{self.accuracy:.1%} of the pairs of {self.pairs!r} right"
+    if self.false_matches is None:
+      return right
+    # None of n may be 3 in n: the rule of three.
+    share = f"{self.false_matches:.2%}" if self.false_matches else "none"
+    return f"{right}; {share} of {self.strangers:,} pairs of strangers pass"
 
 
 def write(
@@ -125,7 +138,12 @@ def threshold(run: str | os.PathLike[str]) -> Threshold | None:
       cosine, accuracy = (float(found[key]) for key in names)
     except (KeyError, TypeError, ValueError) as error:
       raise _damaged(run, error) from None
-    return Threshold(cosine, accuracy, name)
+    rate, strangers = map(found.get, ("false_match_rate", "impostor_pairs"))
+    return Threshold(
+      *(cosine, accuracy, name),
+      None if rate is None else float(rate),
+      int(strangers or 0),
+    )
   return None
 
 

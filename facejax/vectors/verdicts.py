@@ -12,6 +12,10 @@ from facejax.runtime import typing
 UNKNOWN, UNDECIDED = "unknown", "undecided"
 # What to do where nothing is decided.
 ADVICE = "pass --threshold"
+NOT_OF_PEOPLE = (
+  "this net was trained on generated faces and knows nothing of people's: train"
+  " on photographs, or take dlib_resnet29"
+)
 
 
 def same_person(
