@@ -167,4 +167,5 @@ def once(
       seen[stem] = face.path, count + 1
       yield face._replace(number=count + 1) if numbered else face
     if len(seen) > _LOOK_BACK:
-      seen.clear()
+      # But for the last one, of which more faces may follow.
+      seen = {stem: seen[stem]} if stem in seen else {}

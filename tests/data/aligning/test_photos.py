@@ -11,7 +11,7 @@ from helpers import detectors
 from PIL import Image
 
 from facejax.data import decoders, images
-from facejax.data.aligning import command, found, quality
+from facejax.data.aligning import command, found, quality, table
 
 SCENE = detectors.scene([150, 90, 120])
 
@@ -326,3 +326,27 @@ def test_faces_read_back_as_they_were_aligned(tmp_path, framed):
   # The frame lies at the border of the aligned face, the person within.
   assert face.shape == (112, 112, 3)
   assert face[1, 56, 2] > 150 and face[1, 56, 0] < 90
+
+
+def test_faces_of_one_photo_are_counted_on_beyond_the_look_back(monkeypatch):
+  monkeypatch.setattr(table, "_LOOK_BACK", 2)
+  points = np.zeros((5, 2))
+  listed = [
+    table.ListedFace(path, points)
+    for path in ("a.png", "b.png", "c.png", "c.png", "c.png", "c.jpg")
+  ]
+  made = list(table.once(listed, every=True))
+  assert [face.number for face in made] == [1, 1, 1, 2, 3, 0]
+  assert made[-1].complaint.startswith("listed twice")
+  assert not any(face.complaint for face in made[:-1])
+
+
+def test_names_that_are_not_utf8_go_through_the_table(tmp_path, framed):
+  write(tmp_path / "src", "1.png", SCENE)
+  odd = os.fsencode(tmp_path / "src") + b"/\xff.png"
+  os.rename(tmp_path / "src/1.png", odd)
+  first = run(tmp_path / "src", tmp_path / "one", *framed)
+  again = ["--landmarks", first / found.NAME]
+  second = run(tmp_path / "src", tmp_path / "two", *again)
+  assert list(faces_of(first)) == [os.fsdecode(b"\xff.jpg")]
+  assert faces_of(second) == faces_of(first)
