@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from facejax.data import image_sets
-from facejax.runs import embed_job, embedder
+from facejax.runs import card as card_lib
+from facejax.runs import embed_job, embedder, photographs
 from facejax.runtime import (
   command_flags,
   command_line,
@@ -73,7 +74,7 @@ def build(args: argparse.Namespace) -> int:
     )
   gallery_lib.check_free(args.gallery)
   started = time.monotonic()
-  sets = [_embeddings(path, args.run, {}) for path in args.faces]
+  sets = [_embeddings(path, args, args.run, {}) for path in args.faces]
   if not distributed.primary():
     return 0
   made = gallery_lib.build(args.gallery, sets, index=args.index)
@@ -99,12 +100,11 @@ def query(args: argparse.Namespace) -> int:
   )
   gallery = gallery_lib.open_gallery(args.gallery)
   about = gallery.known.about
-  asked = _embeddings(args.queries, args.run or about.get("run"), about)
+  asked = _embeddings(args.queries, args, args.run or about.get("run"), about)
   if not distributed.primary():
     return 0
   gallery_lib.check_same_net(about, asked.about)
-  known = (args.threshold, about.get("threshold"), asked.about.get("threshold"))
-  threshold = next((cosine for cosine in known if cosine is not None), None)
+  threshold = _threshold(args, about, asked.about)
   k = min(max(args.top, args.votes), len(gallery.known))
   started = time.monotonic()
   found = gallery.search(asked.vectors, k, exact=not args.approximate)
@@ -121,22 +121,42 @@ def query(args: argparse.Namespace) -> int:
   return 0
 
 
+def _threshold(args: argparse.Namespace, *about: Any) -> float | None:
+  """The one that was given, or of the gallery's run, or of the queries'."""
+  if args.threshold is not None:
+    return args.threshold
+  cards = [one.get("card") or {} for one in about]
+  if any(card.get("trained_on") == card_lib.GENERATED for card in cards):
+    _tell(verdicts.NOT_OF_PEOPLE)
+    return None
+  known = (one.get("threshold") for one in about)
+  return next((cosine for cosine in known if cosine is not None), None)
+
+
 def _embeddings(
-  path: str, run: str | None, about: Any
+  path: str, args: argparse.Namespace, run: str | None, about: Any
 ) -> embeddings.Embeddings:
-  """Reads embeddings, or makes them of images."""
+  """Reads embeddings, or makes them of images or photographs."""
   if pathlib.Path(path).suffix in embeddings.SUFFIXES:
     return embeddings.read(path)
   files = image_sets.open_set(path)
   if not run:
     raise ValueError(f"{path!r} holds images: name the net with --run RUN")
   model = embedder.load(run)
+  photographer = photographs.Photographer(model.card, args.align, args.detector)
+  if photographer.note:
+    _tell(photographer.note)
+  files = photographs.AlignedSet(files, photographer, _tell)
   with progress.counting("embedded", len(files)) as advance:
     flip = about.get("flip", True)
     found = embed_job.in_memory(model, files, flip=flip, advance=advance)
   for line in found.skipped:
     print(f"left out: {line}", file=sys.stderr)
   return found
+
+
+def _tell(note: str) -> None:
+  print(f"note: {note}", file=sys.stderr)
 
 
 def _nearest(gallery, found, row: int, top: int) -> list[tuple[str, float]]:
@@ -269,6 +289,7 @@ def _action(actions, name: str, run, text: str, example: str):
     allow_abbrev=False,
   )
   parser.set_defaults(action=run)
+  command_flags.photographs(parser)
   command_flags.processes(parser)
   return parser.add_argument
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from facejax.runs import card as card_lib
 from facejax.runs import embedder, metrics_file, photographs
@@ -115,19 +115,7 @@ def parser() -> command_line.Parser:
     type=command_line.number(float, -1, 1),
     help="cosine from which on it is the same person",
   )
-  parser.add_argument(
-    "--align",
-    choices=get_args(photographs.Align),
-    default="auto",
-    help="auto: find and align the faces where a detector is installed; on: a"
-    " picture without a face is refused; off: they are aligned (auto)",
-  )
-  parser.add_argument(
-    "--detector",
-    default="mtcnn",
-    metavar="NAME",
-    help="what finds faces (mtcnn; pip install 'facejax[detect]')",
-  )
+  command_flags.photographs(parser)
   command_flags.json(parser)
   return parser
 

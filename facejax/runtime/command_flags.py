@@ -66,6 +66,23 @@ def devices(parser: Parser) -> None:
   )
 
 
+def photographs(parser: Any) -> None:
+  """--align and --detector, of commands that take photographs of faces."""
+  parser.add_argument(
+    "--align",
+    choices=("auto", "on", "off"),
+    default="auto",
+    help="auto: find and align the faces where a detector is installed; on: a"
+    " picture without a face is refused; off: they are aligned (auto)",
+  )
+  parser.add_argument(
+    "--detector",
+    default="mtcnn",
+    metavar="NAME",
+    help="what finds faces (mtcnn; pip install 'facejax[detect]')",
+  )
+
+
 def overwrite(parser: Parser) -> None:
   """--overwrite, of commands that write OUT."""
   parser.add_argument(
