@@ -30,6 +30,7 @@ COMMANDS = {
   "report": Command("facejax.report.__main__", "build the page of a run anew"),
   "embed": Command("facejax.embed", "embed a set of images"),
   "verify": Command("facejax.verify", "say if two photos show one person"),
+  "people": Command("facejax.people", "find the people in a folder of photos"),
   "search": Command("facejax.search", "find people in a gallery of faces"),
   "cluster": Command("facejax.cluster", "group images by person"),
   "export": Command("facejax.export", "write a net for other programs"),

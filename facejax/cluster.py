@@ -19,7 +19,7 @@ Methods:
                   One wrong pair joins two people: the more images, the higher
                   it must be, far above the threshold of verification
   agglomerative   merges clusters whose mean cosine reaches --threshold (that of
-                  the run's verification); up to 20,000 images (scikit-learn)
+                  the run's verification); up to 20,000 images
   hdbscan         clusters of any density, the rest is nobody's (scikit-learn)
 
 OUT.csv gets a row an image: cluster, size, path, label. Any other OUT is a new

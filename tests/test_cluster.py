@@ -46,13 +46,23 @@ def same_partition(one, other):
   ],
 )
 def test_groups_are_found(method):
-  if "agglomerative" in method.__code__.co_names:
-    pytest.importorskip("sklearn")
   vectors, labels = groups()
   found = method(vectors)
   assert same_partition(found, labels)
   assert np.bincount(found).tolist() == [7, 5, 5, 2, 1, 1]
   np.testing.assert_array_equal(method(vectors), found)
+
+
+@pytest.mark.parametrize("linkage", ["average", "complete", "single"])
+def test_merging_is_scikit_learn_s(linkage):
+  cluster = pytest.importorskip("sklearn.cluster")
+  vectors = np.random.default_rng(3).normal(size=(60, 4))
+  vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+  theirs = cluster.AgglomerativeClustering(
+    n_clusters=None, metric="cosine", linkage=linkage, distance_threshold=0.4
+  ).fit_predict(vectors)
+  found = clustering.agglomerative(vectors, threshold=0.6, linkage=linkage)
+  assert same_partition(found, theirs) and len(set(found)) > 2
 
 
 def test_hdbscan_leaves_out_who_is_alone():

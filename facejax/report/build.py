@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 from matplotlib import figure
 
 import facejax
-from facejax.report import captions, plots, svg, training_plots
+from facejax.report import captions, pages, plots, svg, training_plots
 from facejax.runs import card as card_lib
 from facejax.runs import folder, goodput, history, metrics_file, results
-from facejax.runtime import extras, progress, text_lines, whole_files
+from facejax.runtime import progress, text_lines, whole_files
 
 logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
-_HERE = pathlib.Path(__file__).parent
-_LONGEST_NAME = 44
 # What a tile shows of each kind of result, beside its first figure.
 _HEADLINES = {
   "verification": ("tar_at_far_1e-3", "tar_at_far_1e-2"),
@@ -91,19 +89,7 @@ def write_if_possible(run: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _render(run: pathlib.Path) -> str:
-  try:
-    import jinja2
-  except ImportError:
-    raise extras.MissingPackageError(
-      "the report needs jinja2: pip install jinja2", name="jinja2"
-    ) from None
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_HERE),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-  )
-  environment.filters["short"] = _short
+  environment = pages.environment()
   files = {
     "config": folder.read_config(run) or {},
     "env": folder.read_environment(run) or {},
@@ -127,7 +113,7 @@ def _render(run: pathlib.Path) -> str:
     remarks=[_text(text) for text in metrics_file.remarks(files["summary"])],
     training=training,
     facts=_facts(files),
-    style=_markup((_HERE / "style.css").read_text()),
+    style=pages.style(),
     version=facejax.__version__,
   )
 
@@ -191,7 +177,7 @@ def _headlines(result: results.Result) -> list[results.Quantity]:
 
 
 def _drawn(drawn: figure.Figure, title: str, caption: str, key: str) -> Drawn:
-  return Drawn(title, caption, _markup(svg.inline(drawn, key=key)))
+  return Drawn(title, caption, pages.markup(svg.inline(drawn, key=key)))
 
 
 def _facts(
@@ -261,17 +247,5 @@ def _card(run: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def _short(name: str) -> str:
-  """The end of a long name, which tells images apart."""
-  return name if len(name) <= _LONGEST_NAME else f"…{name[-_LONGEST_NAME:]}"
-
-
 def _text(text: str) -> str:
   return text_lines.printable(text)
-
-
-def _markup(text: str) -> Any:
-  """Marks text of our own as HTML; all other text is escaped."""
-  import markupsafe
-
-  return markupsafe.Markup(text)

@@ -42,6 +42,8 @@ class Package:
   threshold_from: str
 
 
+# Of what is kept in the folder beside the weights; another number, another folder.
+_FORM = 2
 PACKAGES: Mapping[str, Package] = {
   "dlib_resnet29": Package(
     "face_recognition_models",
@@ -75,7 +77,7 @@ def located(run: str | os.PathLike[str]) -> str:
   if name not in PACKAGES or os.path.exists(name):
     return name
   file = _file(PACKAGES[name])
-  place = _caches() / f"{name}-{whole_files.sha256(file)[:12]}"
+  place = _caches() / f"{name}-{whole_files.sha256(file)[:12]}-{_FORM}"
   # Its card is written last: with it the folder is whole.
   if not (place / folder.CARD).exists():
     _keep(place, file, PACKAGES[name])
