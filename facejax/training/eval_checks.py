@@ -36,11 +36,6 @@ def check(evaluation: config_lib.EvalConfig, *, source: str) -> None:
       f"eval.patience={evaluation.patience} counts verifications, and"
       f" eval.pairs={off} makes none: name sets of pairs"
     )
-  if evaluation.hold_out and off in sets:
-    raise ValueError(
-      f"eval.hold_out={evaluation.hold_out:g} makes pairs to verify on, and"
-      f" eval.pairs={off} verifies nothing: leave one of them out"
-    )
   if evaluation.hold_out and source == "synthetic":
     raise ValueError(
       f"eval.hold_out={evaluation.hold_out:g} goes with images in files"

@@ -89,7 +89,7 @@ def split(config: config_lib.Config, files: encoded.EncodedImages) -> Split:
 def pairs(
   config: config_lib.Config, files: encoded.EncodedImages | None
 ) -> list[pairs_lib.PairSet]:
-  """The set of pairs of the people held out, if they are to be verified on.
+  """The set of pairs of the people held out; none if nothing is verified.
 
   Args:
     config: whose sizes and crops the images are brought to.
@@ -99,7 +99,6 @@ def pairs(
     ValueError: if they make too few pairs; names the option.
     images.BadImageError: if an image cannot be read and none is skipped.
   """
-  # A run that was begun with people held out may be told to verify nothing.
   if files is None or config.eval.pairs == (config_lib.NO_PAIRS,):
     return []
   data = config.data
