@@ -11,6 +11,7 @@ from facejax.data import encoded, subsets
 from facejax.data import held_out as people_lib
 from facejax.data.pairs import pack_folders
 from facejax.data.pairs import pairs as pairs_lib
+from facejax.runs import classes
 from facejax.runs import folder as run_folder
 from facejax.training import config as config_lib
 
@@ -79,11 +80,23 @@ def split(config: config_lib.Config, files: encoded.EncodedImages) -> Split:
       f"eval.hold_out={share:g} holds all {able:,} people out and leaves nobody"
       " to train on: give less"
     )
+  _warn_of_seen(config.init_from, names)
   return Split(
     subsets.Subset(files, without=names),
     subsets.Subset(files, only=names),
     share,
   )
+
+
+def _warn_of_seen(run: str, names: Sequence[str]) -> None:
+  """Says who was trained on before, by the run that this one begins with."""
+  seen = set(names).intersection(classes.read(run) or ()) if run else ()
+  if seen:
+    logger.warning(
+      "%d of the %d people held out are classes of %s, by name: what they say of"
+      " this run is too good",
+      *(len(seen), len(names), run),
+    )
 
 
 def pairs(

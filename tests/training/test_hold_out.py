@@ -255,6 +255,16 @@ def test_a_run_goes_on_with_the_same_people_on_other_devices(
   assert code == 0 and "nothing was verified" in said, said
 
 
+def test_people_whom_the_net_has_seen_before_are_told(run, people, caplog):
+  workdir, _ = run
+  # The same people are held out again; by another seed others are.
+  opened(people, HOLD_OUT, 0.3, "--init-from", workdir)
+  assert "too good" not in caplog.text
+  found = opened(people, HOLD_OUT, 0.3, "--init-from", workdir, "--seed", 8)
+  known = set(classes.read(workdir)) & set(found.held_out.class_names)
+  assert f"{len(known)} of the 6 people held out are classes of" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_folder_from_before_goes_on_with_everybody(people, tmp_path):
   words = command(people, "--mesh.devices", 1, "--workdir", tmp_path / "run")
