@@ -27,8 +27,8 @@ from facejax.training import (
   dry_run,
   flags,
   guards,
+  held_out,
   inputs,
-  lengths,
   needs,
   patience,
   profiling,
@@ -81,12 +81,13 @@ def main(arguments: Sequence[str]) -> int:
     run_lock.check_unlocked(config.workdir, if_gone=_if_gone(command))
   agreement.check_command(config)
   run = _build(config)._replace(profile=profile, started=started)
+  config = run.config
   profiling.check(profile, run.steps)
   for part in run.parts:
     needs.check_room(part.stage.config, part.program)
   agreement.check_data(run.data, run.steps)
   if distributed.primary():
-    summary.introduce(config, run.program, run.data.images, run.steps)
+    summary.introduce(config, run.program, run.data, run.steps)
   with run_lock.locked(config.workdir, if_gone=_if_gone(command)):
     return _train(config, run)
 
@@ -96,7 +97,7 @@ def _dry_run(command: recipe.TrainCommand, config: config_lib.Config) -> int:
   among = topology.devices(command.topology) if command.topology else None
   if command.classes is None:
     run = _build(config, among)
-    summary.introduce(config, run.program, run.data.images, run.steps)
+    summary.introduce(run.config, run.program, run.data, run.steps)
     programs = [(part.stage.config, part.program) for part in run.parts]
   else:
     programs = dry_run.programs_of(config, command.classes, among)
@@ -112,6 +113,7 @@ def _if_gone(command: recipe.TrainCommand) -> str:
 
 
 class _Run(NamedTuple):
+  config: config_lib.Config
   parts: Sequence[staged.Part]
   ranking: scores.Ranking
   steps: int
@@ -141,16 +143,16 @@ def _build(
 
   On devices of this machine, unless others are given to compile for.
   """
+  config = held_out.begun(config)
   run_folder.check(config.workdir, config_lib.stored(config))
   resume.check_other_runs(config)
-  images = inputs.training_images(config)
-  steps = inputs.total_steps(config, len(images))
-  run = lengths.Length(steps, inputs.steps_per_epoch(config, len(images)))
-  parts = staged.parts(config, images, run, among=among)
+  opened = inputs.opened(config)
+  run = inputs.length(opened.config, len(opened.images))
+  parts = staged.parts(opened, run, among=among)
   sets = parts[0].data.pairs, parts[0].data.threshold_pairs
   while_training.check(*sets)
   ranking = best_by.ranking(config.checkpoint.best, *sets)
-  return _Run(parts, ranking, steps)
+  return _Run(opened.config, parts, ranking, run.steps)
 
 
 def _train(config: config_lib.Config, run: _Run) -> int:
@@ -287,7 +289,7 @@ def _report(
     if ended.results:
       telemetry.show(verification.table(ended.results))
     else:
-      logger.info("nothing was verified: name sets of pairs with --eval.pairs")
+      logger.info("nothing was verified: give --eval.pairs or --eval.hold-out")
     patience.tell(about)
   page = build.write_if_possible(folder)
   spent = progress.duration(about["seconds_of_this_process"])

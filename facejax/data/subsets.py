@@ -24,6 +24,7 @@ class Subset:
     *,
     only: Iterable[str] | None = None,
     without: Iterable[str] = (),
+    without_images: Sequence[int] = (),
     min_images: int = 1,
   ):
     """Chooses.
@@ -33,6 +34,7 @@ class Subset:
       only: Names of the identities to keep; None keeps all.
       without: Names to leave out, such as those of a test set. Names that do
         not occur are no error.
+      without_images: Images to leave out, by their place in the whole set.
       min_images: Identities with fewer images are left out.
 
     Raises:
@@ -44,7 +46,10 @@ class Subset:
       keep = np.isin(names, listed(only, files.class_names, where="the images"))
     barred = set(without)
     keep &= np.fromiter((name not in barred for name in names), bool)
-    keep &= np.bincount(files.labels, minlength=len(names)) >= min_images
+    whole = np.ones(len(files), bool)
+    whole[list(without_images)] = False
+    counts = np.bincount(files.labels[whole], minlength=len(names))
+    keep &= counts >= min_images
     if not keep.any():
       raise ValueError(
         f"none of the {len(names):,} identities is left: of those listed, or"
@@ -53,7 +58,7 @@ class Subset:
     self.files = files
     self.class_names = names[keep].tolist()
     renumbered = (np.cumsum(keep) - 1).astype(np.int32)
-    self._places = np.flatnonzero(keep[files.labels])
+    self._places = np.flatnonzero(keep[files.labels] & whole)
     self.labels = renumbered[files.labels[self._places]]
 
   @property

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facejax.data import formats
+from facejax.data import formats, held_out
 from facejax.data.pairs import lfw
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces
@@ -68,7 +68,14 @@ def trained_people(config: Mapping[str, Any] | None) -> Trained:
         without=lfw.read_identities(without) if without else (),
         min_images=get("data.min_images", 1),
       )
-      names.update(files.class_names)
+      found = set(files.class_names)
+      if not k and get("eval.hold_out"):
+        found.difference_update(
+          held_out.people(
+            files, share=config["eval.hold_out"], seed=config["seed"]
+          )
+        )
+      names.update(found)
   except (KeyError, TypeError) as error:
     return Trained(None, f"config.json of the run is incomplete ({error!r})")
   except (ValueError, OSError, ImportError) as error:

@@ -217,6 +217,8 @@ def _data(config: Mapping[str, Any]) -> str:
     words += f", people of {config['data.identities']}"
   if config.get("data.exclude"):
     words += f", without those of {config['data.exclude']}"
+  if config.get("eval.hold_out"):
+    words += f", a share of {config['eval.hold_out']:g} of the people held out"
   return words
 
 

@@ -64,6 +64,8 @@ _FREE_DATA = (
   *("data.identities", "data.exclude", "data.on_error"),
   *("data.threads", "data.workers", "data.cache"),
 )
+# Of these groups, what may not differ after all: who is trained on.
+_BOUND = ("eval.hold_out",)
 # Newer fields, with what they were before there was a choice.
 _ADDED: Mapping[str, Any] = {
   "accumulate": 1,
@@ -74,6 +76,7 @@ _ADDED: Mapping[str, Any] = {
   "distill": "",
   "distillation.cosine": 1.0,
   "distillation.relations": 0.0,
+  "eval.hold_out": 0.0,
   "init_prototypes": False,
   "model.lora": 0,
   "model.lora_alpha": 16.0,
@@ -252,7 +255,7 @@ def _differences(
     f" {new.get(name, absent)!r} here"
     for name in sorted({*stored, *new})
     if stored.get(name, absent) != new.get(name, absent)
-    and not name.startswith(_FREE + _FREE_DATA)
+    and (name in _BOUND or not name.startswith(_FREE + _FREE_DATA))
   }
 
 

@@ -147,15 +147,19 @@ class EvalConfig:
   pairs: tuple[str, ...] = ()
   """Sets of pairs, one or several: packs (lfw.bin cfp_fp.bin, also .npz), lists
   of pairs such as LFW's, folders of packs. Without any: generated pairs of
-  unseen identities (source synthetic), or the packs that lie beside the images
-  in data.path. none: no verification."""
+  unseen identities (source synthetic), the packs that lie beside the images in
+  data.path, or those of hold_out. none: no verification."""
   path: str = ""
   """Folder of the images of lists of pairs; data.path if empty."""
   threshold_pairs: str = ""
   """One more pack or list of pairs, whose best threshold is applied to each of
   `pairs`."""
+  hold_out: Annotated[float, annotated_types.Interval(ge=0, lt=1)] | None = None
+  """Share of the people with two images or more who are never trained on and
+  make pairs, held_out, by the seed. Not given: 0.1 where the images are your own
+  files, with 20 such people and neither pairs nor packs beside them; else 0."""
   num_pairs: Annotated[int, annotated_types.Ge(20)] = 2000
-  """Number of generated pairs."""
+  """Number of generated pairs; the most of people held out."""
   every: lengths.EveryOrNever = 0
   """Steps, or passes over the images such as 1ep, between verifications while
   training; 0 only at the end."""

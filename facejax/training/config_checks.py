@@ -108,7 +108,7 @@ def _validate_together(config: config_lib.Config) -> None:
   _validate_model(config.model)
   part_checks.check(config)
   tuning_checks.check(config)
-  eval_checks.check(config.eval)
+  eval_checks.check(config.eval, source=config.data.source)
   _validate_data(config.data)
   optim_checks.check(config)
 

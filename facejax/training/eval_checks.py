@@ -3,8 +3,12 @@
 from facejax.training import config as config_lib
 
 
-def check(evaluation: config_lib.EvalConfig) -> None:
+def check(evaluation: config_lib.EvalConfig, *, source: str) -> None:
   """Refuses options of the verification that contradict each other.
+
+  Args:
+    evaluation: the options.
+    source: data.source of the run.
 
   Raises:
     ValueError: naming the option, and what to do.
@@ -31,4 +35,10 @@ def check(evaluation: config_lib.EvalConfig) -> None:
     raise ValueError(
       f"eval.patience={evaluation.patience} counts verifications, and"
       f" eval.pairs={off} makes none: name sets of pairs"
+    )
+  if evaluation.hold_out and source == "synthetic":
+    raise ValueError(
+      f"eval.hold_out={evaluation.hold_out:g} goes with images in files"
+      " (data.path): generated faces are verified on people made for that, leave"
+      " it at 0"
     )

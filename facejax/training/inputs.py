@@ -21,6 +21,7 @@ from facejax.data.pairs import lfw, pack_folders
 from facejax.data.pairs import pairs as pairs_lib
 from facejax.data.synthetic import faces
 from facejax.training import config as config_lib
+from facejax.training import held_out, lengths
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +56,38 @@ class Data:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """The images of a run, and what became known of it when they were opened.
+
+  Attributes:
+    config: of the run; `eval.hold_out` is now a number.
+    images: the training images.
+    held_out: those of people who are never trained on; None for nobody.
+  """
+
+  config: config_lib.Config
+  images: sources.Source
+  held_out: encoded.EncodedImages | None
+
+
 def training_images(config: config_lib.Config) -> sources.Source:
   """The training source that `config.data` describes.
 
   Raises:
     ValueError, FileNotFoundError: if there is nothing to train on.
   """
+  return opened(config).images
+
+
+def opened(config: config_lib.Config) -> Opened:
+  """Opens the images that `config.data` describes, decodes none.
+
+  Raises:
+    ValueError, FileNotFoundError: if there is nothing to train on.
+  """
   data = config.data
+  apart, share = None, 0.0
   _check_presence(data.path, data.identities, data.exclude, *config.eval.pairs)
   if data.source == "synthetic":
     source = faces.SyntheticFaces(
@@ -71,24 +97,29 @@ def training_images(config: config_lib.Config) -> sources.Source:
       image_size=data.image_size,
     )
   else:
+    files, apart, share = _files(config)
     source = encoded.Decoded(
-      _files(data),
+      files,
       image_size=data.image_size,
       crop=data.crop,
       exif=data.exif,
     )
   sources.check_labels(source)
-  return sources.CachedSource(source) if data.cache else source
+  return Opened(
+    held_out.settled(config, share),
+    sources.CachedSource(source) if data.cache else source,
+    apart,
+  )
 
 
-def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
+def _files(config: config_lib.Config) -> held_out.Split:
   """The encoded images of all sets, without those that are not wanted."""
-
+  data = config.data
   only = lfw.read_identities(data.identities) if data.identities else None
   without = lfw.read_identities(data.exclude) if data.exclude else ()
   assert data.source != "synthetic"
   places = [(data.source, data.path), *map(formats.parse_place, data.join)]
-  opened = [
+  sets = [
     formats.open_images(
       path,
       form,
@@ -101,19 +132,23 @@ def _files(data: config_lib.DataConfig) -> encoded.EncodedImages:
     )
     for k, (form, path) in enumerate(places)
   ]
-  files = opened[0] if len(opened) == 1 else subsets.Joined(opened)
+  split = held_out.split(config, sets[0])
+  sets[0] = split.training
+  files = sets[0] if len(sets) == 1 else subsets.Joined(sets)
   if files.num_classes < 2:
     raise ValueError(
       f"{data.path!r} has {files.num_classes} identities with"
       f" {data.min_images} or more images; a classifier needs at least two"
     )
-  return files
+  return split._replace(training=files)
 
 
 def verification_pairs(
   config: config_lib.Config,
 ) -> tuple[Sequence[pairs_lib.PairSet], pairs_lib.PairSet | None]:
   """The sets of pairs to verify on, and one that a threshold is chosen on.
+
+  Those of people held out are not among them: `held_out.pairs`.
 
   Raises:
     ValueError, FileNotFoundError: if a set cannot be read whole; names it.
@@ -132,11 +167,11 @@ def verification_pairs(
   )
   if not evaluation.pairs:
     found = _beside(data.path, read)
-    if evaluation.patience and not found:
+    if evaluation.patience and not found and not evaluation.hold_out:
       raise ValueError(
         f"eval.patience={evaluation.patience} counts verifications, and no packs"
         f" of pairs lie beside the images in {data.path!r}: name some with"
-        " --eval.pairs"
+        " --eval.pairs, or hold people out with --eval.hold-out"
       )
     return found, None
   found = [read(path) for path in pack_folders.expanded(evaluation.pairs)]
@@ -211,6 +246,13 @@ def sampler(
 def augmentation(config: config_lib.Config) -> augment.Augment:
   """The random changes that every training image goes through."""
   return policies.combined(config.data.policy, config.augment)
+
+
+def length(config: config_lib.Config, num_images: int) -> lengths.Length:
+  """The steps of the run and of a pass over its images."""
+  return lengths.Length(
+    total_steps(config, num_images), steps_per_epoch(config, num_images)
+  )
 
 
 def total_steps(config: config_lib.Config, num_images: int) -> int:

@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from facejax.data import sources
-from facejax.training import build, carry, inputs, lengths, run_stages
+from facejax.training import (
+  build,
+  carry,
+  held_out,
+  inputs,
+  lengths,
+  run_stages,
+)
 from facejax.training import config as config_lib
 
 
@@ -23,8 +29,7 @@ class Part(NamedTuple):
 
 
 def parts(
-  config: config_lib.Config,
-  images: sources.Source,
+  opened: inputs.Opened,
   run: lengths.Length,
   *,
   among: Sequence[Any] | None = None,
@@ -34,22 +39,24 @@ def parts(
   Verification is that of the last stage, at the size of its images.
 
   Args:
-    config: of the run.
-    images: that it begins with.
+    opened: the run, and the images that it begins with.
     run: its length.
     among: devices to choose from; see `build.build`.
 
   Raises:
     ValueError: if a stage has no steps, or cannot go on from the one before.
   """
+  config, images = opened.config, opened.images
   stages = run_stages.plan(config, run)
-  pairs = inputs.verification_pairs(stages[-1].config)
+  last = stages[-1].config
+  named, chosen_on = inputs.verification_pairs(last)
+  pairs = [*named, *held_out.pairs(last, opened.held_out)]
   found: list[Part] = []
   for stage in stages:
     own = stage.config
     if _size(own) != _size(found[-1].stage.config if found else config):
       images = inputs.training_images(own)
-    data = inputs.Data(images, *pairs, inputs.sampler(own, images))
+    data = inputs.Data(images, pairs, chosen_on, inputs.sampler(own, images))
     program = build.build(
       own,
       num_classes=images.num_classes + own.head.extra_classes,

@@ -22,6 +22,7 @@ from facejax.training import build as program_lib
 from facejax.training import config as config_lib
 from facejax.training import (
   device_figures,
+  held_out,
   inputs,
   needs,
   optimizers,
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 def table(
   config: config_lib.Config,
   program: program_lib.Program,
-  images: sources.Source | None,
+  data: inputs.Data | None,
   total_steps: int | None,
   *,
   identities: int,
@@ -45,10 +46,11 @@ def table(
   Args:
     config: of the run.
     program: of the run.
-    images: what is trained on; None if it was not read.
+    data: what is read; None if it was not.
     total_steps: of the run.
     identities: of the images, without distractors.
   """
+  images = data.images if data else None
   like, net = program.like, program.backbone
   shape = program.mesh.shape
   device = program.mesh.devices.flat[0]
@@ -56,6 +58,7 @@ def table(
     "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
     f" data {shape['data']} x model {shape['model']}",
     **_images(config, images, total_steps),
+    **(held_out.described(config, data.pairs) if data else {}),
     "net": f"{net.name}, {functional.count(like.params):,} parameters"
     f"{_adapters(config, like)},"
     f" {net.multiply_adds / 1e6:,.0f} M multiply-adds, {config.model.dtype}",
@@ -117,7 +120,7 @@ def _optimizer(
 def introduce(
   config: config_lib.Config,
   program: program_lib.Program,
-  images: sources.Source | None = None,
+  data: inputs.Data | None = None,
   steps: int | None = None,
   *,
   identities: int | None = None,
@@ -127,12 +130,12 @@ def introduce(
   Args:
     config: of the run.
     program: of the run.
-    images: what is trained on; None if it was not read.
+    data: what is read; None if it was not.
     steps: how many; likewise.
     identities: of images that were not read.
   """
-  count = images.num_classes if images is not None else identities or 0
-  telemetry.show(table(config, program, images, steps, identities=count))
+  count = data.images.num_classes if data else identities or 0
+  telemetry.show(table(config, program, data, steps, identities=count))
   classes = count + config.head.extra_classes
   dim = config.model.embedding_dim
   for text in config.loss.advice(num_classes=classes, dim=dim):

@@ -41,6 +41,8 @@ def content(files):
     ({"without": ["a", "zoe"]}, ["b", "c"], [3, 4, 5]),
     ({"min_images": 2}, ["a", "c"], [0, 1, 2, 4, 5]),
     ({"only": ["b", "c"], "min_images": 2}, ["c"], [4, 5]),
+    ({"without_images": [1, 3]}, ["a", "c"], [0, 2, 4, 5]),
+    ({"without_images": [5], "min_images": 2}, ["a"], [0, 1, 2]),
   ],
 )
 def test_subset_keeps_the_order_and_renumbers(options, names, images):

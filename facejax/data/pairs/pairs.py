@@ -155,6 +155,44 @@ def random_pairs(
   )
 
 
+def fitting(
+  labels: np.ndarray, *, at_most: int, folds: int = 10
+) -> tuple[int, int]:
+  """Returns how many pairs `random_pairs` can draw, and in how many folds.
+
+  As many as there are, or fewer if then no person lies in two folds: at least
+  half as many. Where the pairs of a kind are fewer than the folds, each makes a
+  fold with one of the other kind.
+
+  Args:
+    labels: The person of each image.
+    at_most: The most pairs that are wanted.
+    folds: How many folds are wanted.
+
+  Raises:
+    ValueError: There are not two pairs of each kind.
+
+  >>> fitting(np.repeat(np.arange(20), 5), at_most=2000)
+  (400, 10)
+  >>> fitting(np.repeat(np.arange(2), 2), at_most=2000)
+  (4, 2)
+  """
+  genuine, impostor = _capacity(labels)
+  half = min(genuine, impostor, at_most // 2)
+  if half < 2:
+    raise ValueError(
+      f"{len(labels)} images of {len(np.unique(labels))} people make {genuine}"
+      f" genuine and {impostor} impostor pairs; two of each are the least"
+    )
+  folds = min(folds, half)
+  # Who lies in which fold is drawn; how many images of whom is not.
+  groups = _split_people(labels, folds, np.random.default_rng(0))
+  apart = folds * min(min(_capacity(labels[group])) for group in groups)
+  if half <= 2 * apart:
+    half = min(half, apart)
+  return 2 * half, folds
+
+
 def _dealt(
   labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -260,3 +260,32 @@ def test_lfw_pairs_resolve_to_files(data_folder, name, size, fold):
   assert (len(found), found.same.sum()) == (size, size // 2)
   assert (np.bincount(found.fold) == fold).all()
   assert (np.bincount(found.fold[found.same]) == fold // 2).all()
+
+
+@pytest.mark.parametrize(
+  ("counts", "at_most", "expected"),
+  [
+    # Folds apart at no cost, and at that of some pairs.
+    ([5] * 20, 2000, (400, 10)),
+    ([9] * 5 + [8] * 15, 2000, (1120, 10)),
+    # One person a fold makes no impostor pair: people lie in several.
+    ([20] * 10, 2000, (2000, 10)),
+    # Few genuine pairs in most folds: apart, most pairs would be lost.
+    ([30] + [2] * 30, 2000, (930, 10)),
+    ([5] * 20, 61, (60, 10)),
+    ([2] * 3, 2000, (6, 3)),
+    ([2, 2], 2000, (4, 2)),
+  ],
+)
+def test_as_many_pairs_as_fit(counts, at_most, expected):
+  source = labelled(*counts)
+  num_pairs, folds = pairs.fitting(source.labels, at_most=at_most)
+  assert (num_pairs, folds) == expected
+  found = pairs.random_pairs(source, num_pairs=num_pairs, folds=folds)
+  assert len(found) == num_pairs and 2 * found.same.sum() == num_pairs
+
+
+def test_too_few_pairs_are_told():
+  for counts in ([1] * 9, [2], [2, 1, 1]):
+    with pytest.raises(ValueError, match="two of each are the least"):
+      pairs.fitting(labelled(*counts).labels, at_most=2000)
