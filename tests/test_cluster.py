@@ -56,7 +56,7 @@ def test_groups_are_found(method):
 @pytest.mark.parametrize("linkage", ["average", "complete", "single"])
 def test_merging_is_scikit_learn_s(linkage):
   cluster = pytest.importorskip("sklearn.cluster")
-  vectors = np.random.default_rng(3).normal(size=(60, 4))
+  vectors = np.random.default_rng(3).normal(size=(60, 12))
   vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
   theirs = cluster.AgglomerativeClustering(
     n_clusters=None, metric="cosine", linkage=linkage, distance_threshold=0.4
