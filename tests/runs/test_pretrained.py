@@ -8,7 +8,7 @@ from helpers import dlib_files, tiny_nets
 
 import facejax
 from facejax import convert, embed, export
-from facejax.models import dlib_resnet, registry
+from facejax.models import dlib_resnet
 from facejax.runs import card, folder, pretrained
 from facejax.runs import net as net_lib
 from facejax.runtime import extras
@@ -20,17 +20,7 @@ SMALL = dlib_resnet.DlibResNetSpec((1, 1, 1, 1, 1), (4, 4, 6, 8, 8))
 @pytest.fixture
 def package(tmp_path, monkeypatch):
   """A package like the real one, with a small net; not to be imported."""
-  monkeypatch.setitem(dlib_resnet.NETS, NAME, SMALL)
-  monkeypatch.setitem(registry.SPECS, NAME, SMALL)
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-  place = tmp_path / "packages" / "face_recognition_models"
-  (place / "models").mkdir(parents=True)
-  (place / "__init__.py").write_text("raise RuntimeError('imported')\n")
-  file = place / pretrained.PACKAGES[NAME].file
-  file.write_bytes(dlib_files.stored(SMALL)[0])
-  monkeypatch.syspath_prepend(str(place.parent))
-  monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
-  return file
+  return dlib_files.package(tmp_path, monkeypatch, SMALL)
 
 
 def test_it_is_loaded_by_its_name(package):
