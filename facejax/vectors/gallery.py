@@ -1,7 +1,7 @@
 """Known faces, and who among them a new one is.
 
-A gallery is a folder: vectors.npy (of length 1, read from the disk as needed),
-labels.npy, paths.npy, gallery.json and, if asked for, index.faiss.
+A gallery is a folder, see `gallery_files`. A face keeps its row for good: those
+that `gallery_changes` removes are not found any more, and keep their rows.
 """
 
 import dataclasses
@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from facejax.runtime import file_kinds, json_files, unit_vectors, whole_files
-from facejax.vectors import approximate, nearest, verdicts
+from facejax.runtime import unit_vectors, whole_files
+from facejax.vectors import (
+  approximate,
+  gallery_files,
+  nearest,
+  storage,
+  verdicts,
+)
 from facejax.vectors import embeddings as embeddings_lib
 
-_ABOUT = "gallery.json"
-_INDEX = "index.faiss"
-_VECTORS = "vectors.npy"
 _ROWS = 2**16
 # What two sets of embeddings must share to be compared.
 _SAME = ("card", "step", "flip")
@@ -46,14 +49,32 @@ class Gallery:
   """Known faces; see `open_gallery`.
 
   Attributes:
-    known: embeddings, paths, labels and names of the faces.
+    known: embeddings, paths, labels and names of the faces, removed ones too,
+      whose label is -1.
     exact: compares a query with all of them.
+    removed: the rows that were removed, ascending.
     index: an approximate index, if the gallery has one.
   """
 
   known: embeddings_lib.Embeddings
-  exact: nearest.Nearest
+  exact: nearest.Nearest | storage.Reranked
+  removed: np.ndarray
   index: approximate.Index | None = None
+
+  @property
+  def faces(self) -> int:
+    """How many there are, without those that were removed."""
+    return len(self.known) - len(self.removed)
+
+  @property
+  def nameless(self) -> int:
+    """How many of them have no name."""
+    return int((self.known.labels < 0).sum()) - len(self.removed)
+
+  @property
+  def people(self) -> int:
+    """How many people with a name they show."""
+    return len(np.unique(self.known.labels[self.known.labels >= 0]))
 
   def search(
     self, queries: np.ndarray, k: int, *, exact: bool = True
@@ -103,6 +124,7 @@ def build(
   sets: Sequence[embeddings_lib.Embeddings],
   *,
   index: str = "",
+  stored: str = "float32",
 ) -> Gallery:
   """Writes a gallery, whole or not at all, and opens it.
 
@@ -111,10 +133,12 @@ def build(
     sets: the faces. Equal names are the same person.
     index: an approximate index besides, as faiss calls it: "HNSW32",
       "IVF1024,Flat" …; empty for none.
+    stored: what is searched, one of `storage.KINDS`. Beside bfloat16 and int8
+      the folder has the vectors in float32, of which a search reads few.
 
   Raises:
     ValueError: if the folder exists, the sets come from different nets, an
-      embedding is zero, or faiss knows no such index.
+      embedding is zero, there is no such storage or faiss knows no such index.
     ImportError: if faiss is missing.
   """
   folder = pathlib.Path(folder)
@@ -123,10 +147,10 @@ def build(
     check_same_net(sets[0].about, other.about)
   with whole_files.replacing(folder) as draft:
     draft.mkdir()
-    _write(draft, sets)
+    gallery_files.write(draft, sets, stored)
     if index:
-      vectors = np.load(draft / _VECTORS, mmap_mode="r")
-      approximate.build(draft / _INDEX, vectors, index)
+      vectors = np.load(draft / gallery_files.VECTORS, mmap_mode="r")
+      approximate.build(draft / gallery_files.INDEX, vectors, index)
   return open_gallery(folder)
 
 
@@ -143,7 +167,8 @@ def check_free(folder: str | os.PathLike[str]) -> None:
 def is_gallery(folder: str | os.PathLike[str]) -> bool:
   """Whether a folder is laid out as `build` does it."""
   return all(
-    os.path.exists(os.path.join(folder, name)) for name in (_ABOUT, _VECTORS)
+    os.path.exists(os.path.join(folder, name))
+    for name in (gallery_files.ABOUT, gallery_files.VECTORS)
   )
 
 
@@ -157,26 +182,24 @@ def open_gallery(
     ValueError: if it is damaged.
   """
   folder = pathlib.Path(folder)
-  if not (folder / _ABOUT).exists():
-    raise FileNotFoundError(f"{folder} is no gallery: it has no {_ABOUT}")
-  try:
-    about = json_files.read(folder / _ABOUT)
-    for name in (_VECTORS, "labels.npy", "paths.npy"):
-      file_kinds.refuse(folder / name, "an array of NumPy", ("npy",))
-    vectors = np.load(folder / _VECTORS, mmap_mode="r")
-    labels = np.load(folder / "labels.npy")
-    paths = np.load(folder / "paths.npy", mmap_mode="r")
-    if not len(vectors) == len(labels) == len(paths) == about["faces"]:
-      raise ValueError("its files differ in length")
-    known = embeddings_lib.Embeddings(
-      vectors, paths, labels, about["names"], about["about"]
+  found = gallery_files.read(folder)
+  if found.codes is None:
+    exact = nearest.Nearest(
+      found.known.vectors, removed=found.removed, mesh=mesh
     )
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ValueError(f"gallery {folder} is damaged: {error}") from None
-  index = folder / _INDEX
+  else:
+    exact = storage.Reranked(
+      found.codes,
+      found.scales,
+      found.known.vectors,
+      removed=found.removed,
+      mesh=mesh,
+    )
+  index = folder / gallery_files.INDEX
   return Gallery(
-    known,
-    nearest.Nearest(vectors, mesh=mesh),
+    found.known,
+    exact,
+    found.removed,
     approximate.Index(index) if index.exists() else None,
   )
 
@@ -248,31 +271,3 @@ def _vote(
     np.where(known, take[1], scores[:, 0]).astype(np.float32),
     np.where(known, take[2], 0),
   )
-
-
-def _write(folder: pathlib.Path, sets) -> None:
-  names = sorted({name for part in sets for name in part.names})
-  number = {name: k for k, name in enumerate(names)}
-  labels = []
-  for part in sets:
-    # The last stands for -1.
-    ids = np.asarray([*(number[name] for name in part.names), -1], np.int32)
-    labels.append(ids[part.labels])
-  count = sum(map(len, sets))
-  dims = {part.vectors.shape[1] for part in sets}
-  if len(dims) > 1:
-    raise ValueError(f"embeddings of {sorted(dims)} numbers cannot be mixed")
-  vectors = np.lib.format.open_memmap(
-    folder / _VECTORS, "w+", np.float32, (count, dims.pop())
-  )
-  row = 0
-  for part in sets:
-    for start in range(0, len(part), _ROWS):
-      block = unit_vectors.unit(part.vectors[start : start + _ROWS])
-      vectors[row : row + len(block)] = block
-      row += len(block)
-  vectors.flush()
-  np.save(folder / "labels.npy", np.concatenate(labels))
-  np.save(folder / "paths.npy", np.concatenate([part.paths for part in sets]))
-  about = {"faces": count, "names": names, "about": dict(sets[0].about)}
-  json_files.write(folder / _ABOUT, about)

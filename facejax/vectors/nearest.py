@@ -2,40 +2,36 @@
 
 Each device multiplies all queries with a block of its vectors and keeps, for
 each query, the best seen so far: neither all scores nor all vectors need ever
-be in the memory of the devices. Picking the best of a block costs little beside
-its matmul: one pass takes the maximum of every group of neighbouring vectors,
-and only the groups with the highest maxima are looked into. Equal scores come
-in order of their rows, as if all of them had been sorted.
+be in the memory of the devices; see `best_rows`. Equal scores come in order of
+their rows, as if all of them had been sorted.
 """
 
 import collections
-import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import typing
-from facejax.vectors import top_k
+from facejax.vectors import best_rows, top_k
 
 # Scores that a device holds at a time, in bytes: what caches like, and what
 # keeps an accelerator busy.
 _SCORES = {"cpu": 32 * 2**20}
 _SCORES_ELSEWHERE = 256 * 2**20
-# Vectors that a device multiplies at once, at most.
-_ROWS = 2**16
+# Vectors that a device multiplies at once, at most: in bytes of a number, so
+# that smaller ones make no more steps.
+_ROWS = 2**18
 # Queries multiplied at once; more of them share what is read of a block.
 _QUERIES = 1024
 _CHUNK = 64 * _QUERIES
 # Of a device's memory that resident vectors may take.
 _SHARE = 0.6
-_NO_ROW = np.iinfo(np.int32).max
-
-P = jax.P
+_MOST = 2**31 - 2
+_TYPES = (np.float32, ml_dtypes.bfloat16, np.int8)
 
 
 class Neighbours(NamedTuple):
@@ -55,7 +51,11 @@ class Nearest:
   """Finds the vectors with the highest inner product, all of them compared.
 
   Args:
-    vectors: float32 [rows, dim]; an array mapped from a file is read as needed.
+    vectors: float32, bfloat16 or int8 [rows, dim]; an array mapped from a file
+      is read as needed. Those of int8 are asked for with int8.
+    scales: float32 [rows], which the products of each row are multiplied with;
+      1 if not given.
+    removed: rows that are not to be found, in any order.
     mesh: the devices; all of them if not given.
     block_rows: vectors a device multiplies at once; chosen by the number of
       queries and the kind of device if not given.
@@ -75,31 +75,37 @@ class Nearest:
     self,
     vectors: np.ndarray,
     *,
+    scales: np.ndarray | None = None,
+    removed: np.ndarray | None = None,
     mesh: jax.sharding.Mesh | None = None,
     block_rows: int | None = None,
     resident: bool | None = None,
   ):
-    if vectors.ndim != 2 or not vectors.size or vectors.dtype != np.float32:
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype not in _TYPES:
       raise ValueError(
         f"vectors are {vectors.dtype} {list(vectors.shape)}; they must be"
-        " float32 [rows, dim], at least one"
+        " float32, bfloat16 or int8 [rows, dim], at least one"
       )
-    if len(vectors) >= _NO_ROW:
+    if len(vectors) > _MOST:
       raise ValueError(f"{len(vectors):,} vectors are more than 2^31 - 2")
     self._vectors = vectors
+    self._scales = scales
+    gone = () if removed is None else removed
+    self._removed = np.unique(np.asarray(gone, np.int64))
     self._mesh = mesh or mesh_lib.make_mesh()
     device: Any = self._mesh.devices.flat[0]
     self._held = _SCORES.get(device.platform, _SCORES_ELSEWHERE)
     self._fixed_rows = block_rows
     self._resident = _fits(vectors, device) if resident is None else resident
-    self._placed: list[jax.Array] | None = None
+    self._placed: list[best_rows.Block] | None = None
 
   def block_rows(self, queries: int) -> int:
     """How many vectors a device multiplies at once with so many queries."""
     if self._resident:
       queries = _QUERIES
     fitting = self._held // (4 * min(queries, _QUERIES))
-    wanted = self._fixed_rows or min(fitting, _ROWS)
+    most = _ROWS // self._vectors.dtype.itemsize
+    wanted = self._fixed_rows or min(fitting, most)
     # Whole groups, of whatever size.
     return _round_up(wanted, top_k.LARGEST_GROUP)
 
@@ -107,15 +113,19 @@ class Nearest:
     """The `k` nearest of each query.
 
     Args:
-      queries: [queries, dim], any float type.
-      k: how many, at most as many as there are vectors.
+      queries: [queries, dim], any float type; int8 where the vectors are.
+      k: how many, at most as many as there are vectors, removed ones aside.
 
     Raises:
       ValueError: if shapes do not match, `k` is out of range or a query is not
         finite.
     """
-    queries = np.asarray(queries, np.float32)
+    whole = self._vectors.dtype == np.int8
+    if whole and queries.dtype != np.int8:
+      raise ValueError(f"queries are {queries.dtype}, but the vectors int8")
+    queries = np.asarray(queries, np.int8 if whole else np.float32)
     rows, dim = self._vectors.shape
+    rows -= len(self._removed)
     if queries.ndim != 2 or queries.shape[1] != dim:
       raise ValueError(f"queries are {list(queries.shape)}, not [n, {dim}]")
     if not 1 <= k <= rows:
@@ -133,29 +143,22 @@ class Nearest:
     """One pass over all vectors."""
     everywhere = mesh_lib.sharding(self._mesh, mesh_lib.REPLICATED)
     tiles = [jax.device_put(tile, everywhere) for tile in _tiles(queries)]
-    best = [_nothing(self._mesh, len(tile), k) for tile in tiles]
+    best = [best_rows.nothing(self._mesh, len(tile), k) for tile in tiles]
     earlier = collections.deque()
     for start, block in self._blocks(self.block_rows(len(queries))):
-      whole = start + len(block) <= len(self._vectors)
       for i, tile in enumerate(tiles):
-        best[i] = _step(
-          best[i],
-          tile,
-          block,
-          np.int32(start),
-          np.int32(len(self._vectors)),
-          mesh=self._mesh,
-          whole=whole,
+        best[i] = best_rows.step(
+          best[i], tile, block, np.int32(start), mesh=self._mesh
         )
       # Blocks are not sent ahead of the computation by more than one.
       earlier.append(best[-1].scores)
       if len(earlier) > 1:
         earlier.popleft().block_until_ready()
-    found = [_merged(jax.device_get(part), k) for part in best]
+    found = [best_rows.merged(jax.device_get(part), k) for part in best]
     merged = Neighbours(*map(np.concatenate, zip(*found, strict=True)))
     return Neighbours(*(part[: len(queries)] for part in merged))
 
-  def _blocks(self, size: int) -> Iterator[tuple[int, jax.Array]]:
+  def _blocks(self, size: int) -> Iterator[tuple[int, best_rows.Block]]:
     """Yields the first row and the vectors of each block of all devices."""
     starts = self._starts(size)
     if self._placed is not None:
@@ -163,17 +166,29 @@ class Nearest:
       return
     split = mesh_lib.sharding(self._mesh, mesh_lib.BATCH)
     kept = []
-    least = top_k.LARGEST_GROUP * self._mesh.size
     for start, stop in itertools.pairwise([*starts, len(self._vectors)]):
-      rows = np.ascontiguousarray(self._vectors[start:stop])
-      if len(rows) % least:
-        rows = np.pad(rows, ((0, -len(rows) % least), (0, 0)))
-      block = jax.device_put(rows, split)
+      block = jax.device_put(self._block(start, stop), split)
       if self._resident:
         kept.append(block)
       yield start, block
     if self._resident:
       self._placed = kept
+
+  def _block(self, start: int, stop: int) -> best_rows.Block:
+    """Some rows, filled up to whole groups of each device."""
+    rows = np.ascontiguousarray(self._vectors[start:stop])
+    scales = None if self._scales is None else self._scales[start:stop]
+    missing = -len(rows) % (top_k.LARGEST_GROUP * self._mesh.size)
+    first, last = np.searchsorted(self._removed, (start, stop))
+    bars = None
+    if missing or first < last:
+      bars = np.zeros(len(rows) + missing, np.float32)
+      bars[self._removed[first:last] - start] = -np.inf
+      bars[len(rows) :] = -np.inf
+    if missing:
+      rows = np.pad(rows, ((0, missing), (0, 0)))
+      scales = None if scales is None else np.pad(scales, (0, missing))
+    return best_rows.Block(rows, scales, bars)
 
   def _starts(self, size: int) -> list[int]:
     """Where blocks begin: whole ones, what is left of whole groups, the rest.
@@ -206,72 +221,3 @@ def _tiles(queries: np.ndarray) -> Iterator[np.ndarray]:
   for begin in range(0, len(queries), size):
     tile = queries[begin : begin + size]
     yield np.pad(tile, ((0, size - len(tile)), (0, 0)))
-
-
-class _Best(NamedTuple):
-  """The best of each device: [devices, queries, k], split by device."""
-
-  scores: Any
-  rows: Any
-
-
-def _nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> _Best:
-  shape = (mesh.size, queries, k)
-  split = mesh_lib.sharding(mesh, mesh_lib.BATCH)
-  return _Best(
-    jnp.full(shape, -jnp.inf, jnp.float32, device=split),
-    jnp.full(shape, _NO_ROW, jnp.int32, device=split),
-  )
-
-
-@functools.partial(jax.jit, static_argnames=("mesh", "whole"))
-def _step(
-  best: _Best,
-  queries: typing.Array,
-  vectors: typing.Array,
-  start: typing.Array,
-  count: typing.Array,
-  *,
-  mesh: jax.sharding.Mesh,
-  whole: bool,
-) -> _Best:
-  """Takes another block of each device into account."""
-
-  def one_device(best, queries, vectors, start, count):
-    size = len(vectors)
-    first = start + size * jax.lax.axis_index(mesh.axis_names)
-    scores = jax.lax.dot_general(
-      queries,
-      vectors,
-      (((1,), (1,)), ((), ())),
-      precision=jax.lax.Precision.HIGHEST,
-    )
-    if not whole:
-      there = first + jnp.arange(size, dtype=jnp.int32) < count
-      scores = jnp.where(there[None], scores, -jnp.inf)
-    k = best.scores.shape[2]
-    values, places = top_k.top_k(scores, min(k, size))
-    # What was found before has lower rows, and comes first.
-    values = jnp.concatenate([best.scores[0], values], axis=1)
-    rows = jnp.concatenate([best.rows[0], first + places], axis=1)
-    values, places = jax.lax.top_k(values, k)
-    rows = jnp.take_along_axis(rows, places, axis=1)
-    return _Best(values[None], rows[None])
-
-  split = mesh_lib.BATCH
-  return jax.shard_map(
-    one_device,
-    mesh=mesh,
-    in_specs=(_Best(split, split), P(), split, P(), P()),
-    out_specs=_Best(split, split),
-  )(best, queries, vectors, start, count)
-
-
-def _merged(best: _Best, k: int) -> Neighbours:
-  """The best of all devices, whose rows interleave."""
-  scores, rows = (np.concatenate(list(part), axis=1) for part in best)
-  order = np.lexsort((rows, -scores), axis=1)[:, :k]
-  return Neighbours(
-    np.take_along_axis(scores, order, axis=1),
-    np.take_along_axis(rows, order, axis=1),
-  )

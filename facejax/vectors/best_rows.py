@@ -1,0 +1,138 @@
+"""The best rows so far of each query, and a step that looks at another block.
+
+Picking the best of a block costs little beside its products: one pass takes the
+maximum of every group of neighbouring vectors, and only the groups with the
+highest maxima are looked into.
+
+Vectors are float32, bfloat16, or int8 with a scale a row. A product of int8 is a
+sum of whole numbers, computed as such: any order gives the same.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facejax.runtime import mesh as mesh_lib
+from facejax.runtime import typing
+from facejax.vectors import top_k
+
+_NO_ROW = np.iinfo(np.int32).max
+# Products of int8 whose sum float32 holds exactly, whatever the order.
+_EXACT = 2**24 // 127**2
+
+P = jax.P
+
+
+class Best(NamedTuple):
+  """The best of each device: [devices, queries, k], split by device."""
+
+  scores: Any
+  rows: Any
+
+
+class Block(NamedTuple):
+  """Vectors of all devices, split over them.
+
+  Attributes:
+    vectors: [rows, dim], float32, bfloat16 or int8.
+    scales: float32 [rows], what int8 is to be multiplied with; None for 1.
+    bars: float32 [rows], 0, or -inf for a row that may not be found; None where
+      all may.
+  """
+
+  vectors: Any
+  scales: Any = None
+  bars: Any = None
+
+
+def nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> Best:
+  """Before the first step."""
+  shape = (mesh.size, queries, k)
+  split = mesh_lib.sharding(mesh, mesh_lib.BATCH)
+  return Best(
+    jnp.full(shape, -jnp.inf, jnp.float32, device=split),
+    jnp.full(shape, _NO_ROW, jnp.int32, device=split),
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def step(
+  best: Best,
+  queries: typing.Array,
+  block: Block,
+  start: typing.Array,
+  *,
+  mesh: jax.sharding.Mesh,
+) -> Best:
+  """Takes another block of each device into account.
+
+  Args:
+    best: so far.
+    queries: [queries, dim], float32, or int8 where the vectors are.
+    block: the vectors.
+    start: int32, the row of the first of them; higher than all before.
+    mesh: the devices.
+  """
+
+  def one_device(best, queries, block, start):
+    size = len(block.vectors)
+    first = start + size * jax.lax.axis_index(mesh.axis_names)
+    scores = _products(queries, block.vectors)
+    if block.scales is not None:
+      scores *= block.scales[None]
+    if block.bars is not None:
+      scores += block.bars[None]
+    k = best.scores.shape[2]
+    values, places = top_k.top_k(scores, min(k, size))
+    # What was found before has lower rows, and comes first.
+    values = jnp.concatenate([best.scores[0], values], axis=1)
+    rows = jnp.concatenate([best.rows[0], first + places], axis=1)
+    values, places = jax.lax.top_k(values, k)
+    rows = jnp.take_along_axis(rows, places, axis=1)
+    return Best(values[None], rows[None])
+
+  split = mesh_lib.BATCH
+  return jax.shard_map(
+    one_device,
+    mesh=mesh,
+    in_specs=(Best(split, split), P(), split, P()),
+    out_specs=Best(split, split),
+  )(best, queries, block, start)
+
+
+def _products(queries: typing.Array, vectors: typing.Array) -> typing.Array:
+  """float32 [queries, rows]."""
+  if vectors.dtype == jnp.float32:
+    return _dot(queries, vectors)
+  whole = vectors.dtype == jnp.int8
+  if len(queries) == 1 and (not whole or vectors.shape[1] <= _EXACT):
+    # So written XLA widens the numbers as it multiplies. In the usual form it
+    # writes a widened copy of the block first, which takes many times as long.
+    one, widened = (x.astype(jnp.float32) for x in (queries, vectors))
+    return jnp.matmul(one, widened.T, precision=jax.lax.Precision.HIGHEST)
+  if whole:
+    return _dot(queries, vectors, jnp.int32).astype(jnp.float32)
+  return _dot(queries, vectors.astype(jnp.float32))
+
+
+def _dot(queries, vectors, dtype=jnp.float32) -> typing.Array:
+  return jax.lax.dot_general(
+    queries,
+    vectors,
+    (((1,), (1,)), ((), ())),
+    precision=jax.lax.Precision.HIGHEST,
+    preferred_element_type=dtype,
+  )
+
+
+def merged(best: Best, k: int) -> tuple[np.ndarray, np.ndarray]:
+  """Scores and rows of all devices, whose rows interleave."""
+  scores, rows = (np.concatenate(list(part), axis=1) for part in best)
+  order = np.lexsort((rows, -scores), axis=1)[:, :k]
+  return (
+    np.take_along_axis(scores, order, axis=1),
+    np.take_along_axis(rows, order, axis=1),
+  )
