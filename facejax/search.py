@@ -1,15 +1,12 @@
-"""Who is this: python -m facejax.search build | query."""
+"""Who is this: python -m facejax.search build | query | add | remove | update."""
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from facejax.data import image_sets
 from facejax.runs import card as card_lib
@@ -19,9 +16,14 @@ from facejax.runtime import (
   command_line,
   distributed,
   progress,
-  whole_files,
 )
-from facejax.vectors import embeddings, nearest, verdicts
+from facejax.vectors import (
+  answer_texts,
+  embeddings,
+  gallery_changes,
+  nearest,
+  storage,
+)
 from facejax.vectors import gallery as gallery_lib
 
 _DESCRIPTION = """Finds people in a gallery of known faces.
@@ -32,6 +34,7 @@ Examples:
       people: a folder with one folder of images a person
   python -m facejax.search query people.gallery who.jpg
   python -m facejax.search query people.gallery new.npz --votes 5 --out who.csv
+  python -m facejax.search add people.gallery newcomers.npz
 
 A small gallery can be built from images at once, with --run. Without --index the
 search is exact: every query is compared with every face, block by block, on all
@@ -46,10 +49,28 @@ _BUILD = """Examples:
   python -m facejax.search build people.gallery people.npz
   python -m facejax.search build people.gallery people --run runs/cosface-lfw
       of images: a folder with one folder a person
+  python -m facejax.search build people.gallery people.npz --storage int8
+      a quarter of the bytes in memory, for millions of faces
   python -m facejax.search build people.gallery people.npz --index HNSW32"""
 _QUERY = """Examples:
   python -m facejax.search query people.gallery who.jpg
   python -m facejax.search query people.gallery new.npz --votes 5 --out who.csv"""
+_ADD = """Those of a person who is known already join the others. No file that is
+there is written anew; killed midway, nothing has happened.
+
+Examples:
+  python -m facejax.search add people.gallery newcomers.npz
+  python -m facejax.search add people.gallery newcomers --run runs/cosface-lfw"""
+_REMOVE = """They are not found any more, and stay on the disk until the gallery is
+built anew. A face without a name is removed by its path.
+
+Examples:
+  python -m facejax.search remove people.gallery ada bob"""
+_UPDATE = """All faces of the people in FACES are replaced; people who are not known
+yet are added.
+
+Examples:
+  python -m facejax.search update people.gallery ada.npz"""
 _EXIT_CODES = _DESCRIPTION.rpartition("\n\n")[2]
 _SHOWN = 20
 
@@ -77,47 +98,82 @@ def build(args: argparse.Namespace) -> int:
   sets = [_embeddings(path, args, args.run, {}) for path in args.faces]
   if not distributed.primary():
     return 0
-  made = gallery_lib.build(args.gallery, sets, index=args.index)
-  known = made.known
-  people = len(np.unique(known.labels[known.labels >= 0]))
-  nameless = int((known.labels < 0).sum())
-  print(
-    f"{args.gallery}: {len(known):,} faces, {people:,} people,"
-    f" {nameless:,} faces without a name,"
-    f" {progress.duration(time.monotonic() - started)}"
+  made = gallery_lib.build(
+    args.gallery, sets, index=args.index, stored=args.storage
   )
+  _print_size(args.gallery, made, time.monotonic() - started)
   return 0
+
+
+def change(args: argparse.Namespace) -> int:
+  """Adds or updates people."""
+  _check_gallery(args.gallery, FACES=args.faces[0])
+  started = time.monotonic()
+  about = gallery_lib.open_gallery(args.gallery).known.about
+  run = args.run or about.get("run")
+  sets = [_embeddings(path, run, about) for path in args.faces]
+  if distributed.primary():
+    made = args.change(args.gallery, sets)
+    _print_size(args.gallery, made, time.monotonic() - started)
+  return 0
+
+
+def remove(args: argparse.Namespace) -> int:
+  """Removes people."""
+  started = time.monotonic()
+  if distributed.primary():
+    made = gallery_changes.remove(args.gallery, args.names)
+    _print_size(args.gallery, made, time.monotonic() - started)
+  return 0
+
+
+def _print_size(path, made: gallery_lib.Gallery, seconds: float) -> None:
+  print(
+    f"{path}: {made.faces:,} faces, {made.people:,} people,"
+    f" {made.nameless:,} faces without a name, {progress.duration(seconds)}"
+  )
+
+
+def _check_gallery(path, **others) -> None:
+  command_line.check_order(
+    "GALLERY",
+    path,
+    is_one=gallery_lib.is_gallery,
+    what="a gallery",
+    others=others,
+  )
 
 
 def query(args: argparse.Namespace) -> int:
   """Answers who the queries are."""
-  command_line.check_order(
-    "GALLERY",
-    args.gallery,
-    is_one=gallery_lib.is_gallery,
-    what="a gallery",
-    others={"QUERIES": args.queries},
-  )
+  _check_gallery(args.gallery, QUERIES=args.queries)
   gallery = gallery_lib.open_gallery(args.gallery)
   about = gallery.known.about
   asked = _embeddings(args.queries, args, args.run or about.get("run"), about)
   if not distributed.primary():
     return 0
   gallery_lib.check_same_net(about, asked.about)
+<<<<<<< HEAD
   threshold = _threshold(args, about, asked.about)
   k = min(max(args.top, args.votes), len(gallery.known))
+=======
+  known = (args.threshold, about.get("threshold"), asked.about.get("threshold"))
+  threshold = next((cosine for cosine in known if cosine is not None), None)
+  k = min(max(args.top, args.votes), gallery.faces)
+>>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
   started = time.monotonic()
   found = gallery.search(asked.vectors, k, exact=not args.approximate)
   seconds = time.monotonic() - started
   voters = nearest.Neighbours(*(part[:, : args.votes] for part in found))
   answers = gallery.answers(voters, threshold=threshold)
+  told = answer_texts.Told(gallery, asked, found, answers, threshold, args.top)
   if args.out:
-    _write_table(args.out, gallery, asked, found, answers, threshold, args.top)
+    told.write_table(args.out)
   for row in range(min(len(asked), _SHOWN)):
-    print(_line(gallery, asked, found, answers, threshold, row, args.top))
+    print(told.line(row))
   if len(asked) > _SHOWN:
     print(f"… and {len(asked) - _SHOWN:,} more" + " (--out)" * (not args.out))
-  print(_summary(gallery, asked, answers, threshold, seconds))
+  print(told.summary(seconds))
   return 0
 
 
@@ -155,6 +211,7 @@ def _embeddings(
   return found
 
 
+<<<<<<< HEAD
 def _tell(note: str) -> None:
   print(f"note: {note}", file=sys.stderr)
 
@@ -235,10 +292,12 @@ def _write_table(
       out.writerow(line)
 
 
+=======
+>>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
 def parser() -> command_line.Parser:
   """The parser of this command."""
   parser = command_line.parser("search", _DESCRIPTION)
-  actions = parser.add_subparsers(required=True, metavar="build | query")
+  actions = parser.add_subparsers(required=True, metavar="build | query | …")
   add = _action(
     actions, "build", build, "make a gallery of known faces", _BUILD
   )
@@ -250,6 +309,13 @@ def parser() -> command_line.Parser:
     default="",
     metavar="KIND",
     help="add an approximate index, as faiss calls it: HNSW32, IVF4096,Flat",
+  )
+  add(
+    "--storage",
+    choices=storage.KINDS,
+    default="float32",
+    help="what is searched (float32); bfloat16 and int8 take a half and a quarter"
+    " of the memory, find as float32 does, and need its bytes on the disk too",
   )
   add = _action(actions, "query", query, "ask who somebody is", _QUERY)
   add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
@@ -275,10 +341,29 @@ def parser() -> command_line.Parser:
     metavar="FILE.csv",
     help="file to write, a table",
   )
+  _add_changes(actions)
   return parser
 
 
-def _action(actions, name: str, run, text: str, example: str):
+def _add_changes(actions) -> None:
+  for name, function, text, example in (
+    ("add", gallery_changes.add, "add faces to a gallery", _ADD),
+    ("update", gallery_changes.update, "replace people's faces", _UPDATE),
+  ):
+    add = _action(actions, name, change, text, example, change=function)
+    add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
+    add("faces", metavar="FACES", nargs="+", help="embeddings, or images")
+    add(
+      "--run",
+      metavar="RUN",
+      help="folder of a trained net, for images (that of the gallery)",
+    )
+  add = _action(actions, "remove", remove, "remove people", _REMOVE)
+  add("gallery", metavar="GALLERY", type=pathlib.Path, help="of build")
+  add("names", metavar="NAME", nargs="+", help="who is not to be found")
+
+
+def _action(actions, name: str, run, text: str, example: str, **defaults):
   parser = actions.add_parser(
     name,
     help=text,
@@ -288,8 +373,12 @@ def _action(actions, name: str, run, text: str, example: str):
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+<<<<<<< HEAD
   parser.set_defaults(action=run)
   command_flags.photographs(parser)
+=======
+  parser.set_defaults(action=run, **defaults)
+>>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
   command_flags.processes(parser)
   return parser.add_argument
 

@@ -25,12 +25,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import search
 from facejax.data import image_sets
 from facejax.data.pairs import lfw
 from facejax.runs import embedder
 from facejax.runtime import mesh, progress, unit_vectors
-from facejax.vectors import embeddings, gallery, nearest
+from facejax.vectors import answer_texts, embeddings, gallery, nearest
 
 MIB = 2**20
 ROWS = 2**16
@@ -295,7 +294,7 @@ def trained_on(run: str, names) -> np.ndarray:
 def share(made, asked, answers, rows) -> float:
   """How many of some queries were named right."""
   some = part(asked, asked.vectors, np.arange(len(asked))[rows])
-  right, known = search.correct(
+  right, known = answer_texts.correct(
     made, some, gallery.Answers(*(values[rows] for values in answers))
   )
   return round(right / max(known, 1), 4)

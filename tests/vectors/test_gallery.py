@@ -10,7 +10,7 @@ import pytest
 from facejax import search
 from facejax.runs import embedder
 from facejax.runtime import compile_cache, host_memory
-from facejax.vectors import embeddings, gallery, nearest
+from facejax.vectors import answer_texts, embeddings, gallery, nearest
 
 
 def people(count=30, each=3, dim=24, *, noise=0.15, seed=0, about=None):
@@ -42,7 +42,7 @@ def test_the_right_person_is_found_among_strangers(tmp_path):
   asked = people(seed=1)
   found = made.search(asked.vectors, 5)
   answers = made.answers(found, threshold=0.6)
-  assert search.correct(made, asked, answers) == (90, 90)
+  assert answer_texts.correct(made, asked, answers) == (90, 90)
   assert made.name(int(answers.rows[4])) == "p01"
   cosine = asked.vectors[4] @ made.known.vectors[answers.rows[4]]
   cosine /= np.linalg.norm(asked.vectors[4])
@@ -235,3 +235,22 @@ def test_mistakes_are_answered_in_one_line(
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
   shutil.rmtree(known)
+
+
+def test_people_come_change_and_go(command, tmp_path, capsys):
+  for name, seed in (("a", 0), ("b", 1)):
+    embeddings.write(tmp_path / f"{name}.npz", people(seed=seed))
+  known = tmp_path / "known"
+  assert command("build", known, tmp_path / "a.npz", "--storage", "int8") == 0
+  assert command("add", known, tmp_path / "b.npz") == 0
+  assert command("remove", known, "p03", "p04") == 0
+  assert command("update", known, tmp_path / "b.npz") == 0
+  sizes = capsys.readouterr().out.splitlines()
+  wanted = ["90 faces, 30", "180 faces, 30", "168 faces, 28", "90 faces, 30"]
+  assert [line.split(": ")[1].split(" pe")[0] for line in sizes] == wanted
+  assert command("query", known, tmp_path / "a.npz", "--threshold", 0) == 0
+  assert "90 named right (100.00%)" in capsys.readouterr().out
+  assert command("remove", known, "nobody") == 2
+  assert "not in the gallery: nobody" in capsys.readouterr().err
+  assert command("add", tmp_path / "a.npz", known) == 2
+  assert "GALLERY and FACES look exchanged" in capsys.readouterr().err

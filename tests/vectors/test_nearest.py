@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facejax.runtime import mesh as mesh_lib
-from facejax.vectors import nearest, top_k
+from facejax.vectors import best_rows, nearest, top_k
 
 
 def brute_force(vectors, queries, k):
@@ -103,15 +103,12 @@ def test_memory_does_not_grow_with_the_vectors():
   # What the compiled step holds beside its arguments follows from the block.
   mesh = mesh_lib.make_mesh(devices=1)
   rows, queries, k = 2**13, 256, 10
-  best = nearest._nothing(mesh, queries, k)
-  step = nearest._step.lower(
-    best,
+  step = best_rows.step.lower(
+    best_rows.nothing(mesh, queries, k),
     jnp.zeros((queries, 64)),
-    jnp.zeros((rows, 64)),
+    best_rows.Block(jnp.zeros((rows, 64)), bars=jnp.zeros(rows)),
     np.int32(0),
-    np.int32(10**9),
     mesh=mesh,
-    whole=False,
   ).compile()
   held = step.memory_analysis().temp_size_in_bytes
   assert held < 4 * 4 * rows * queries
@@ -139,3 +136,48 @@ def test_queries_that_do_not_fit_are_told():
       search(np.zeros((2, 4)), k)
   with pytest.raises(ValueError, match="not finite"):
     search(np.full((1, 4), np.nan), 1)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("queries", [1, 5])
+def test_removed_rows_are_not_found(devices, queries):
+  vectors = whole_numbers(2000, 8)
+  asked = whole_numbers(queries, 8, seed=1)
+  removed = np.random.default_rng(3).permutation(2000)[:1500]
+  there = np.setdiff1d(np.arange(2000), removed)
+  search = nearest.Nearest(
+    vectors,
+    removed=removed,
+    mesh=mesh_lib.make_mesh(devices=devices),
+    block_rows=256,
+  )
+  for k in (7, 500):
+    found = search(asked, k)
+    scores, order = brute_force(vectors[there], asked, k)
+    np.testing.assert_array_equal(found.rows, there[order])
+    np.testing.assert_array_equal(found.scores, scores)
+  with pytest.raises(ValueError, match="k=501: choose 1 to 500"):
+    search(asked, 501)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("dim", [16, 2000])
+def test_whole_numbers_in_few_bytes(devices, queries, dim):
+  generator = np.random.default_rng(0)
+  vectors, asked = (
+    generator.integers(-127, 128, (rows, dim), np.int8)
+    for rows in (3000, queries)
+  )
+  scales = 2.0 ** generator.integers(-3, 3, 3000).astype(np.float32)
+  mesh = mesh_lib.make_mesh(devices=devices)
+  options = {"mesh": mesh, "block_rows": 512, "scales": scales}
+  found = nearest.Nearest(vectors, **options)(asked, 20)
+  exact = (asked.astype(np.int64) @ vectors.T.astype(np.int64)) * scales
+  rows = np.argsort(-exact, axis=1, kind="stable")[:, :20]
+  np.testing.assert_array_equal(found.rows, rows)
+  np.testing.assert_array_equal(
+    found.scores, np.take_along_axis(exact, rows, 1).astype(np.float32)
+  )
+  with pytest.raises(ValueError, match="queries are float32"):
+    nearest.Nearest(vectors)(asked.astype(np.float32), 1)
