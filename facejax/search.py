@@ -23,6 +23,7 @@ from facejax.vectors import (
   gallery_changes,
   nearest,
   storage,
+  verdicts,
 )
 from facejax.vectors import gallery as gallery_lib
 
@@ -111,7 +112,7 @@ def change(args: argparse.Namespace) -> int:
   started = time.monotonic()
   about = gallery_lib.open_gallery(args.gallery).known.about
   run = args.run or about.get("run")
-  sets = [_embeddings(path, run, about) for path in args.faces]
+  sets = [_embeddings(path, args, run, about) for path in args.faces]
   if distributed.primary():
     made = args.change(args.gallery, sets)
     _print_size(args.gallery, made, time.monotonic() - started)
@@ -153,14 +154,8 @@ def query(args: argparse.Namespace) -> int:
   if not distributed.primary():
     return 0
   gallery_lib.check_same_net(about, asked.about)
-<<<<<<< HEAD
   threshold = _threshold(args, about, asked.about)
-  k = min(max(args.top, args.votes), len(gallery.known))
-=======
-  known = (args.threshold, about.get("threshold"), asked.about.get("threshold"))
-  threshold = next((cosine for cosine in known if cosine is not None), None)
   k = min(max(args.top, args.votes), gallery.faces)
->>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
   started = time.monotonic()
   found = gallery.search(asked.vectors, k, exact=not args.approximate)
   seconds = time.monotonic() - started
@@ -211,89 +206,10 @@ def _embeddings(
   return found
 
 
-<<<<<<< HEAD
 def _tell(note: str) -> None:
   print(f"note: {note}", file=sys.stderr)
 
 
-def _nearest(gallery, found, row: int, top: int) -> list[tuple[str, float]]:
-  pairs = zip(found.rows[row, :top], found.scores[row, :top], strict=True)
-  return [(gallery.name(int(k)), float(s)) for k, s in pairs if k >= 0]
-
-
-def _who(gallery, answers, threshold, row: int) -> str:
-  return verdicts.answer(gallery.name(int(answers.rows[row])), threshold)
-
-
-def _line(gallery, asked, found, answers, threshold, row: int, top: int) -> str:
-  who = _who(gallery, answers, threshold, row)
-  if threshold is not None and answers.rows[row] >= 0:
-    who += f" ({answers.scores[row]:.3f})"
-  near = _nearest(gallery, found, row, top)
-  return f"{asked.paths[row]}: {who}; nearest: " + ", ".join(
-    f"{name} {score:.3f}" for name, score in near
-  )
-
-
-def _summary(gallery, asked, answers, threshold, seconds: float) -> str:
-  named = int((answers.rows >= 0).sum())
-  if threshold is None:
-    outcome = f"{verdicts.UNDECIDED}, no threshold is known ({verdicts.ADVICE})"
-    done = "are most like their own person"
-  else:
-    outcome = (
-      f"{named:,} named, {len(asked) - named:,} {verdicts.UNKNOWN} at threshold"
-      f" {threshold:.3f}"
-    )
-    done = "named right"
-  text = (
-    f"{len(asked):,} queries: {outcome}, among {len(gallery.known):,} faces in"
-    f" {progress.duration(seconds)}"
-  )
-  right, known = correct(gallery, asked, answers)
-  if known:
-    text += (
-      f"; of {known:,} whose person is in the gallery, {right:,} {done}"
-      f" ({right / known:.2%})"
-    )
-  return text
-
-
-def correct(
-  gallery: gallery_lib.Gallery,
-  asked: embeddings.Embeddings,
-  answers: gallery_lib.Answers,
-) -> tuple[int, int]:
-  """How many queries were given their own person, of those who are known."""
-  number = {name: k for k, name in enumerate(gallery.known.names)}
-  ids = np.asarray([*(number.get(n, -1) for n in asked.names), -1])
-  truth = ids[asked.labels]
-  there = np.isin(truth, gallery.known.labels) & (truth >= 0)
-  said = np.where(answers.rows >= 0, gallery.known.labels[answers.rows], -1)
-  return int((there & (said == truth)).sum()), int(there.sum())
-
-
-def _write_table(
-  path, gallery, asked, found, answers, threshold, top: int
-) -> None:
-  with (
-    whole_files.replacing(path) as draft,
-    draft.open("w", newline="", errors="surrogateescape") as file,
-  ):
-    out = csv.writer(file)
-    near = [f"{word}_{k + 1}" for k in range(top) for word in ("name", "score")]
-    out.writerow(["query", "answer", "similarity", "votes", *near])
-    for row in range(len(asked)):
-      name = _who(gallery, answers, threshold, row)
-      score = f"{answers.scores[row]:.6f}"
-      line = [asked.paths[row], name, score, answers.votes[row]]
-      for other, cosine in _nearest(gallery, found, row, top):
-        line += [other, f"{cosine:.6f}"]
-      out.writerow(line)
-
-
-=======
->>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
 def parser() -> command_line.Parser:
   """The parser of this command."""
   parser = command_line.parser("search", _DESCRIPTION)
@@ -373,12 +289,9 @@ def _action(actions, name: str, run, text: str, example: str, **defaults):
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-<<<<<<< HEAD
-  parser.set_defaults(action=run)
-  command_flags.photographs(parser)
-=======
   parser.set_defaults(action=run, **defaults)
->>>>>>> 6d750d71fba4035edd9e64e08f8ada7985613b55
+  if run is not remove:
+    command_flags.photographs(parser)
   command_flags.processes(parser)
   return parser.add_argument
 
