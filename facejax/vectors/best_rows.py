@@ -20,8 +20,10 @@ from facejax.runtime import typing
 from facejax.vectors import top_k
 
 _NO_ROW = np.iinfo(np.int32).max
-# Products of int8 whose sum float32 holds exactly, whatever the order.
-_EXACT = 2**24 // 127**2
+# Queries that the CPU multiplies one by one.
+_FEW = 4
+# What the CPU's widest registers take; without it XLA uses half of them.
+_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 
 P = jax.P
 
@@ -58,7 +60,13 @@ def nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> Best:
   )
 
 
-@functools.partial(jax.jit, static_argnames=("mesh",))
+@functools.cache
+def compiled(platform: str) -> Any:
+  """`step`, for the devices of a platform."""
+  options = _OPTIONS.get(platform)
+  return jax.jit(step, static_argnames=("mesh",), compiler_options=options)
+
+
 def step(
   best: Best,
   queries: typing.Array,
@@ -77,10 +85,13 @@ def step(
     mesh: the devices.
   """
 
+  on_cpu = mesh.devices.flat[0].platform == "cpu"
+  products = _products_on_cpu if on_cpu else _products
+
   def one_device(best, queries, block, start):
     size = len(block.vectors)
     first = start + size * jax.lax.axis_index(mesh.axis_names)
-    scores = _products(queries, block.vectors)
+    scores = products(queries, block.vectors)
     if block.scales is not None:
       scores *= block.scales[None]
     if block.bars is not None:
@@ -105,27 +116,38 @@ def step(
 
 def _products(queries: typing.Array, vectors: typing.Array) -> typing.Array:
   """float32 [queries, rows]."""
-  if vectors.dtype == jnp.float32:
-    return _dot(queries, vectors)
   whole = vectors.dtype == jnp.int8
-  if len(queries) == 1 and (not whole or vectors.shape[1] <= _EXACT):
-    # So written XLA widens the numbers as it multiplies. In the usual form it
-    # writes a widened copy of the block first, which takes many times as long.
-    one, widened = (x.astype(jnp.float32) for x in (queries, vectors))
-    return jnp.matmul(one, widened.T, precision=jax.lax.Precision.HIGHEST)
-  if whole:
-    return _dot(queries, vectors, jnp.int32).astype(jnp.float32)
-  return _dot(queries, vectors.astype(jnp.float32))
-
-
-def _dot(queries, vectors, dtype=jnp.float32) -> typing.Array:
   return jax.lax.dot_general(
     queries,
-    vectors,
+    vectors if whole else vectors.astype(jnp.float32),
     (((1,), (1,)), ((), ())),
     precision=jax.lax.Precision.HIGHEST,
-    preferred_element_type=dtype,
-  )
+    preferred_element_type=jnp.int32 if whole else jnp.float32,
+  ).astype(jnp.float32)
+
+
+def _products_on_cpu(
+  queries: typing.Array, vectors: typing.Array
+) -> typing.Array:
+  """The same, as quick as the memory where there are few queries.
+
+  As a matrix times a vector, written so, XLA widens the numbers on their way
+  from the memory. Otherwise it writes a widened copy of the block first.
+  """
+  if vectors.dtype == jnp.float32 or len(queries) > _FEW:
+    return _products(queries, vectors)
+  if vectors.dtype == jnp.int8:
+    queries, wide = queries.astype(jnp.int32), vectors.astype(jnp.int32)
+  else:
+    bits = jax.lax.bitcast_convert_type(vectors, jnp.uint16)
+    wide = jax.lax.bitcast_convert_type(
+      bits.astype(jnp.uint32) << 16, jnp.float32
+    )
+  one_by_one = [
+    jnp.matmul(queries[i : i + 1], wide.T, precision=jax.lax.Precision.HIGHEST)
+    for i in range(len(queries))
+  ]
+  return jnp.concatenate(one_by_one).astype(jnp.float32)
 
 
 def merged(best: Best, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -144,12 +144,11 @@ class Nearest:
     everywhere = mesh_lib.sharding(self._mesh, mesh_lib.REPLICATED)
     tiles = [jax.device_put(tile, everywhere) for tile in _tiles(queries)]
     best = [best_rows.nothing(self._mesh, len(tile), k) for tile in tiles]
+    step = best_rows.compiled(self._mesh.devices.flat[0].platform)
     earlier = collections.deque()
     for start, block in self._blocks(self.block_rows(len(queries))):
       for i, tile in enumerate(tiles):
-        best[i] = best_rows.step(
-          best[i], tile, block, np.int32(start), mesh=self._mesh
-        )
+        best[i] = step(best[i], tile, block, np.int32(start), mesh=self._mesh)
       # Blocks are not sent ahead of the computation by more than one.
       earlier.append(best[-1].scores)
       if len(earlier) > 1:
