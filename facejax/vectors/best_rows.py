@@ -28,14 +28,14 @@ _OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 P = jax.P
 
 
-class Best(NamedTuple):
+class BestRows(NamedTuple):
   """The best of each device: [devices, queries, k], split by device."""
 
   scores: Any
   rows: Any
 
 
-class Block(NamedTuple):
+class VectorBlock(NamedTuple):
   """Vectors of all devices, split over them.
 
   Attributes:
@@ -50,11 +50,11 @@ class Block(NamedTuple):
   bars: Any = None
 
 
-def nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> Best:
+def nothing(mesh: jax.sharding.Mesh, queries: int, k: int) -> BestRows:
   """Before the first step."""
   shape = (mesh.size, queries, k)
   split = mesh_lib.sharding(mesh, mesh_lib.BATCH)
-  return Best(
+  return BestRows(
     jnp.full(shape, -jnp.inf, jnp.float32, device=split),
     jnp.full(shape, _NO_ROW, jnp.int32, device=split),
   )
@@ -68,13 +68,13 @@ def compiled(platform: str) -> Any:
 
 
 def step(
-  best: Best,
+  best: BestRows,
   queries: typing.Array,
-  block: Block,
+  block: VectorBlock,
   start: typing.Array,
   *,
   mesh: jax.sharding.Mesh,
-) -> Best:
+) -> BestRows:
   """Takes another block of each device into account.
 
   Args:
@@ -103,14 +103,14 @@ def step(
     rows = jnp.concatenate([best.rows[0], first + places], axis=1)
     values, places = jax.lax.top_k(values, k)
     rows = jnp.take_along_axis(rows, places, axis=1)
-    return Best(values[None], rows[None])
+    return BestRows(values[None], rows[None])
 
   split = mesh_lib.BATCH
   return jax.shard_map(
     one_device,
     mesh=mesh,
-    in_specs=(Best(split, split), P(), split, P()),
-    out_specs=Best(split, split),
+    in_specs=(BestRows(split, split), P(), split, P()),
+    out_specs=BestRows(split, split),
   )(best, queries, block, start)
 
 
@@ -129,20 +129,15 @@ def _products(queries: typing.Array, vectors: typing.Array) -> typing.Array:
 def _products_on_cpu(
   queries: typing.Array, vectors: typing.Array
 ) -> typing.Array:
-  """The same, as quick as the memory where there are few queries.
+  """The same, without a widened copy of the vectors where queries are few.
 
   As a matrix times a vector, written so, XLA widens the numbers on their way
-  from the memory. Otherwise it writes a widened copy of the block first.
+  from the memory: those of int8 as quickly as it gives them.
   """
   if vectors.dtype == jnp.float32 or len(queries) > _FEW:
     return _products(queries, vectors)
-  if vectors.dtype == jnp.int8:
-    queries, wide = queries.astype(jnp.int32), vectors.astype(jnp.int32)
-  else:
-    bits = jax.lax.bitcast_convert_type(vectors, jnp.uint16)
-    wide = jax.lax.bitcast_convert_type(
-      bits.astype(jnp.uint32) << 16, jnp.float32
-    )
+  wider = jnp.int32 if vectors.dtype == jnp.int8 else jnp.float32
+  queries, wide = queries.astype(wider), vectors.astype(wider)
   one_by_one = [
     jnp.matmul(queries[i : i + 1], wide.T, precision=jax.lax.Precision.HIGHEST)
     for i in range(len(queries))
@@ -150,7 +145,7 @@ def _products_on_cpu(
   return jnp.concatenate(one_by_one).astype(jnp.float32)
 
 
-def merged(best: Best, k: int) -> tuple[np.ndarray, np.ndarray]:
+def merged(best: BestRows, k: int) -> tuple[np.ndarray, np.ndarray]:
   """Scores and rows of all devices, whose rows interleave."""
   scores, rows = (np.concatenate(list(part), axis=1) for part in best)
   order = np.lexsort((rows, -scores), axis=1)[:, :k]

@@ -83,7 +83,7 @@ def update(
       f"{nameless:,} faces have no name, and only people are updated: add them"
     )
   with _changing(folder) as (folder, contents):
-    shown = {part.names[k] for part in sets for k in np.unique(part.labels)}
+    shown = {name for part in sets for name in _shown(part)}
     rows, _ = _rows_of(contents, sorted(shown), paths=False)
     _change(folder, contents, sets, rows)
   return gallery.open_gallery(folder)
@@ -106,6 +106,11 @@ def _changing(
         " another gallery with --index"
       )
     yield folder, gallery_files.read(folder)
+
+
+def _shown(faces: embeddings_lib.Embeddings) -> list[str]:
+  """The people of a set of faces."""
+  return [str(faces.names[int(k)]) for k in np.unique(faces.labels)]
 
 
 def _rows_of(
