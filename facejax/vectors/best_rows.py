@@ -35,7 +35,7 @@ class BestRows(NamedTuple):
   rows: Any
 
 
-class RowBlock(NamedTuple):
+class VectorBlock(NamedTuple):
   """Vectors of all devices, split over them.
 
   Attributes:
@@ -70,7 +70,7 @@ def compiled(platform: str) -> Any:
 def step(
   best: BestRows,
   queries: typing.Array,
-  block: RowBlock,
+  block: VectorBlock,
   start: typing.Array,
   *,
   mesh: jax.sharding.Mesh,
@@ -129,20 +129,15 @@ def _products(queries: typing.Array, vectors: typing.Array) -> typing.Array:
 def _products_on_cpu(
   queries: typing.Array, vectors: typing.Array
 ) -> typing.Array:
-  """The same, as quick as the memory where there are few queries.
+  """The same, without a widened copy of the vectors where queries are few.
 
   As a matrix times a vector, written so, XLA widens the numbers on their way
-  from the memory. Otherwise it writes a widened copy of the block first.
+  from the memory: those of int8 as quickly as it gives them.
   """
   if vectors.dtype == jnp.float32 or len(queries) > _FEW:
     return _products(queries, vectors)
-  if vectors.dtype == jnp.int8:
-    queries, wide = queries.astype(jnp.int32), vectors.astype(jnp.int32)
-  else:
-    bits = jax.lax.bitcast_convert_type(vectors, jnp.uint16)
-    wide = jax.lax.bitcast_convert_type(
-      bits.astype(jnp.uint32) << 16, jnp.float32
-    )
+  wider = jnp.int32 if vectors.dtype == jnp.int8 else jnp.float32
+  queries, wide = queries.astype(wider), vectors.astype(wider)
   one_by_one = [
     jnp.matmul(queries[i : i + 1], wide.T, precision=jax.lax.Precision.HIGHEST)
     for i in range(len(queries))

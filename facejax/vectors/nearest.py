@@ -97,7 +97,7 @@ class Nearest:
     self._held = _SCORES.get(device.platform, _SCORES_ELSEWHERE)
     self._fixed_rows = block_rows
     self._resident = _fits(vectors, device) if resident is None else resident
-    self._placed: list[best_rows.RowBlock] | None = None
+    self._placed: list[best_rows.VectorBlock] | None = None
 
   def block_rows(self, queries: int) -> int:
     """How many vectors a device multiplies at once with so many queries."""
@@ -157,7 +157,7 @@ class Nearest:
     merged = Neighbours(*map(np.concatenate, zip(*found, strict=True)))
     return Neighbours(*(part[: len(queries)] for part in merged))
 
-  def _blocks(self, size: int) -> Iterator[tuple[int, best_rows.RowBlock]]:
+  def _blocks(self, size: int) -> Iterator[tuple[int, best_rows.VectorBlock]]:
     """Yields the first row and the vectors of each block of all devices."""
     starts = self._starts(size)
     if self._placed is not None:
@@ -173,7 +173,7 @@ class Nearest:
     if self._resident:
       self._placed = kept
 
-  def _block(self, start: int, stop: int) -> best_rows.RowBlock:
+  def _block(self, start: int, stop: int) -> best_rows.VectorBlock:
     """Some rows, filled up to whole groups of each device."""
     rows = np.ascontiguousarray(self._vectors[start:stop])
     scales = None if self._scales is None else self._scales[start:stop]
@@ -187,7 +187,7 @@ class Nearest:
     if missing:
       rows = np.pad(rows, ((0, missing), (0, 0)))
       scales = None if scales is None else np.pad(scales, (0, missing))
-    return best_rows.RowBlock(rows, scales, bars)
+    return best_rows.VectorBlock(rows, scales, bars)
 
   def _starts(self, size: int) -> list[int]:
     """Where blocks begin: whole ones, what is left of whole groups, the rest.

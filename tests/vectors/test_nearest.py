@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_vectors():
   lowered = best_rows.compiled("cpu").lower(
     best_rows.nothing(mesh, queries, k),
     jnp.zeros((queries, 64)),
-    best_rows.RowBlock(jnp.zeros((rows, 64)), bars=jnp.zeros(rows)),
+    best_rows.VectorBlock(jnp.zeros((rows, 64)), bars=jnp.zeros(rows)),
     np.int32(0),
     mesh=mesh,
   )
