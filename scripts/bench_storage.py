@@ -84,7 +84,9 @@ def times(args: argparse.Namespace, kind: str) -> dict[str, Any]:
     folder = pathlib.Path(name)
     write(folder, args.faces, args.dim, kind)
     codes = np.load(folder / "codes.npy", mmap_mode="r")
-    scales = np.load(folder / "scales.npy") if kind == "int8" else None
+    scales = None
+    if kind == "int8":
+      scales = np.load(folder / "scales.npy", mmap_mode="r")
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     if kind == "bfloat16":
       codes = codes.view(jax.numpy.bfloat16)
