@@ -176,7 +176,7 @@ def tars(found: dict[str, nearest.Neighbours], labels) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
   add = parser.add_argument
   add("--faces", type=int, default=1_000_000)
   add("--dim", type=int, default=512)
