@@ -84,7 +84,9 @@ def times(args: argparse.Namespace, kind: str) -> dict[str, Any]:
     folder = pathlib.Path(name)
     write(folder, args.faces, args.dim, kind)
     codes = np.load(folder / "codes.npy", mmap_mode="r")
-    scales = np.load(folder / "scales.npy") if kind == "int8" else None
+    scales = None
+    if kind == "int8":
+      scales = np.load(folder / "scales.npy", mmap_mode="r")
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     if kind == "bfloat16":
       codes = codes.view(jax.numpy.bfloat16)
@@ -174,7 +176,7 @@ def tars(found: dict[str, nearest.Neighbours], labels) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
   add = parser.add_argument
   add("--faces", type=int, default=1_000_000)
   add("--dim", type=int, default=512)

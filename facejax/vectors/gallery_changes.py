@@ -62,8 +62,7 @@ def remove(
       )
     if len(rows) + len(contents.removed) == len(contents.known):
       raise ValueError(
-        "nobody would be left, and a gallery has at least one face: build"
-        " another"
+        "nobody would be left, and a gallery has at least one face: name fewer"
       )
     _change(folder, contents, [], rows)
   return gallery.open_gallery(folder)
@@ -101,9 +100,8 @@ def _changing(
   with folder_lock.held(folder / _LOCK, folder_lock.Advice("name another")):
     if (folder / gallery_files.INDEX).exists():
       raise ValueError(
-        f"{folder} has an approximate index, which cannot follow changes:"
-        f" delete {folder / gallery_files.INDEX} and search exactly, or build"
-        " another gallery with --index"
+        f"{folder} has an approximate index, which cannot follow changes: build"
+        " another gallery of the changed faces, with --index for such an index"
       )
     yield folder, gallery_files.read(folder)
 

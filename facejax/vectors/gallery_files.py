@@ -168,7 +168,7 @@ def _read(folder: pathlib.Path) -> Contents:
     codes = _array(folder / _CODES, "r")
     arrays.append(codes)
     if stored == "int8":
-      scales = _array(folder / _SCALES)
+      scales = _array(folder / _SCALES, "r")
       arrays.append(scales)
     else:
       codes = codes.view(ml_dtypes.bfloat16)

@@ -22,9 +22,9 @@ from facejax.vectors import best_rows, top_k
 # keeps an accelerator busy.
 _SCORES = {"cpu": 32 * 2**20}
 _SCORES_ELSEWHERE = 256 * 2**20
-# Vectors that a device multiplies at once, at most: in bytes of a number, so
-# that smaller ones make no more steps.
-_ROWS = 2**18
+# Vectors that a device multiplies at once, at most, by the bytes of a number:
+# steps that take long enough for what surrounds them to be little.
+_ROWS = {4: 2**16, 2: 2**17, 1: 2**20}
 # Queries multiplied at once; more of them share what is read of a block.
 _QUERIES = 1024
 _CHUNK = 64 * _QUERIES
@@ -104,7 +104,7 @@ class Nearest:
     if self._resident:
       queries = _QUERIES
     fitting = self._held // (4 * min(queries, _QUERIES))
-    most = _ROWS // self._vectors.dtype.itemsize
+    most = _ROWS[self._vectors.dtype.itemsize]
     wanted = self._fixed_rows or min(fitting, most)
     # Whole groups, of whatever size.
     return _round_up(wanted, top_k.LARGEST_GROUP)

@@ -205,7 +205,9 @@ def test_an_index_cannot_follow(tmp_path):
   pytest.importorskip("faiss")
   folder = tmp_path / "known"
   gallery.build(folder, [people("abcd")], index="HNSW4")
-  with pytest.raises(ValueError, match=r"delete .*index\.faiss"):
+  with pytest.raises(
+    ValueError, match="approximate index, which cannot follow"
+  ):
     gallery_changes.remove(folder, ["a"])
   (folder / gallery_files.INDEX).unlink()
   assert gallery_changes.remove(folder, ["a"]).faces == 9
