@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doubt(card: card_lib.Card, faces: Sequence[photographs.Face]) -> str:
   """Why nothing can be said of these pictures, or ""."""
   if not all(face.certain for face in faces):
-    return "a picture shows no face that was found"
+    return (
+      "a picture shows no face that was found (--align off takes it as one)"
+    )
   return verdicts.NOT_OF_PEOPLE if card.generated else ""
 
 
