@@ -49,8 +49,10 @@ def service(tiny_model, tmp_path):
 
 
 @contextlib.contextmanager
-def serving(service, **limits):
-  app = face_http.app(service, token=TOKEN, limits=face_http.Limits(**limits))
+def serving(service, *, seconds=600.0, **limits):
+  # Patient: what a machine is slow at is not what is tested.
+  bounds = face_http.Limits(seconds=seconds, **limits)
+  app = face_http.app(service, token=TOKEN, limits=bounds)
   with socket.socket() as place:
     place.bind(("127.0.0.1", 0))
     place.listen(64)
@@ -64,11 +66,11 @@ def serving(service, **limits):
       yield place.getsockname()[1]
     finally:
       server.should_exit = True
-      thread.join(30)
+      thread.join(600)
       assert not thread.is_alive()
 
 
-def ask(port, path, body=None, *, token=TOKEN, method=None, timeout=60):
+def ask(port, path, body=None, *, token=TOKEN, method=None, timeout=600):
   link = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
   headers = {"Authorization": f"Bearer {token}"} if token else {}
   data = body if isinstance(body, bytes | None) else json.dumps(body)
@@ -147,16 +149,19 @@ def test_tokens(service):
 
 
 def test_limits(service):
-  with serving(service, body=2000, seconds=0.5, at_once=2) as port:
+  with serving(service, body=2000, at_once=2) as port:
     status, said = ask(port, "/verify", b"x" * 3000)
     assert status == 413 and "2,000 bytes" in said["error"]
-    # A body that never comes.
+    assert ask(port, "/health")[0] == 200
+
+
+def test_a_body_that_never_comes_is_not_waited_for(service):
+  with serving(service, seconds=0.5) as port:
     with socket.create_connection(("127.0.0.1", port)) as link:
       head = "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
       link.sendall(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n{{".encode())
-      link.settimeout(30)
+      link.settimeout(600)
       assert b" 408 " in link.recv(100)
-    assert ask(port, "/health")[0] == 200
 
 
 @pytest.mark.slow
