@@ -156,12 +156,14 @@ def test_limits(service):
 
 
 def test_a_body_that_never_comes_is_not_waited_for(service):
-  with serving(service, seconds=0.5) as port:
-    with socket.create_connection(("127.0.0.1", port)) as link:
-      head = "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
-      link.sendall(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n{{".encode())
-      link.settimeout(600)
-      assert b" 408 " in link.recv(100)
+  with (
+    serving(service, seconds=0.5) as port,
+    socket.create_connection(("127.0.0.1", port)) as link,
+  ):
+    head = "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
+    link.sendall(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n{{".encode())
+    link.settimeout(600)
+    assert b" 408 " in link.recv(100)
 
 
 @pytest.mark.slow
