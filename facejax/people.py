@@ -1,7 +1,6 @@
 """Photos in, people out: python -m facejax.people PHOTOS OUT."""
 
 import argparse
-import collections
 import pathlib
 import sys
 import time
@@ -41,8 +40,6 @@ Nothing leaves this machine. docs/responsible_use.md says what to think of first
 Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
 command again goes on)."""
 _NAMED = 5
-# Beyond these, all distances between faces do not fit: near ones are joined.
-_MOST_AT_ONCE = 20_000
 FACES, EMBEDDINGS = "faces", "faces.npz"
 
 
@@ -56,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   rows = _find(args, model)
   faces = _embedded(args, model, rows)
   vectors = unit_vectors.unit(faces.vectors)
-  if len(vectors) > _MOST_AT_ONCE:
+  if len(vectors) > clustering.MOST_AT_ONCE:
     groups = clustering.components(vectors, threshold=threshold)
   else:
     groups = clustering.agglomerative(vectors, threshold=threshold)
@@ -111,23 +108,14 @@ def _find(
     )
   for line in told[:_NAMED]:
     print(f"left out: {line}", file=sys.stderr)
-  _tell_reasons(counts)
+  if reasons := aligning.left_out(counts):
+    print(f"left out in all: {reasons}", file=sys.stderr)
   rows = album.found(args.out / FACES / found_faces.NAME, args.photos)
   if not rows:
     raise ValueError(
       f"no face was found in the {total:,} files of {args.photos}"
     )
   return rows
-
-
-def _tell_reasons(counts: collections.Counter[str]) -> None:
-  reasons = {k: n for k, n in counts.items() if k not in _FINE and n}
-  if reasons:
-    text = ", ".join(f"{n:,} {kind}" for kind, n in reasons.items())
-    print(f"left out in all: {text}", file=sys.stderr)
-
-
-_FINE = ("aligned", "already there")
 
 
 def _embedded(

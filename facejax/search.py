@@ -11,12 +11,7 @@ from typing import Any
 from facejax.data import image_sets
 from facejax.runs import card as card_lib
 from facejax.runs import embed_job, embedder, photographs
-from facejax.runtime import (
-  command_flags,
-  command_line,
-  distributed,
-  progress,
-)
+from facejax.runtime import command_flags, command_line, distributed, progress
 from facejax.vectors import (
   answer_texts,
   embeddings,
@@ -197,7 +192,8 @@ def _embeddings(
   photographer = photographs.Photographer(model.card, args.align, args.detector)
   if photographer.note:
     _tell(photographer.note)
-  files = photographs.AlignedSet(files, photographer, _tell)
+  if photographer.looks:
+    files = photographs.AlignedSet(files, photographer, _tell)
   with progress.counting("embedded", len(files)) as advance:
     flip = about.get("flip", True)
     found = embed_job.in_memory(model, files, flip=flip, advance=advance)

@@ -95,7 +95,7 @@ def test_a_threshold_that_is_met_joins():
 
 
 def test_what_does_not_fit_is_told(monkeypatch):
-  monkeypatch.setattr(clustering, "_MOST_AT_ONCE", 3)
+  monkeypatch.setattr(clustering, "MOST_AT_ONCE", 3)
   with pytest.raises(ValueError, match="use components"):
     clustering.agglomerative(np.eye(4), threshold=0.5)
   monkeypatch.setitem(sys.modules, "sklearn", None)

@@ -3,7 +3,6 @@
 Pictures come as bytes: nothing here takes the path of a file.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -48,14 +47,8 @@ class FaceService:
   ):
     self._photographer, self._folder = photographer, gallery
     card = model.card
-    about = {
-      "card": dataclasses.asdict(card),
-      "step": model.step,
-      "flip": True,
-      "run": model.run,
-      "threshold": model.threshold,
-    }
-    self._about = json.loads(json.dumps(about))
+    # As a gallery's file gives it back.
+    self._about = json.loads(json.dumps(model.about(flip=True)))
     self.net, self._generated = card.net, card.generated
     self.threshold = model.threshold if threshold is None else threshold
     if card.generated and threshold is None:

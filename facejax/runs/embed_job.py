@@ -53,14 +53,7 @@ class EmbedJob:
 
   def about(self) -> dict[str, Any]:
     """What is stored with the embeddings."""
-    return {
-      "card": dataclasses.asdict(self.model.card),
-      "step": self.model.step,
-      "flip": self.flip,
-      "run": self.model.run,
-      # It is one of mirror images summed.
-      "threshold": self.model.threshold if self.flip else None,
-    }
+    return self.model.about(flip=self.flip)
 
 
 def run(

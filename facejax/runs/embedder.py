@@ -5,6 +5,7 @@ embeddings = model.embed(["ada.jpg", "bob.jpg"])
 facejax.similarity(embeddings[0], embeddings[1])
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -171,6 +172,17 @@ class Embedder:
           found, name=lambda row, kept=kept: f"of {name(kept[row])}"
         ),
       )
+
+  def about(self, *, flip: bool) -> dict[str, Any]:
+    """What is stored with embeddings of this net, see `embeddings`."""
+    return {
+      "card": dataclasses.asdict(self.card),
+      "step": self.step,
+      "flip": flip,
+      "run": self.run,
+      # It is one of mirror images summed.
+      "threshold": self.threshold if flip else None,
+    }
 
   def batch_size(self, wanted: int) -> int:
     """The next size that splits evenly over the devices."""

@@ -80,6 +80,11 @@ class Photographer:
         raise
 
   @property
+  def looks(self) -> bool:
+    """Whether it looks for faces; otherwise pictures stay as they are."""
+    return self._detect is not None
+
+  @property
   def note(self) -> str:
     """What is to be said of all pictures at once, or ""."""
     missing = self._align == "auto" and self._detect is None

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from facejax.models import dlib_weights
 from facejax.runs import card as card_lib
 from facejax.runs import folder, imported, metrics_file
-from facejax.runtime import dlib_file, extras, whole_files
+from facejax.runtime import caches, dlib_file, extras, whole_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,8 @@ def located(run: str | os.PathLike[str]) -> str:
   if name not in PACKAGES or os.path.exists(name):
     return name
   file = _file(PACKAGES[name])
-  place = _caches() / f"{name}-{whole_files.sha256(file)[:12]}-{_FORM}"
+  digest = whole_files.sha256(file)[:12]
+  place = caches.folder("pretrained") / f"{name}-{digest}-{_FORM}"
   # Its card is written last: with it the folder is whole.
   if not (place / folder.CARD).exists():
     _keep(place, file, PACKAGES[name])
@@ -128,11 +129,6 @@ def _file(package: Package) -> pathlib.Path:
     f"the package {package.module} is installed, but has no {package.file}:"
     " install it anew"
   )
-
-
-def _caches() -> pathlib.Path:
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(base, "facejax", "pretrained")
 
 
 def _keep(place: pathlib.Path, file: pathlib.Path, package: Package) -> None:

@@ -2,11 +2,12 @@
 
 import hashlib
 import importlib.metadata
-import os
 import pathlib
 import platform
 
 import jax
+
+from facejax.runtime import caches
 
 
 def use() -> None:
@@ -18,7 +19,6 @@ def use() -> None:
   """
   if jax.config.values["jax_compilation_cache_dir"]:
     return
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   machine = platform.machine() + _cpu_features()
   kind = "-".join(
     (
@@ -26,7 +26,7 @@ def use() -> None:
       hashlib.sha256(machine.encode()).hexdigest()[:8],
     )
   )
-  folder = pathlib.Path(base) / "facejax" / "xla" / kind
+  folder = caches.folder("xla") / kind
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 

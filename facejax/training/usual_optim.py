@@ -44,16 +44,13 @@ def filled(
   if optim.name != recipe.name:
     trunk = _missing(optim.name, "optim.", given)
   of_head = {}
-  name = optim.head.name
-  # Where the head's is the trunk's, it takes the trunk's values.
-  if name and name != optim.name:
-    if name != recipe.of_head().name:
-      of_head = _missing(name, "optim.head.", given)
-    elif trunk:
-      # What it took from the trunk is another optimizer's now.
-      of_head = _missing(name, "optim.head.", given)
-      own = vars(optim.head)
-      of_head = {k: v for k, v in of_head.items() if own[k] is None}
+  name, own = optim.head.name, vars(optim.head)
+  another = name != recipe.of_head().name
+  # Where the head's is the trunk's, it takes the trunk's values; one that stays
+  # beside another trunk must not, but keeps its own.
+  if name and name != optim.name and (another or trunk):
+    usual = _missing(name, "optim.head.", given)
+    of_head = {k: v for k, v in usual.items() if another or own[k] is None}
   head = dataclasses.replace(optim.head, **of_head)
   return dataclasses.replace(optim, head=head, **trunk)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facejax.runtime import whole_files
+from facejax.runtime import csv_files, whole_files
 from facejax.vectors import embeddings as embeddings_lib
 from facejax.vectors import gallery as gallery_lib
 
@@ -151,18 +151,8 @@ def write(
     for person in people
   ]
   # Whose first: names are looked up through it.
-  _write(folder / FACES, _FACES_HEADER, whose)
-  _write(folder / PEOPLE, _PEOPLE_HEADER, rows)
-
-
-def _write(path: pathlib.Path, header: Sequence[str], rows: Sequence) -> None:
-  with (
-    whole_files.replacing(path) as draft,
-    draft.open("w", newline="", errors="surrogateescape") as file,
-  ):
-    out = csv.writer(file)
-    out.writerow(header)
-    out.writerows(rows)
+  csv_files.write(folder / FACES, _FACES_HEADER, whose)
+  csv_files.write(folder / PEOPLE, _PEOPLE_HEADER, rows)
 
 
 def best(person: KnownPerson, faces: Mapping[str, KnownFace]) -> KnownFace:

@@ -1,12 +1,12 @@
 """What a search found, told to people: lines, a sum, a table."""
 
-import csv
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 
-from facejax.runtime import progress, whole_files
+from facejax.runtime import csv_files, progress
 from facejax.vectors import embeddings, nearest, verdicts
 from facejax.vectors import gallery as gallery_lib
 
@@ -68,20 +68,18 @@ class Told:
 
   def write_table(self, path: str | os.PathLike[str]) -> None:
     """A row a query, whole or not at all."""
-    with (
-      whole_files.replacing(path) as draft,
-      draft.open("w", newline="", errors="surrogateescape") as file,
-    ):
-      out = csv.writer(file)
-      columns = range(1, self.top + 1)
-      near = [f"{word}_{k}" for k in columns for word in ("name", "score")]
-      out.writerow(["query", "answer", "similarity", "votes", *near])
-      for row, query in enumerate(self.asked.paths):
-        score = f"{self.answers.scores[row]:.6f}"
-        line = [query, self._who(row), score, self.answers.votes[row]]
-        for other, cosine in self._nearest(row):
-          line += [other, f"{cosine:.6f}"]
-        out.writerow(line)
+    columns = range(1, self.top + 1)
+    near = [f"{word}_{k}" for k in columns for word in ("name", "score")]
+    header = ["query", "answer", "similarity", "votes", *near]
+    csv_files.write(path, header, map(self._cells, range(len(self.asked))))
+
+  def _cells(self, row: int) -> list[Any]:
+    score = f"{self.answers.scores[row]:.6f}"
+    query, votes = self.asked.paths[row], self.answers.votes[row]
+    cells = [query, self._who(row), score, votes]
+    for other, cosine in self._nearest(row):
+      cells += [other, f"{cosine:.6f}"]
+    return cells
 
   def _who(self, row: int) -> str:
     name = self.gallery.name(int(self.answers.rows[row]))

@@ -1,13 +1,13 @@
 """Clusters of images as a table, or as folders that people look through."""
 
-import csv
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 
-from facejax.runtime import text_lines, whole_files
+from facejax.runtime import csv_files, text_lines, whole_files
 from facejax.vectors import embeddings
 
 _CLUSTER, _SINGLE = "cluster_", "single"
@@ -38,17 +38,15 @@ def write_table(
     clusters: the cluster of each, -1 for those alone.
   """
   sizes = np.bincount(clusters[clusters >= 0], minlength=1)
-  with (
-    whole_files.replacing(path) as draft,
-    draft.open("w", newline="", errors="surrogateescape") as file,
-  ):
-    out = csv.writer(file)
-    out.writerow(["cluster", "size", "path", "label"])
-    for row in _rows(clusters):
-      cluster, label = clusters[row], int(found.labels[row])
-      size = 1 if cluster < 0 else sizes[cluster]
-      name = found.names[label] if label >= 0 else ""
-      out.writerow([cluster, size, found.paths[row], name])
+
+  def line(row: int) -> tuple[Any, ...]:
+    cluster, label = clusters[row], int(found.labels[row])
+    size = 1 if cluster < 0 else sizes[cluster]
+    name = found.names[label] if label >= 0 else ""
+    return cluster, size, found.paths[row], name
+
+  header = ("cluster", "size", "path", "label")
+  csv_files.write(path, header, map(line, _rows(clusters)))
 
 
 def write_folders(

@@ -15,7 +15,7 @@ from facejax.vectors import nearest
 Linkage = Literal["average", "complete", "single"]
 
 # All distances of this many take 1.6 GB.
-_MOST_AT_ONCE = 20_000
+MOST_AT_ONCE = 20_000
 
 
 def components(
@@ -72,9 +72,9 @@ def agglomerative(
   Raises:
     ValueError: for more images.
   """
-  if len(vectors) > _MOST_AT_ONCE:
+  if len(vectors) > MOST_AT_ONCE:
     raise ValueError(
-      f"{len(vectors):,} images are more than the {_MOST_AT_ONCE:,} that"
+      f"{len(vectors):,} images are more than the {MOST_AT_ONCE:,} that"
       " agglomerative clustering can hold all distances of: use components"
     )
   if len(vectors) < 2:

@@ -132,15 +132,14 @@ def _summary(counts: collections.Counter[str], faces: int = 0) -> str:
   >>> _summary(collections.Counter({"aligned": 3}), faces=8)
   '3 aligned (8 faces)'
   """
-  fates = [kind for kind in ("aligned", "already there") if counts[kind]]
+  fates = [kind for kind in folder.FINE if counts[kind]]
   parts = [f"{counts[kind]:,} {kind}" for kind in fates]
   if faces > counts["aligned"]:
     parts[0] += f" ({faces:,} faces)"
   text = ", ".join(parts)
-  reasons = {k: n for k, n in counts.most_common() if k not in fates}
-  if reasons:
-    named = ", ".join(f"{count:,} {kind}" for kind, count in reasons.items())
-    text += f", {sum(reasons.values()):,} left out: {named}"
+  if named := folder.left_out(counts):
+    count = counts.total() - sum(counts[kind] for kind in fates)
+    text += f", {count:,} left out: {named}"
   return text
 
 

@@ -19,6 +19,10 @@ _NAMED = 10
 Settings = settings_lib.Settings
 
 
+# What becomes of a photo that is not left out.
+FINE = ("aligned", "already there")
+
+
 class Outcome(NamedTuple):
   """What became of some images.
 
@@ -77,6 +81,16 @@ def align_folder(
     if known is not None:
       known.finish()
   return total
+
+
+def left_out(counts: collections.Counter[str]) -> str:
+  """How many were left out for which reason, most first; "" for none.
+
+  >>> left_out(collections.Counter({"aligned": 3, "no such image": 2}))
+  '2 no such image'
+  """
+  reasons = [(kind, n) for kind, n in counts.most_common() if kind not in FINE]
+  return ", ".join(f"{n:,} {kind}" for kind, n in reasons if n)
 
 
 def _with_known(
