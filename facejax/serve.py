@@ -35,7 +35,7 @@ Examples:
 
 Needs pip install 'facejax[serve]'. Ctrl-C answers what has begun, and ends.
 
-Exit codes: 0 ended, 2 bad input, 130 stopped by Ctrl-C or SIGTERM."""
+Exit codes: 0 ended, by Ctrl-C or SIGTERM too; 2 bad input."""
 _TOKEN = "FACEJAX_TOKEN"
 
 
