@@ -24,6 +24,7 @@ _SEAL = "crc32"
 # Bytes of arrays that are read together, and wait in the memory of the host; one
 # that is larger is read alone.
 _READ_AT_ONCE = 2**28
+_PIECE = 2**26  # bytes of an array that are compressed together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,3 +142,10 @@ def summary(error: Exception) -> str:
   if text.startswith("RESOURCE_EXHAUSTED: ") and "riting" in text:
     return os.strerror(errno.ENOSPC)
   return text
+
+
+def in_pieces() -> ocp.Context:
+  """How arrays are written: whoever reads one holds it and a piece, no more."""
+  context = ocp.Context()
+  context.array.saving.storage_options.chunk_byte_size = _PIECE
+  return context
