@@ -18,12 +18,19 @@ def check(config: config_lib.Config) -> None:
 
 def _check_types(config: config_lib.Config) -> None:
   head = config.head
-  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
+  narrow = {head.storage, head.optimizer_storage} != {"float32"}
   if narrow and head.implementation in ("chunked", "dense"):
     raise ValueError(
       f"head.implementation={head.implementation} keeps prototypes and their"
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
-      " storage"
+      " or float8 storage"
+    )
+  name = config.optim.of_head().name
+  if head.optimizer_storage == "float8" and name in ("adagrad", "adamw"):
+    raise ValueError(
+      f"head.optimizer_storage=float8 with {name}, which divides by sums of"
+      " squared gradients: rounded to three bits small ones would become 0; use"
+      " bfloat16, or sgd or lion for optim.head.name"
     )
   if config.on_nonfinite == "skip" and head.implementation == "pallas":
     raise ValueError(
