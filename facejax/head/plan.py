@@ -104,6 +104,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   }
   return {
     "settings": settings | {"devices": mesh.size, "model": mesh.shape["model"]},
+    "mesh": plan_machine.about_mesh(args, mesh),
     "compiled_for": plan_machine.compiled_for(mesh),
     "block_size": found[args.implementation]["block_size"],
     "room": room,

@@ -6,7 +6,8 @@ from helpers import processes, small_training
 
 from facejax.runs import folder
 from facejax.runtime import topology
-from facejax.training import mesh_config
+from facejax.training import config as config_lib
+from facejax.training import meshes
 
 RUN = [
   *small_training.SMALL, "--steps", 3, "--model.name", "sphereface4",
@@ -57,7 +58,7 @@ def test_embedding_takes_it_too(tiny_run, tiny_faces, tmp_path):
 
 
 def test_chips_that_are_elsewhere_are_not_cut_up():
-  config = mesh_config.MeshConfig(cpu_devices=2)
+  config = config_lib.Config(mesh=config_lib.MeshConfig(cpu_devices=2))
 
   class Chip:
     device_kind = topology.CHIPS[0].kind
@@ -65,4 +66,4 @@ def test_chips_that_are_elsewhere_are_not_cut_up():
   with pytest.raises(
     ValueError, match="cpu_devices=2 is for CPUs.*TPU v5 lite"
   ):
-    mesh_config.make(config, [Chip()])
+    meshes.make(config, 10, [Chip()])
