@@ -36,7 +36,8 @@ def pack(x: typing.Array, noise: typing.ArrayLike) -> typing.Array:
   """float32 [..., dim] as uint8 [..., dim + 4]; the inverse of `unpack`.
 
   Args:
-    x: the numbers; a quarter with one that is not finite comes back so.
+    x: the numbers, less than 2^127 in size; a quarter with one that is not finite
+      comes back so.
     noise: uint32, broadcasts to x: uniform in [0, 2^20) for
       E[unpack(pack(x))] = x, or `NEAREST`.
   """

@@ -46,6 +46,24 @@ def row_bytes(numbers: int, dtype: Storage) -> int:
   return numbers * _BYTES[dtype] + float8.SCALES * (dtype == "float8")
 
 
+def check_optimizer(name: str, dtype: Storage) -> None:
+  """Refuses an optimizer whose state is not for so few bits.
+
+  Args:
+    name: "sgd", "lion", "adagrad" or "adamw".
+    dtype: how its state is to be kept.
+
+  Raises:
+    ValueError: for sums of squares in float8.
+  """
+  if dtype == "float8" and name in ("adagrad", "adamw"):
+    raise ValueError(
+      f"optimizer_storage=float8 with {name}, which divides by sums of squares:"
+      " with three bits of fraction small ones would become 0; use bfloat16, or"
+      " sgd or lion for the head"
+    )
+
+
 def encode(x: typing.Array, dtype: Storage) -> typing.Array:
   """float32 values as they are kept, rounded to the nearest."""
   if dtype == "float32":

@@ -1,5 +1,6 @@
 """Checks of the head's fields, and of those that depend on them."""
 
+from facejax.head import storage
 from facejax.training import config as config_lib
 from facejax.training.objectives import definition
 
@@ -25,13 +26,7 @@ def _check_types(config: config_lib.Config) -> None:
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
       " or float8 storage"
     )
-  name = config.optim.of_head().name
-  if head.optimizer_storage == "float8" and name in ("adagrad", "adamw"):
-    raise ValueError(
-      f"head.optimizer_storage=float8 with {name}, which divides by sums of"
-      " squared gradients: rounded to three bits small ones would become 0; use"
-      " bfloat16, or sgd or lion for optim.head.name"
-    )
+  storage.check_optimizer(config.optim.of_head().name, head.optimizer_storage)
   if config.on_nonfinite == "skip" and head.implementation == "pallas":
     raise ValueError(
       "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
