@@ -13,8 +13,8 @@ _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast")
 def passes(text, shapes):
   """Names of the kernels of each loop that move an array of such a shape.
 
-  Without products, and without what is done only where squares of prototypes
-  leave float32: the branches of conditionals.
+  Or write one into an array of more rows. Without products, and without the
+  branches of conditionals: what is done where squares leave float32.
   """
   seldom = {
     name
@@ -39,7 +39,8 @@ def passes(text, shapes):
 
 def _moves(text, one, shapes):
   types = [one.type, *(operand.type for operand in text.operands_of(one))]
-  return any(shape in kind for shape in shapes for kind in types)
+  written = "dynamic-update-slice" in one.name
+  return written or any(shape in kind for shape in shapes for kind in types)
 
 
 def _multiplies(text, one):
@@ -67,7 +68,7 @@ def test_passes_over_a_block_on_a_cpu():
   shapes = [f"f32[{BLOCK},{n}]" for n in (BATCH, DIM)]
   forward, backward = passes(text, shapes).values()
   assert len(forward) <= 5, forward
-  assert len(backward) <= 7, backward
+  assert len(backward) <= 6, backward
 
 
 def test_squares_that_leave_float32_take_the_branch():
