@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from helpers import small_training
 
 from facejax.head import mesh_choice
+from facejax.runtime import host_memory
 from facejax.training import config as config_lib
 from facejax.training import meshes, recipe
 from facejax.training.objectives import registry
@@ -35,6 +37,14 @@ def test_copies_are_made_where_they_save():
   assert shape(WIDE, 10**6) == (1, 8)
   kernels = config_lib.HeadConfig(implementation="pallas")
   assert shape(dataclasses.replace(WIDE, head=kernels), 1000) == (1, 8)
+
+
+def test_processes_choose_alike_whatever_memory_each_has(monkeypatch):
+  free = shape(WIDE, 1000)
+  monkeypatch.setattr(host_memory, "total", lambda: 2**20)
+  assert shape(WIDE, 1000) == (1, 8)
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  assert shape(WIDE, 1000) == free
 
 
 def test_it_says_why():
