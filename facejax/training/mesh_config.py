@@ -21,5 +21,5 @@ class MeshConfig:
   cpu_devices: (
     Annotated[int, annotated_types.Interval(ge=1, le=cpu_lib.MOST)] | None
   ) = None
-  """Devices that the CPU is taken for, of each process; as many as cores is
-  often faster than one, which is what JAX takes. Refused on accelerators."""
+  """Devices that the CPU is taken for, of each process; JAX takes one. As many
+  as cores is faster where nothing else uses them. Refused on accelerators."""
