@@ -12,7 +12,6 @@ from facejax.runs import folder as run_folder
 from facejax.runtime import (
   command_flags,
   command_line,
-  distributed,
   progress,
 )
 from facejax.vectors import embeddings
@@ -43,7 +42,7 @@ _NAMED = 10
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
-  distributed.start(command_flags.processes_of(args))
+  command_flags.start(args)
   command_line.check_order(
     "RUN",
     args.run,

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   args = parser().parse_args(arguments)
   _complete(args)
-  distributed.start(command_flags.processes_of(args))
+  command_flags.start(args)
   started = time.monotonic()
   model = embedder.load(args.workdir, devices=args.devices)
   if args.workdir in pretrained.PACKAGES:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
-
 from facejax.evaluation import best_by, verification, while_training
 from facejax.report import build
 from facejax.runs import checkpoint, run_lock, scores
@@ -29,6 +27,7 @@ from facejax.training import (
   guards,
   held_out,
   inputs,
+  jax_settings,
   needs,
   patience,
   profiling,
@@ -65,8 +64,7 @@ def main(arguments: Sequence[str]) -> int:
   if command.print_config:
     print(json.dumps(config_lib.stored(config), indent=2))
     return 0
-  if config.model.dtype == "float64":
-    jax.config.update("jax_enable_x64", True)
+  jax_settings.use(config)
   # Nothing is written before all is known to be right.
   profile = profiling.parse(command.profile) if command.profile else None
   trackers.require(config.track)

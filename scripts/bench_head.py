@@ -41,7 +41,7 @@ import numpy as np
 
 from facejax.head import api, objective
 from facejax.losses import margins
-from facejax.runtime import host_memory
+from facejax.runtime import cpu_devices, host_memory
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import optim
 
@@ -242,7 +242,12 @@ def main() -> None:
   add("--torch", action="store_true", help="PyTorch too")
   add("--saved-bytes", type=int, help="of fused-saved (default: all, 4 B C)")
   add("--precision", choices=("float32", "bfloat16"), default="float32")
-  add("--devices", type=int, default=1, help="JAX devices (1)")
+  add(
+    "--devices",
+    type=int,
+    default=1,
+    help="JAX devices; a CPU is taken for so many (1)",
+  )
   add("--rounds", type=int, default=7, help="turns of each method (7)")
   add("--out", type=pathlib.Path, default="benchmarks", help="folder")
   args = parser.parse_args()
@@ -256,8 +261,7 @@ def main() -> None:
   except ValueError as problem:
     parser.error(str(problem))
   host_memory.keep_freed_memory()
-  if args.devices > 1:
-    jax.config.update("jax_num_cpu_devices", args.devices)
+  cpu_devices.ask(args.devices)
   found = report.describe(args)
   for case in cases:
     found["cases"].append(measure(case, args))

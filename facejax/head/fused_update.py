@@ -176,6 +176,8 @@ def _on_shard(
       prepare=functools.partial(narrow.prepare, batch=batch)
       if plan.narrow_gradient
       else None,
+      # A pass less; a CPU's programs write in place as a GPU's do.
+      at_once=plan.platform == "cpu",
     )
   # The probability mass that got no gradient.
   output = output._replace(

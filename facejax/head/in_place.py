@@ -45,6 +45,7 @@ def update_blocks(
   by_class: Any,
   words: row_updates.Words,
   prepare: Prepare | None = None,
+  at_once: bool = False,
 ) -> tuple[backward.Totals, plain_update.HeadState]:
   """Gradient and update of the chosen rows; inside shard_map.
 
@@ -57,6 +58,7 @@ def update_blocks(
     by_class: the tree of `rowwise.class_leaves`.
     words: for storage that rounds.
     prepare: for blocks that are bfloat16, see `facejax.head.narrow`.
+    at_once: consecutive rows are written in their own turn, where that can be.
 
   Returns:
     The sums, and the state after the step.
@@ -65,9 +67,9 @@ def update_blocks(
   arrays = [state.prototypes, *rowwise.class_rows(state.optimizer, by_class)]
   work = row_updates.Work(gradient, step, words, chosen)
   if prepare:
-    work = work._replace(
-      prepare=_take_and(prepare), halves=_halves(work, arrays)
-    )
+    work = work._replace(prepare=_take_and(prepare))
+  if prepare or (at_once and chosen.walk.listed is None):
+    work = work._replace(halves=_halves(work, arrays))
   if collectives.copies() > 1:
     arrays, totals = one_behind.update(work, arrays, totals)
   elif work.halves:
@@ -110,12 +112,16 @@ def _body_at_once(
   *,
   work: row_updates.Work,
   halves: stages.Stages,
+  saved: typing.Array | None = None,
   ready: narrow.Ready | None = None,
 ) -> tuple[list[typing.Array], backward.Totals]:
   """One turn: the optimizer's new rows are written, and read for the others."""
   arrays, totals = carry
   values = [block.take(array) for array in arrays]
-  found = work.gradient(block, values[0], exponentials=None, ready=ready)
+  exponentials = None if saved is None else block.take(saved)
+  found = work.gradient(
+    block, values[0], exponentials=exponentials, ready=ready
+  )
   arrays = row_updates.write_at_once(
     halves, block, found.prototypes, arrays, values
   )

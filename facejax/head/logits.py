@@ -96,7 +96,7 @@ def dots(
     a class; 1 / ||w|| [size k].
   """
   flat = w.reshape(-1, w.shape[-1])
-  inverse = inverse_norms(flat)
+  inverse = inverse_norms(flat, branch=plan.platform == "cpu")
   if exponentials is not None:
     return exponentials, None, inverse
   # w_j . s_i u_i, for the block's classes against the whole batch.
@@ -135,18 +135,35 @@ def spread(
   return spread.reshape(-1, values.shape[-1]).astype(values.dtype)
 
 
-def inverse_norms(w: typing.Array, *, keepdims: bool = False) -> typing.Array:
+def inverse_norms(
+  w: typing.Array, *, keepdims: bool = False, branch: bool = False
+) -> typing.Array:
   """1 / ||w|| over the last axis; 0 for a zero vector, so its gradient is too.
 
-  For vectors of any finite length. `keepdims` keeps that axis, of length 1.
+  For vectors of any finite length.
+
+  Args:
+    w: [..., dim].
+    keepdims: keeps the last axis, of length 1.
+    branch: reads w again only where squares leave float32: on a CPU each sum is a
+      pass of its own.
 
   >>> inverse_norms(jnp.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
   [0.5, 0.0]
   """
   square = (w * w).sum(axis=-1, keepdims=keepdims)
-  # Where that is infinite, w is scaled down first; in the same pass over w.
+  # Where that is infinite, w is scaled down first; in the same pass over w, or
+  # in a pass of its own that is seldom needed.
   down = 2.0 ** -(5 * jnp.finfo(w.dtype).maxexp // 8)
-  small = ((w * down) * (w * down)).sum(axis=-1, keepdims=keepdims)
+
+  def scaled_down() -> typing.Array:
+    return ((w * down) * (w * down)).sum(axis=-1, keepdims=keepdims)
+
+  if branch:
+    finite = jnp.max(square) < jnp.inf
+    small = jax.lax.cond(finite, lambda: square, scaled_down)
+  else:
+    small = scaled_down()
   # The inner maximum keeps the branch that is not taken finite.
   inverse = jax.lax.rsqrt(jnp.maximum(square, _TINY))
   long = square == jnp.inf

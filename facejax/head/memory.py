@@ -16,8 +16,8 @@ import optax
 
 from facejax.head import api, objective, options, rowwise
 from facejax.losses import margins
+from facejax.runtime import cpu_devices, program_text, topology
 from facejax.runtime import mesh as mesh_lib
-from facejax.runtime import program_text, topology
 
 P = jax.P
 
@@ -93,10 +93,8 @@ def make_mesh(
     ValueError: if `model` does not divide them, or a running JAX was started
       with too few.
   """
-  if devices is not None:
-    # Too late once a backend runs; but then there may be enough.
-    with contextlib.suppress(RuntimeError):
-      jax.config.update("jax_num_cpu_devices", devices)
+  # Too late once a backend runs; but then there may be enough.
+  cpu_devices.ask(devices)
   found = jax.devices()
   devices = devices or len(found)
   if devices > len(found):

@@ -72,6 +72,8 @@ def update(
   # Writing old values changes nothing.
   waiting = [start.take(array) for array in arrays]
   carry = _Carry(arrays, totals, waiting, start.place, _nothing(before))
+  # A single block has none before it whose sum could travel meanwhile.
+  single = work.chosen.walk.count == 1
 
   def body(
     block: blocks.Block,
@@ -79,13 +81,16 @@ def update(
     saved: typing.Array | None = None,
     ready: narrow.Ready | None = None,
   ) -> _Carry:
-    # As soon as possible, for nothing in this turn's products needs it.
-    d_w = collectives.sum_over_data(carry.before.d_w)
-    carry = _write(carry)
+    d_w = None
+    if not single:
+      # As soon as possible, for nothing in this turn's products needs it.
+      d_w = collectives.sum_over_data(carry.before.d_w)
+      carry = _write(carry)
     w = storage.load(block.take(carry.arrays[0]))
     exponentials = None if saved is None else block.take(saved)
     found = work.gradient(block, w, exponentials=exponentials, ready=ready)
-    carry = _renew(work, carry, d_w)
+    if d_w is not None:
+      carry = _renew(work, carry, d_w)
     return carry._replace(
       totals=carry.totals.add(found), before=_Before(block, found.prototypes)
     )

@@ -15,6 +15,8 @@ from facejax.runtime import mesh as mesh_lib
 Implementation: TypeAlias = Literal[
   "fused", "pallas", "chunked", "dense", "partial_fc", "sparse"
 ]
+# Those of which a share of the classes, `rate`, gets a gradient.
+SOME_CLASSES = ("partial_fc", "sparse")
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 # Class ids are int32, and so are the rows of a shard, padding included.

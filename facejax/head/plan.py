@@ -108,6 +108,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   }
   return {
     "settings": settings | {"devices": mesh.size, "model": mesh.shape["model"]},
+    "mesh": plan_machine.about_mesh(args, mesh),
     "compiled_for": plan_machine.compiled_for(mesh),
     "block_size": found[args.implementation]["block_size"],
     "room": room,
@@ -154,6 +155,10 @@ def _figures(
   shape = (head.rows, args.dim)
   if head.centers > 1:
     shape = (head.rows, head.centers, args.dim)
+  fits = found.total <= room and not found.refused
+  # The line is of many blocks; fewer may do with less.
+  fitting = growth.classes(room - saved, shards=shards)
+  fitting = max(fitting, args.classes) if fits else fitting
   return {
     "block_size": shard_plan.make_plan(head, shape, args.batch).size,
     "dtype": head.storage,
@@ -161,11 +166,11 @@ def _figures(
     "rows": found.rows,
     "buffers": found.buffers,
     "peak": found.total,
-    "fits": found.total <= room and not found.refused,
+    "fits": fits,
     "refused": found.refused,
     "bytes_per_class": growth.per_class,
     "constant_bytes": growth.constant + saved,
-    "classes_that_fit": growth.classes(room - saved, shards=shards),
+    "classes_that_fit": fitting,
     "collectives": [dataclasses.asdict(one) for one in found.collectives],
     "seconds": _seconds(head, args, found, chip) if chip else {},
   }

@@ -1,12 +1,12 @@
 """The machine that the head is planned for: this one, or one that is not here."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from facejax.head import memory, plan_report
+from facejax.head import memory, mesh_choice, options, plan_report
 from facejax.runtime import command_line, host_memory, topology
 from facejax.runtime import mesh as mesh_lib
 
@@ -17,7 +17,13 @@ def add_flags(add: Callable[..., Any]) -> None:
   """Options that say what it is to run on."""
   count = command_line.number(int, 1, 1024)
   add("--devices", type=count, metavar="N", help="how many to plan for (all)")
-  add("--model", type=count, help="devices that classes are split over (all)")
+  add(
+    "--model",
+    type=lambda text: text if text == "auto" else count(text),
+    metavar="M",
+    help="devices that classes are split over (all); auto: as a training run"
+    " with --mesh.model auto chooses",
+  )
   add(
     "--topology",
     metavar="CHIP:SHAPE",
@@ -52,10 +58,52 @@ def mesh_of(args: argparse.Namespace) -> jax.sharding.Mesh:
       f"--platform {args.platform} with --topology {args.topology}: the"
       " topology says the platform; leave --platform out"
     )
-  wanted = {"devices": args.devices, "model": args.model}
-  if args.topology:
-    return mesh_lib.make_mesh(**wanted, among=topology.devices(args.topology))
-  return memory.make_mesh(**wanted)
+  among = topology.devices(args.topology) if args.topology else None
+  model = None if args.model == "auto" else args.model
+  mesh = _mesh(args.devices, model, among)
+  if args.model != "auto":
+    return mesh
+  chosen = mesh_choice.choose(*_choice(args, mesh))
+  return _mesh(args.devices, chosen.model, among)
+
+
+def about_mesh(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> str | None:
+  """Why it was chosen, or what is bad about it; None if there is nothing."""
+  if args.model == "auto":
+    return f"chosen: {mesh_choice.choose(*_choice(args, mesh)).reason}"
+  return mesh_choice.complaint(*_choice(args, mesh), mesh.shape["model"])
+
+
+def _mesh(
+  devices: int | None, model: int | None, among: Sequence[Any] | None
+) -> jax.sharding.Mesh:
+  if among is not None:
+    return mesh_lib.make_mesh(devices=devices, model=model, among=among)
+  return memory.make_mesh(devices=devices, model=model)
+
+
+def _choice(
+  args: argparse.Namespace, mesh: jax.sharding.Mesh
+) -> tuple[mesh_choice.Load, mesh_choice.Links]:
+  """What the step sends and holds, and where."""
+  platform = args.platform or mesh_lib.platform(mesh)
+  numbers = args.dim * args.centers
+  load = mesh_choice.Load(
+    batch=args.batch,
+    dim=args.dim,
+    classes=args.classes,
+    centers=args.centers,
+    class_bytes=mesh_choice.class_bytes(
+      numbers, args.storage, args.optimizer_storage
+    ),
+    narrow=args.precision == "bfloat16",
+    share=args.rate if args.implementation in options.SOME_CLASSES else 1.0,
+    platform=platform,
+    copies=args.implementation != "pallas",
+  )
+  islands = mesh_choice.islands([*mesh.devices.flat])
+  free = room(args, mesh)["free"]
+  return load, mesh_choice.Links(mesh.size, islands, free)
 
 
 def compiled_for(mesh: jax.sharding.Mesh) -> str:

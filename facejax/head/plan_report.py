@@ -35,6 +35,7 @@ def report(figures: dict[str, Any]) -> str:
     f" rate {settings['rate']:g} of partial_fc and sparse",
     f"{settings['devices']} device(s), classes split over"
     f" {settings['model']}, in blocks of {figures['block_size']:,}",
+    *([figures["mesh"]] if figures["mesh"] else []),
     f"{readable(room['free'])} for the head on each device: {room['source']}"
     + (f" less {readable(room['reserved'])}" if room["reserved"] else ""),
     figures["compiled_for"],

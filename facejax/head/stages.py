@@ -1,6 +1,6 @@
 """An optimizer's step in two stages: first its own rows, then the prototypes.
 
-XLA's kernels for a GPU write one array in place each. Whoever comes second
+XLA's kernels for a GPU or a CPU write one array in place each. Whoever comes second
 finds the first already changed, so the prototypes come second and are made from
 the optimizer's new rows as they then stand: w <- w - lr v with v the momentum
 just written. Where new prototypes need old rows too (Lion), there is no such

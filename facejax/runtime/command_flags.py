@@ -6,11 +6,17 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from facejax.runtime import command_line, rendezvous
+from facejax.runtime import (
+  command_line,
+  cpu_devices,
+  distributed,
+  rendezvous,
+)
 
 Parser = argparse.ArgumentParser
 
 _MOST = 2**20
+_CPU_DEVICES = "--cpu-devices"
 
 
 class _IfGiven(argparse.Action):
@@ -57,13 +63,33 @@ def batch_size(parser: Parser, *, default: int = 128) -> None:
 
 
 def devices(parser: Parser) -> None:
-  """--devices."""
+  """--devices and --cpu-devices."""
   parser.add_argument(
     "--devices",
     type=command_line.number(int, 1, _MOST),
     metavar="N",
     help="how many to compute on (all)",
   )
+  parser.add_argument(
+    _CPU_DEVICES,
+    type=command_line.number(int, 1, cpu_devices.MOST),
+    metavar="N",
+    help="as how many the CPU is taken (as JAX decides: one)",
+  )
+
+
+def start(args: argparse.Namespace) -> None:
+  """Joins the processes and takes the devices that were asked for.
+
+  Of commands with `devices` and `processes`; before any device is used.
+
+  Raises:
+    ValueError, OSError: if flags or environment contradict each other, or the
+      other processes cannot be reached.
+  """
+  cpu_devices.ask(args.cpu_devices)
+  distributed.start(processes_of(args))
+  cpu_devices.check(args.cpu_devices, flag=_CPU_DEVICES)
 
 
 def photographs(parser: Any) -> None:

@@ -18,6 +18,7 @@ from facejax.runtime import progress, typing
 from facejax.training import (
   compatible,
   extra_terms,
+  meshes,
   optimizers,
   state,
   teachers,
@@ -84,9 +85,7 @@ def build(
   Raises:
     ValueError: if the parts do not fit together.
   """
-  mesh = mesh_lib.make_mesh(
-    devices=config.mesh.devices, model=config.mesh.model, among=among
-  )
+  mesh = meshes.make(config, num_classes, among)
   mesh_lib.check_batch(config.batch_size, mesh, name="batch_size")
   if config.accumulate > 1:
     part = config.batch_size // config.accumulate

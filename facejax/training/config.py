@@ -15,7 +15,7 @@ import tyro
 from facejax.data import orientation
 from facejax.data.augment import augment as augment_lib
 from facejax.models import config as model_config
-from facejax.training import lengths, optim_config, term_config
+from facejax.training import lengths, mesh_config, optim_config, term_config
 from facejax.training.objectives import registry
 
 # In eval.pairs: nothing is verified.
@@ -126,18 +126,9 @@ class HeadConfig:
 CenterConfig = term_config.CenterConfig
 DistillationConfig = term_config.DistillationConfig
 MemoryConfig = term_config.MemoryConfig
+MeshConfig = mesh_config.MeshConfig
 OptimConfig = optim_config.OptimConfig
 HeadOptimConfig = optim_config.HeadOptimConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshConfig:
-  """The devices."""
-
-  devices: Annotated[int, annotated_types.Ge(1)] | None = None
-  """How many devices to use; all if not given."""
-  model: Annotated[int, annotated_types.Ge(1)] | None = None
-  """Devices that classes are split over; all if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +255,7 @@ class Config:
   head: HeadConfig = HeadConfig()
   optim: OptimConfig = OptimConfig()  # noqa: RUF009, frozen
   """The optimizer and its learning-rate schedule."""
-  mesh: MeshConfig = MeshConfig()
+  mesh: MeshConfig = MeshConfig()  # noqa: RUF009, frozen
   eval: EvalConfig = EvalConfig()
   checkpoint: CheckpointConfig = CheckpointConfig()
 

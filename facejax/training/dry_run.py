@@ -9,7 +9,7 @@ import jax
 import rich
 
 from facejax.runtime import topology
-from facejax.training import build, needs, run_stages, summary
+from facejax.training import build, meshes, needs, run_stages, summary
 from facejax.training import config as config_lib
 
 logger = logging.getLogger(__name__)
@@ -30,19 +30,20 @@ def programs_of(
     classes: identities, without distractors.
     among: devices to compile for; None for those of this machine.
   """
-  return [
-    (
-      stage.config,
-      build.build(
-        dataclasses.replace(stage.config, optim=_in_shares(stage.config.optim)),
-        num_classes=classes + config.head.extra_classes,
-        total_steps=_STEPS,
-        among=among,
-        ramps=stage.ramps,
-      ),
+  found: list[tuple[config_lib.Config, build.Program]] = []
+  for stage in run_stages.plan(config, None):
+    own = dataclasses.replace(
+      stage.config, optim=_in_shares(stage.config.optim)
     )
-    for stage in run_stages.plan(config, None)
-  ]
+    program = build.build(
+      meshes.settled(own, found[0][1].mesh) if found else own,
+      num_classes=classes + config.head.extra_classes,
+      total_steps=_STEPS,
+      among=among,
+      ramps=stage.ramps,
+    )
+    found.append((stage.config, program))
+  return found
 
 
 def _in_shares(optim: config_lib.OptimConfig) -> config_lib.OptimConfig:

@@ -9,6 +9,7 @@ from facejax.training import (
   held_out,
   inputs,
   lengths,
+  meshes,
   run_stages,
 )
 from facejax.training import config as config_lib
@@ -58,7 +59,7 @@ def parts(
       images = inputs.training_images(own)
     data = inputs.Data(images, pairs, chosen_on, inputs.sampler(own, images))
     program = build.build(
-      own,
+      meshes.settled(own, found[0].program.mesh) if found else own,
       num_classes=images.num_classes + own.head.extra_classes,
       total_steps=run.steps,
       steps_per_epoch=run.per_epoch,

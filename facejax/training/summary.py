@@ -24,6 +24,7 @@ from facejax.training import (
   device_figures,
   held_out,
   inputs,
+  meshes,
   needs,
   optimizers,
   state,
@@ -56,7 +57,7 @@ def table(
   device = program.mesh.devices.flat[0]
   rows = {
     "devices": f"{program.mesh.size} x {device.device_kind}, mesh"
-    f" data {shape['data']} x model {shape['model']}",
+    f" data {shape['data']} x model {shape['model']}{_chosen(config, program)}",
     **_images(config, images, total_steps),
     **(held_out.described(config, data.pairs) if data else {}),
     "net": f"{net.name}, {functional.count(like.params):,} parameters"
@@ -75,6 +76,13 @@ def table(
     f" {config.workdir}",
   }
   return _two_columns(f"facejax {config.name}", rows)
+
+
+def _chosen(config: config_lib.Config, program: program_lib.Program) -> str:
+  """Why the mesh is this one, where it was to be chosen."""
+  count = program.head.num_classes if program.head else 0
+  why = meshes.reason(config, count, program.mesh)
+  return f"\nchosen: {why}" if why else ""
 
 
 def _adapters(config: config_lib.Config, like: state.TrainState) -> str:
@@ -139,6 +147,8 @@ def introduce(
   classes = count + config.head.extra_classes
   dim = config.model.embedding_dim
   for text in config.loss.advice(num_classes=classes, dim=dim):
+    logger.warning("%s", text)
+  if text := meshes.complaint(config, classes, program.mesh):
     logger.warning("%s", text)
 
 

@@ -20,7 +20,7 @@ def test_same_configuration_may_go_on(tmp_path):
     log_every=1,
     stuck_after=0.0,
     track=("wandb",),
-    mesh=config.MeshConfig(devices=2),
+    mesh=config.MeshConfig(devices=2, cpu_devices=2),
     data=config.DataConfig(path="elsewhere", threads=7),
   )
   folder.check(tmp_path / "new", config.stored(moved))

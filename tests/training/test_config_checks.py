@@ -83,6 +83,7 @@ RANGES = {
   "optim.power": "(0, inf)",
   "mesh.devices": "[1, inf)",
   "mesh.model": "[1, inf)",
+  "mesh.cpu_devices": "[1, 1024]",
   "eval.hold_out": "[0, 1)",
   "eval.num_pairs": "[20, inf)",
   "eval.every": "[0, inf)",
