@@ -11,7 +11,7 @@ backend has no such types of its own and would convert a whole matrix for each b
 of it, and reading an array as another type copies it.
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,10 @@ from facejax.runtime import hashing, typing
 Storage: TypeAlias = Literal["float32", "bfloat16", "float8"]
 
 # Types of bits, which are numbers only once they are loaded.
-_BITS = {jnp.dtype(jnp.uint16): "bfloat16", jnp.dtype(jnp.uint8): "float8"}
+_BITS: dict[Any, str] = {
+  jnp.dtype(jnp.uint16): "bfloat16",
+  jnp.dtype(jnp.uint8): "float8",
+}
 _BYTES = {"float32": 4, "bfloat16": 2, "float8": 1}
 
 

@@ -134,7 +134,7 @@ def _sum(bits: jax.Array, index: jax.Array) -> jax.Array:
 
 def _of(array: jax.Array) -> jax.Array:
   """The digest, in blocks where that saves memory."""
-  sharding = array.sharding
+  sharding: Any = array.sharding
   split = isinstance(sharding, jax.NamedSharding) and not any(sharding.spec[1:])
   if split and array.ndim and array.size > _AT_ONCE:
     return in_blocks(array, mesh=sharding.mesh, spec=sharding.spec)
