@@ -32,7 +32,7 @@ _UP = 2 * _BIAS + 8
 _LEAST, _MOST, _INFINITE = 9, 254, 255
 
 
-def pack(x: typing.Array, noise: typing.ArrayLike) -> typing.Array:
+def pack(x: typing.Array, noise: typing.ArrayLike | int) -> typing.Array:
   """float32 [..., dim] as uint8 [..., dim + 4]; the inverse of `unpack`.
 
   Args:
