@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import blocks, logits, narrow, shard_plan, storage
+from facejax.losses import alpha
 from facejax.runtime import typing
 
 Carry = TypeVar("Carry")
@@ -25,14 +26,17 @@ class Sums(NamedTuple):
 
   Attributes:
     others: log of the sum of e^z_j, -inf where there are none; or the sum of
-      softplus(z_j), for a one-vs-all objective.
+      softplus(z_j), for a one-vs-all objective; or tau of a divergence, over
+      all shards.
     highest: the largest z_j, LOWEST where there is none; no gradient.
     nearest: the largest s n_j c_j, likewise.
+    solved: of a divergence, over all shards; else None.
   """
 
   others: typing.Array
   highest: typing.Array
   nearest: typing.Array
+  solved: alpha.Solved | None = None
 
 
 def target(
