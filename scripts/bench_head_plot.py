@@ -55,6 +55,7 @@ STYLES = {
   "jax fused-saved": ("#56B4E9", "-"),
   "jax sampled": ("#009E73", "-"),
   "jax sparse": ("#CC79A7", "-"),
+  "jax alpha": ("#882255", "-"),
   FULL: ("#000000", "--"),
   TUNED: ("#777777", "--"),
   PART: ("#009E73", "--"),
@@ -167,7 +168,7 @@ def floors(case: dict[str, Any], precision: str, key: str) -> list[list[float]]:
   classes, batch, dim = case["classes"], case["batch"], case["dim"]
   part = min(classes, RATE * classes + batch)
   forward = part if method == "sampled" else classes
-  backward = part if method in ("sampled", "sparse") else classes
+  backward = part if method in ("sampled", "sparse", "alpha") else classes
   products = 4 if method in ("dense", "fused-saved") else 6
   # Virtual CPU devices share the cores that a probe had all of.
   devices = 1 if about["platform"] == "cpu" else about["devices"]

@@ -112,7 +112,7 @@ def reduce(
   def body(
     block: blocks.Block, state: tuple[Sums, Any], *, observe: Any
   ) -> tuple[Sums, Any]:
-    (total, highest, nearest), carry = state
+    (total, highest, nearest, _), carry = state
     # (s n c)_ji of the block's classes.
     w = storage.load(block.take(prototypes))
     dots, _, _ = logits.dots(plan, w, batch.queries)
@@ -142,7 +142,7 @@ def reduce(
   state = walk.loop(
     functools.partial(body, observe=observe), state, first=plan.saved
   )
-  (total, highest, nearest), carry = state
+  (total, highest, nearest, _), carry = state
   if plan.objective.one_vs_all is None:
     # log sum e^z = m + log sum e^(z - m); without a running maximum m is 0.
     total = jnp.log(total) + (highest if plan.running else 0.0)
@@ -171,7 +171,7 @@ def _reduce_narrow(
   def body(
     block: blocks.Block, state: tuple[Sums, Any], ready: narrow.Ready
   ) -> tuple[Sums, Any]:
-    (total, highest, _), carry = state
+    (total, highest, *_), carry = state
     # e^z_ji itself, of which all else is made.
     e = narrow.exponentials(plan, block, ready, batch)
     total, highest = narrow.add(total, highest, e)

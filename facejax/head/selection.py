@@ -155,12 +155,9 @@ def _supported(
 ) -> Selected:
   """All classes count; "sparse" visits those that have a gradient alone."""
   found = supports.find(plan, prototypes, batch, target, examples)
-  rows = prototypes.shape[0]
-  walk = blocks.Walk(rows, plan.size)
   if plan.head.implementation == "sparse":
-    count = collectives.longest(found.count)
-    walk = blocks.walk_listed(rows, plan.size, found.listed, count)
-  return Selected(found.sums, walk)
+    return Selected(found.sums, found.walk)
+  return Selected(found.sums, blocks.Walk(prototypes.shape[0], plan.size))
 
 
 def dropped(

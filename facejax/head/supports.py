@@ -37,8 +37,13 @@ from facejax.runtime import typing
 # Of a logit, for products of the same vectors in blocks of another shape; it
 # costs a few needless rows.
 _ROUNDING = 2e-5
-# Steps of Newton's method on the maxima: the list hardly gets shorter by more.
-_FEW = 4
+# Groups that are looked at together, and rows: lists are short on a CPU, and
+# what fills up their last blocks is work for nothing.
+_GROUPS = 512
+_ROWS = {"cpu": 256}
+_MANY_ROWS = 4096
+# For logits of listed rows.
+_KEPT_BYTES = 2**23
 
 
 class Found(NamedTuple):
@@ -46,14 +51,12 @@ class Found(NamedTuple):
 
   Attributes:
     sums: with `solved`.
-    listed: int32 [rows], the rows with a probability for some example of the
-      whole batch, and those of its targets; -1 behind them.
-    count: int32, how many these are.
+    walk: over the rows with a probability for some example of the whole batch,
+      and those of its targets.
   """
 
   sums: chunked.Sums
-  listed: typing.Array
-  count: typing.Array
+  walk: blocks.Walk
 
 
 class _Problem(NamedTuple):
@@ -78,6 +81,15 @@ class _Problem(NamedTuple):
     assert found is not None
     return found
 
+  @property
+  def size(self) -> int:
+    """Listed rows a block."""
+    return min(self.plan.size, _ROWS.get(self.plan.platform, _MANY_ROWS))
+
+  def no_moments(self) -> divergence.Moments:
+    """Before the first class; as it differs between the shards."""
+    return divergence.Moments(*[0 * self.batch.lengths] * 4)
+
   def line(self, tau: typing.Array) -> typing.Array:
     """The z_j [batch] up to which a class has no probability."""
     slack = _ROUNDING * jnp.maximum(self.batch.lengths, 1)
@@ -91,7 +103,7 @@ class _Problem(NamedTuple):
     near = self.plan.objective.counts(dots, self.batch.lengths[None, :])
     return jnp.where(counts & ~is_target & near, dots, -jnp.inf)
 
-  def solve(self, sums: Any, between: Any, **options: Any) -> typing.Array:
+  def solve(self, sums: Any, between: Any) -> typing.Array:
     """tau, from tau -> the moments of this shard's other classes."""
 
     def evaluate(tau: typing.Array) -> divergence.Moments:
@@ -99,7 +111,7 @@ class _Problem(NamedTuple):
       return jax.tree.map(jnp.add, collectives.over_shards(sums(tau)), mine)
 
     return divergence.solve(
-      evaluate, between, self.form, anywhere=collectives.anywhere, **options
+      evaluate, between, self.form, anywhere=collectives.anywhere
     )
 
 
@@ -129,76 +141,145 @@ def find(
   maxima = group_maxima.find(plan, batch, prototypes.shape[0], problem.logits)
   highest = jax.lax.pmax(maxima.highest, "model")
   between = divergence.bracket(highest, own, problem.form, known)
-  # A tau that is not too large, of one class a group.
-  low = problem.solve(
-    functools.partial(_of_groups, problem, maxima), between, turns=_FEW
-  )
-  low = low - _ROUNDING * jnp.maximum(jnp.abs(low), 1)
-  # Exactly this where the target is alone.
-  nothing = jnp.full_like(highest, chunked.LOWEST)
-  low = jnp.maximum(
-    low, divergence.bracket(nothing, own, problem.form, known)[0]
-  )
-  listed, count = _probable(problem, maxima, low)
-  walk = blocks.walk_listed(prototypes.shape[0], plan.size, listed, count)
-  sums = functools.partial(_of_rows, problem, walk)
+  low, groups = _groups(problem, maxima, between)
+  walk = _rows(problem, maxima, groups, problem.line(low))
+  kept = _keep(problem, walk)
+  sums = functools.partial(_of_rows, problem, walk, kept)
   tau = problem.solve(sums, (low, between[1]))
   others = collectives.over_shards(sums(tau))
   solved = alpha.value(tau, own, others, problem.form, known)
-  found = chunked.Sums(tau, maxima.highest, maxima.highest, solved)
-  return Found(found, listed, count)
+  return Found(chunked.Sums(tau, maxima.highest, maxima.highest, solved), walk)
 
 
-def _of_groups(
-  problem: _Problem, maxima: group_maxima.Maxima, tau: typing.Array
-) -> divergence.Moments:
-  """As if each group had one class, with the least logit that it can have."""
-  lowest, _ = maxima.bounds()
-  return divergence.moments(lowest - tau[None, :], problem.form, axis=0)
-
-
-def _of_rows(
-  problem: _Problem, walk: blocks.Walk, tau: typing.Array
-) -> divergence.Moments:
-  """Of the rows of a walk, this shard's other classes among them."""
-
-  def body(
-    block: blocks.Block, total: divergence.Moments
-  ) -> divergence.Moments:
-    gaps = problem.logits(block) - tau[None, :]
-    found = divergence.moments(gaps, problem.form, axis=0)
-    return jax.tree.map(jnp.add, total, found)
-
-  nothing = 0 * problem.batch.lengths
-  return walk.loop(body, divergence.Moments(*[nothing] * 4))
-
-
-def _probable(
-  problem: _Problem, maxima: group_maxima.Maxima, low: typing.Array
+def _groups(
+  problem: _Problem,
+  maxima: group_maxima.Maxima,
+  between: tuple[typing.Array, typing.Array],
 ) -> tuple[typing.Array, typing.Array]:
-  """`Found.listed` and `Found.count`, from a tau that is not too large."""
-  rows = problem.prototypes.shape[0]
-  line = problem.line(low)
-  _, upper = maxima.bounds()
-  above = collectives.any_over_data((upper > line[None, :]).any(axis=1))
-  (groups,) = jnp.nonzero(above, size=above.shape[0], fill_value=-1)
-  walk = blocks.walk_listed(
-    rows,
-    problem.plan.size,
-    maxima.rows(groups.astype(jnp.int32)),
-    above.sum(dtype=jnp.int32) * maxima.width,
+  """A tau [batch] that is not too large, and the groups that may pass its line.
+
+  Of the groups that pass the line of the bracket's lower end, as if each had one
+  class, with the least logit that it can have.
+  """
+  above = maxima.above(problem.line(between[0]))
+  walk = _walk(above, _GROUPS)
+
+  def sums(tau: typing.Array) -> divergence.Moments:
+    def body(
+      block: blocks.Block, total: divergence.Moments
+    ) -> divergence.Moments:
+      low, _ = maxima.bounds(block)
+      gaps = jnp.where(block.fresh[:, None], low - tau[None, :], -jnp.inf)
+      found = divergence.moments(gaps, problem.form, axis=0)
+      return jax.tree.map(jnp.add, total, found)
+
+    return walk.loop(body, problem.no_moments())
+
+  low = problem.solve(sums, between)
+  low = low - _ROUNDING * jnp.maximum(jnp.abs(low), 1)
+  # Exactly where the target alone would have it, which it may be.
+  low = jnp.maximum(
+    low, problem.target - jnp.where(problem.known, problem.form.full_gap, 0)
   )
+  line = problem.line(low)
 
-  def body(block: blocks.Block, is_listed: typing.Array) -> typing.Array:
+  def body(block: blocks.Block, above: typing.Array) -> typing.Array:
+    found = (maxima.bounds(block)[1] > line[None, :]).any(axis=1)
+    return blocks.put(above, found, block.place)
+
+  above = walk.loop(body, jnp.zeros_like(above))
+  return low, collectives.any_over_data(above)
+
+
+def _rows(
+  problem: _Problem,
+  maxima: group_maxima.Maxima,
+  groups: typing.Array,
+  line: typing.Array,
+) -> blocks.Walk:
+  """The rows above the line for some example, and the targets.
+
+  Args:
+    problem: see there.
+    maxima: see there.
+    groups: bool [groups], where to look.
+    line: [batch].
+  """
+  rows, size = problem.prototypes.shape[0], problem.size
+  (listed,) = jnp.nonzero(groups, size=groups.shape[0], fill_value=-1)
+  within = maxima.rows(listed.astype(jnp.int32))
+  count = groups.sum(dtype=jnp.int32) * maxima.width
+  walk = blocks.walk_listed(rows, size, within, count)
+
+  def body(block: blocks.Block, above: typing.Array) -> typing.Array:
     found = (problem.logits(block) > line[None, :]).any(axis=1)
-    return blocks.put(is_listed, found, block.place)
+    return blocks.put(above, found, block.place)
 
-  is_listed = jnp.zeros((rows,), bool) | (problem.batch.lengths[0] < 0)
-  is_listed = walk.loop(body, is_listed)
+  # Differing between the shards, as far as types go.
+  above = jnp.zeros((rows,), bool) | (problem.batch.lengths[0] < 0)
+  above = walk.loop(body, above)
   # The target always, be its own probability 0.
   labels = problem.batch.labels
   labels = jnp.where(labels >= 0, labels, rows)
-  is_listed = is_listed.at[labels].set(True, mode="drop")
-  is_listed = collectives.any_over_data(is_listed)
-  (listed,) = jnp.nonzero(is_listed, size=rows, fill_value=-1)
-  return listed.astype(jnp.int32), is_listed.sum(dtype=jnp.int32)
+  above = above.at[labels].set(True, mode="drop")
+  return _walk(collectives.any_over_data(above), size)
+
+
+def _walk(listed: typing.Array, size: int) -> blocks.Walk:
+  """Over the rows where bool [rows] is true, and no further."""
+  rows = listed.shape[0]
+  (numbers,) = jnp.nonzero(listed, size=rows, fill_value=-1)
+  count = collectives.longest(listed.sum(dtype=jnp.int32))
+  return blocks.walk_listed(rows, size, numbers.astype(jnp.int32), count)
+
+
+def _keep(problem: _Problem, walk: blocks.Walk) -> typing.Array:
+  """The logits [n, batch] of the first blocks, which tau is sought with.
+
+  As many as there is room for; the others are made again each time.
+  """
+  batch = problem.batch.lengths.shape[0]
+  count = max(1, min(walk.count, _KEPT_BYTES // (4 * walk.size * batch)))
+
+  def body(
+    block: blocks.Block, carry: tuple[typing.Array, typing.Array]
+  ) -> tuple[typing.Array, typing.Array]:
+    kept, place = carry
+    z = problem.logits(block)
+    kept = jax.lax.dynamic_update_slice_in_dim(kept, z, place, 0)
+    return kept, place + walk.size
+
+  varying = 0 * problem.batch.lengths
+  kept = jnp.zeros((count * walk.size, 1)) + varying[None, :]
+  last = jnp.minimum(walk.turns, count)
+  return walk.loop(body, (kept, jnp.int32(0)), last=last)[0]
+
+
+def _of_rows(
+  problem: _Problem,
+  walk: blocks.Walk,
+  kept: typing.Array,
+  tau: typing.Array,
+) -> divergence.Moments:
+  """Of the rows of a walk, this shard's other classes among them."""
+  saved = kept.shape[0] // walk.size
+
+  def add(z: typing.Array, total: divergence.Moments) -> divergence.Moments:
+    found = divergence.moments(z - tau[None, :], problem.form, axis=0)
+    return jax.tree.map(jnp.add, total, found)
+
+  def again(
+    index: typing.Array, total: divergence.Moments
+  ) -> divergence.Moments:
+    place = index * walk.size
+    z = jax.lax.dynamic_slice_in_dim(kept, place, walk.size)
+    return add(z, total)
+
+  total = jax.lax.fori_loop(
+    0, jnp.minimum(walk.turns, saved), again, problem.no_moments()
+  )
+  return walk.loop(
+    lambda block, total: add(problem.logits(block), total),
+    total,
+    first=saved,
+  )
