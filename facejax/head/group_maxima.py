@@ -1,9 +1,10 @@
 """The largest cosine of every few consecutive classes, for each example.
 
-Two bytes for `WIDTH` classes and an example: a top_k of each block would cost
-more than its product.
+Two bytes for a group and an example: a top_k of each block would cost more than
+its product.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ import jax.numpy as jnp
 from facejax.head import blocks, chunked, logits, shard_plan
 from facejax.runtime import typing
 
-# Classes a group, or fewer where a block is no multiple of it.
-WIDTH = 32
+# Groups of a shard, more or less, and most classes a group: about as many groups
+# are listed whatever their width, so that wide ones cost products, and narrow
+# ones memory.
+_GROUPS = 12_000
+_WIDEST = 64
 # A cosine c is kept as 1 + floor((c + 1) _STEPS), and 0 stands for no class.
 _STEPS = 32_766
 # Of a cosine; more than a product and a division round.
@@ -79,6 +83,18 @@ class Maxima(NamedTuple):
     return jnp.where(fresh, rows, -1).reshape(-1)
 
 
+def group_width(rows: int, size: int) -> int:
+  """Classes a group, such that blocks of `size` hold whole ones.
+
+  >>> [group_width(rows, 4096) for rows in (10_000, 102_400, 10**6)]
+  [4, 8, 64]
+  >>> group_width(10**6, 50)
+  2
+  """
+  wanted = 2 ** max(2, math.floor(math.log2(max(rows / _GROUPS, 1))))
+  return math.gcd(min(wanted, _WIDEST), size)
+
+
 def find(
   plan: shard_plan.Plan,
   batch: logits.ShardBatch,
@@ -95,7 +111,7 @@ def find(
       count.
   """
   walk = blocks.Walk(rows, plan.size)
-  width = next(n for n in range(WIDTH, 0, -1) if plan.size % n == 0)
+  width = group_width(rows, plan.size)
   groups = plan.size // width
   per_length = 1 / jnp.maximum(batch.lengths, _TINY)
 
