@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from facejax.head import objective as objective_lib
+from facejax.losses import alpha
 from facejax.runtime import typing
 from facejax.training.objectives import memory as memory_lib
 
@@ -249,7 +250,19 @@ def chance_loss(wanted: Definition, *, num_classes: int) -> float | None:
   else:
     # log of the sum over j != y of e^z_j = log(C - 1) + z_j.
     others = math.log(num_classes - 1) + other
+  solved = None
+  if objective.divergence is not None:
+    own = objective.target(
+      nothing, lengths, jnp.ones(2), prepared.parameters.margin
+    )
+    logits = jnp.broadcast_to(other[:, None], (2, num_classes - 1))
+    solved = alpha.solve_all(logits, own, objective.divergence)
   loss = objective.loss(
-    others, nothing, lengths, jnp.ones(2), prepared.parameters.margin
+    others,
+    nothing,
+    lengths,
+    jnp.ones(2),
+    prepared.parameters.margin,
+    solved=solved,
   )
   return float(loss.mean())
