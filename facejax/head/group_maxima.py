@@ -56,8 +56,8 @@ class Maxima(NamedTuple):
     low = (codes - 1) * (1 / _STEPS) - (1 + _ROUNDING)
     high = codes * (1 / _STEPS) - (1 - _ROUNDING)
     return (
-      jnp.where(taken == 0, -jnp.inf, low * self.lengths),
-      jnp.where(taken == 0, -jnp.inf, high * self.lengths),
+      jnp.where(taken == 0, -jnp.inf, low * self.lengths[None, :]),
+      jnp.where(taken == 0, -jnp.inf, high * self.lengths[None, :]),
     )
 
   def above(self, line: typing.Array) -> typing.Array:
@@ -78,7 +78,7 @@ class Maxima(NamedTuple):
     block, within = jnp.divmod(groups, size // self.width)
     start = jnp.minimum(block * size, self.walk.rows - size)
     first = start + within * self.width
-    rows = first[:, None] + jnp.arange(self.width, dtype=jnp.int32)
+    rows = first[:, None] + jnp.arange(self.width, dtype=jnp.int32)[None, :]
     fresh = (groups >= 0)[:, None] & (rows >= (block * size)[:, None])
     return jnp.where(fresh, rows, -1).reshape(-1)
 
