@@ -102,9 +102,9 @@ def test_nets(name):
 @pytest.mark.parametrize(
   "implementation", ["fused", "chunked", "dense", "partial_fc", "sparse"]
 )
-@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "float8"])
 def test_heads(implementation, storage, lower):
-  if storage == "bfloat16" and implementation in ("chunked", "dense"):
+  if storage != "float32" and implementation in ("chunked", "dense"):
     pytest.skip("keeps float32 alone")
   mesh = mesh_lib.make_mesh(devices=8, model=4)
   head = api.Head(

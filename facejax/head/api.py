@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from facejax.head import (
@@ -105,17 +104,18 @@ class Head(options_lib.Options):
       Loss, target cosine and hit for each example.
 
     Raises:
-      ValueError: if there are fewer rows than classes, they are bfloat16,
+      ValueError: if there are fewer rows than classes, they are bits,
         labels are no whole numbers, or the batch does not divide by the devices
         (but for "dense").
     """
     self._check_rows(prototypes)
     labels = choices.labels(labels)
-    # Bits of bfloat16: integers, which have no gradient.
-    if prototypes.dtype == jnp.uint16:
+    # Bits are integers, which have no gradient.
+    kept = storage_lib.bits_of(prototypes)
+    if kept is not None:
       raise ValueError(
         f"the loss of implementation={self.implementation!r} needs float32"
-        " prototypes, not bfloat16: `storage.load` them, or take the step with"
+        f" prototypes, not {kept}: `storage.load` them, or take the step with"
         " `Head.update` of fused, partial_fc or sparse"
       )
     if self.objective.table is not None:
@@ -159,7 +159,7 @@ class Head(options_lib.Options):
       labels: int [batch]; outside [0, num_classes) they name no class, see
         `Objective`.
       parameters: numbers of each example that the objective depends on.
-      key: of this step; for partial_fc and for bfloat16 storage.
+      key: of this step; for partial_fc and for storage that rounds.
       finite_with: a scalar; where the mean loss together with it is not
         finite, prototypes and optimizer state stay as they are, but for counts
         of steps. None takes every step. Not for "pallas".
@@ -190,7 +190,7 @@ class Head(options_lib.Options):
         loss, state, embeddings, parameters, tx=tx, finite_with=finite_with
       )
     # A block's update must be that of its rows within all of W.
-    rowwise.require(tx, dim=state.prototypes.shape[-1])
+    rowwise.require(tx, dim=storage_lib.shape(state.prototypes)[-1])
     mesh_lib.check_batch(embeddings.shape[0], self.mesh)
     return fused_update.value_and_update(
       self,

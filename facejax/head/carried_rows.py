@@ -39,7 +39,7 @@ def carried(
   Raises:
     ValueError: if a row of one has another shape than of the other.
   """
-  if fresh.shape[1:] != old.shape[1:]:
+  if storage.shape(fresh)[1:] != storage.shape(old)[1:]:
     raise ValueError(
       f"a class has {_shape(old)} numbers there and {_shape(fresh)} here"
     )
@@ -84,12 +84,12 @@ def _on_shard(
     return jax.lax.psum_scatter(jnp.where(mine, found, 0), "model", tiled=True)
 
   found = jax.lax.map(ask, wanted.reshape(blocks, block))
-  found = found.reshape(-1, *fresh.shape[1:])[:rows]
-  if kept == "bfloat16":
+  found = found.reshape(-1, *storage.shape(fresh)[1:])[:rows]
+  if kept != "float32":
     found = storage.encode(found, kept)
   is_old = (places >= 0).reshape(-1, *(1 for _ in fresh.shape[1:]))
   return jnp.where(is_old, found.astype(fresh.dtype), fresh)
 
 
 def _shape(prototypes: typing.Array) -> str:
-  return " x ".join(map(str, prototypes.shape[1:]))
+  return " x ".join(map(str, storage.shape(prototypes)[1:]))

@@ -54,14 +54,15 @@ def value_and_update(
     labels: int [batch].
     tx: the optimizer, which passed `rowwise.require`.
     parameters: of the objective.
-    key: of this step; for sampling and for bfloat16.
+    key: of this step; for sampling and for storage in bits.
     finite_with: see `api.Head.update`.
 
   Raises:
     ValueError: if a key is missing.
   """
   _check_key(head, state, key)
-  plan = shard_plan.make_plan(head, state.prototypes.shape, embeddings.shape[0])
+  shape = storage.shape(state.prototypes)
+  plan = shard_plan.make_plan(head, shape, embeddings.shape[0])
   by_class = rowwise.class_leaves(tx, state.prototypes)
   # Like the state: split by class, or one for all.
   state_spec = jax.tree.map(
@@ -198,6 +199,6 @@ def _check_key(
   key: typing.PRNGKey | None,
 ) -> None:
   """Refuses a step that draws, by sampling or by rounding, without a key."""
-  narrow = any(leaf.dtype == jnp.uint16 for leaf in jax.tree.leaves(state))
-  if key is None and (narrow or head.implementation == "partial_fc"):
-    raise ValueError("key=None: sampling and bfloat16 storage need one a step")
+  rounds = any(storage.bits_of(leaf) for leaf in jax.tree.leaves(state))
+  if key is None and (rounds or head.implementation == "partial_fc"):
+    raise ValueError("key=None: sampling and narrow storage need one a step")

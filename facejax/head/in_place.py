@@ -55,7 +55,7 @@ def update_blocks(
     chosen: which rows to visit, and what the forward pass saved of them.
     tx: the optimizer; what it does to a row depends on that row alone.
     by_class: the tree of `rowwise.class_leaves`.
-    words: for storage in bfloat16.
+    words: for storage that rounds.
     prepare: for blocks that are bfloat16, see `facejax.head.narrow`.
 
   Returns:

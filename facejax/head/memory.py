@@ -22,14 +22,14 @@ from facejax.runtime import program_text, topology
 P = jax.P
 
 _DECAY = optax.add_decayed_weights(5e-4)
-# What they hold does not depend on their numbers.
+# Those of the trainer, and "momentum" for its sgd with one; what they hold does
+# not depend on their numbers.
 OPTIMIZERS: Mapping[str, optax.GradientTransformation] = {
   "momentum": optax.chain(_DECAY, optax.sgd(0.1, momentum=0.9)),
-  "nesterov": optax.chain(_DECAY, optax.sgd(0.1, momentum=0.9, nesterov=True)),
-  "adagrad": optax.adagrad(0.1),
-  "adam": optax.adam(1e-3),
-  "adamw": optax.adamw(1e-3),
   "sgd": optax.chain(_DECAY, optax.sgd(0.1)),
+  "adagrad": optax.adagrad(0.1),
+  "adamw": optax.adamw(1e-3),
+  "lion": optax.lion(1e-4),
 }
 COSFACE = objective.Objective(functools.partial(margins.cosface, margin=0.4))
 

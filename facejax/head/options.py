@@ -157,7 +157,6 @@ class Options:
   def _check_pallas(self) -> None:
     """Refuses what there are no kernels for."""
     objective = self.objective
-    narrow = "bfloat16" in (self.storage, self.optimizer_storage)
     lacking = {
       "one-vs-all losses": objective.one_vs_all is not None,
       "losses that change other classes' logits": objective.negative
@@ -171,7 +170,10 @@ class Options:
         objective.is_bounded and not objective.sums_fit(self.num_classes)
       ),
       f"centers={self.centers}": self.centers > 1,
-      "storage in bfloat16": narrow,
+      f"storage={self.storage}": self.storage != "float32",
+      f"optimizer_storage={self.optimizer_storage}": (
+        self.optimizer_storage != "float32"
+      ),
       "saved exponentials": self.saved_bytes > 0,
       "copies of the classes (mesh.model less than the devices)": (
         self.shards < self.mesh.size

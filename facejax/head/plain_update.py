@@ -18,8 +18,8 @@ class HeadState(NamedTuple):
   """What a step of the head changes.
 
   Attributes:
-    prototypes: [rows, (k,) dim], float32 or the bits of bfloat16 (see
-      `storage`), sharded P("model").
+    prototypes: [rows, (k,) dim], float32 or bits (see `storage`),
+      sharded P("model").
     optimizer: their optimizer state; leaves with class rows are sharded alike,
       and float32 or bits.
   """

@@ -43,6 +43,9 @@ Examples:
   python -m facejax.head.plan --classes 92_000_000 --devices 8 --platform gpu \\
       --storage bfloat16 --optimizer-storage bfloat16 --memory-gib 24
       92 million, prototypes and momentum in bfloat16
+  python -m facejax.head.plan --classes 1_000_000_000 --devices 8 --platform gpu \\
+      --storage float8 --momentum 0 --memory-gib 80
+      a billion, a byte a number, and no momentum
   python -m facejax.head.plan --classes 29_000_000 --topology v5e:4x4 \\
       --precision bfloat16
       by the compiler of sixteen TPUs that are not here; also h100:8
@@ -85,6 +88,7 @@ def plan(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> dict[str, Any]:
       f" {platform}; give a --topology of one, or plan for fused, which holds"
       " about the same"
     )
+  storage.check_optimizer(args.optimizer, args.optimizer_storage)
   settings = {name: v for name, v in vars(args).items() if name != "json"}
   # Of another platform; else the head chooses.
   size = args.platform and blocks.block_size(
@@ -125,11 +129,12 @@ def _figures(
   if name == "dense":
     dtypes = "float32", "float32"
   saved = int(args.saved_mib * 2**20) if name == "fused" else 0
+  moves_on = args.optimizer == "sgd" and args.momentum > 0
   head = api.Head(
     memory.COSFACE,
     args.classes,
     mesh,
-    tx=memory.OPTIMIZERS[args.optimizer],
+    tx=memory.OPTIMIZERS["momentum" if moves_on else args.optimizer],
     implementation=name,
     rate=args.rate,
     block_size=block_size,
@@ -217,10 +222,20 @@ def _add_head(add: Callable[..., Any]) -> None:
     default=1,
     help="a class (1)",
   )
-  add("--optimizer", choices=memory.OPTIMIZERS, default="momentum")
+  optimizers = [name for name in memory.OPTIMIZERS if name != "momentum"]
+  add("--optimizer", choices=optimizers, default="sgd", help="(sgd)")
+  add(
+    "--momentum",
+    type=command_line.number(float, 0, 0.9999),
+    default=0.9,
+    help="of sgd (0.9); with 0 nothing is kept beside the prototypes",
+  )
   add("--storage", choices=dtypes, default="float32", help="of prototypes")
   add(
-    "--optimizer-storage", choices=dtypes, default="float32", help="of momentum"
+    "--optimizer-storage",
+    choices=dtypes,
+    default="float32",
+    help="of its state",
   )
   add(
     "--implementation",

@@ -31,7 +31,7 @@ def report(figures: dict[str, Any]) -> str:
   lines = [
     f"{settings['classes']:,} classes x {settings['dim']}"
     + (f" x {centers} centers" if centers > 1 else "")
-    + f", batch {settings['batch']:,}, {settings['optimizer']},"
+    + f", batch {settings['batch']:,}, {_optimizer(settings)},"
     f" rate {settings['rate']:g} of partial_fc and sparse",
     f"{settings['devices']} device(s), classes split over"
     f" {settings['model']}, in blocks of {figures['block_size']:,}",
@@ -46,6 +46,15 @@ def report(figures: dict[str, Any]) -> str:
     *_notes(columns),
   ]
   return "\n".join(lines)
+
+
+def _optimizer(settings: dict[str, Any]) -> str:
+  """The optimizer, of sgd with its momentum."""
+  name = settings["optimizer"]
+  if name != "sgd":
+    return name
+  momentum = settings["momentum"]
+  return f"sgd with momentum {momentum:g}" if momentum else "sgd, no momentum"
 
 
 def _notes(columns: dict[str, Any]) -> list[str]:

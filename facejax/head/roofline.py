@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from facejax.head import options as options_lib
+from facejax.head import storage
 from facejax.runtime import topology
 
 
@@ -66,7 +67,7 @@ def floor(
   rows = head.rows // head.shards
   first, updated = _classes(head, batch)
   peak = chip.flops if head.precision == "bfloat16" else chip.float32_flops
-  each = dim * head.centers * (2 if head.storage == "bfloat16" else 4)
+  each = head.centers * storage.row_bytes(dim, head.storage)
   moved = first * each + updated * 2 * state_bytes / rows
   return Floor(
     operations(head, dim=dim, batch=batch) / peak, moved / chip.bandwidth

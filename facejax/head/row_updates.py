@@ -33,7 +33,7 @@ class Work(NamedTuple):
   Attributes:
     gradient: (block, w, *, exponentials, ready) -> the block's share.
     step: of `row_step`.
-    words: for storage in bfloat16.
+    words: for storage that rounds.
     chosen: which rows to visit, and what the forward pass saved of them.
     prepare: for blocks that are bfloat16, see `facejax.head.narrow`.
     halves: of `step`, where rows are written at once.
@@ -120,8 +120,8 @@ def renewed(
   # With SGD: v_j <- m v_j + dw_j + wd w_j; w_j <- w_j - lr v_j.
   new = work.step(d_w, rows, w)
   # Rounded at random, so that E[stored] is the new value; float32 as it is.
-  narrow_kept = any(array.dtype == jnp.uint16 for array in old)
-  noise = work.words(block) if narrow_kept else None
+  rounds = any(storage.bits_of(array) for array in old)
+  noise = work.words(block) if rounds else None
   return [
     block.keep_stale(storage.store(value, like, noise, salt=salt), like)
     for salt, (value, like) in enumerate(zip(new, old, strict=True))

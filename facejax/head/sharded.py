@@ -13,6 +13,7 @@ from facejax.head import (
   collectives,
   narrow,
   shard_plan,
+  storage,
   supports,
 )
 from facejax.head import objective as objective_lib
@@ -68,9 +69,10 @@ def target_cosine(
 ) -> typing.Array:
   """cos theta_y alone, [batch]; see `Head.target_cosine`.
 
-  Arguments as for `loss`; prototypes may be the bits of bfloat16.
+  Arguments as for `loss`; prototypes may be bits, as they are kept.
   """
-  plan = shard_plan.make_plan(head, prototypes.shape, embeddings.shape[0])
+  shape = storage.shape(prototypes)
+  plan = shard_plan.make_plan(head, shape, embeddings.shape[0])
 
   def on_shard(
     prototypes: typing.Array, examples: collectives.Examples

@@ -108,10 +108,10 @@ class HeadConfig:
   """Other classes whose cosine with an image is above this leave its loss, as
   likely the same person under a second label; 0 for none, 0.4 is published for
   noisy sets. For all implementations but pallas."""
-  storage: Literal["float32", "bfloat16"] = "float32"
-  """How prototypes are kept; bfloat16 is written with stochastic rounding."""
-  optimizer_storage: Literal["float32", "bfloat16"] = "float32"
-  """How the optimizer state of the prototypes is kept."""
+  storage: Literal["float32", "bfloat16", "float8"] = "float32"
+  """How prototypes are kept; what is narrower is rounded at random."""
+  optimizer_storage: Literal["float32", "bfloat16", "float8"] = "float32"
+  """How their optimizer's state is kept; float8 for momentum alone."""
   precision: Literal["float32", "bfloat16"] = "float32"
   """Operands of the matmuls; bfloat16 is faster on accelerators."""
   block_size: Annotated[int, annotated_types.Ge(1)] | None = None

@@ -1,5 +1,6 @@
 """Checks of the head's fields, and of those that depend on them."""
 
+from facejax.head import storage
 from facejax.training import config as config_lib
 from facejax.training.objectives import definition
 
@@ -18,13 +19,14 @@ def check(config: config_lib.Config) -> None:
 
 def _check_types(config: config_lib.Config) -> None:
   head = config.head
-  narrow = "bfloat16" in (head.storage, head.optimizer_storage)
+  narrow = {head.storage, head.optimizer_storage} != {"float32"}
   if narrow and head.implementation in ("chunked", "dense"):
     raise ValueError(
       f"head.implementation={head.implementation} keeps prototypes and their"
       " optimizer in float32: use fused, partial_fc or sparse with bfloat16"
-      " storage"
+      " or float8 storage"
     )
+  storage.check_optimizer(config.optim.of_head().name, head.optimizer_storage)
   if config.on_nonfinite == "skip" and head.implementation == "pallas":
     raise ValueError(
       "on_nonfinite=skip: the kernels of head.implementation=pallas take every"

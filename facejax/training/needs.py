@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from facejax.head import blocks
+from facejax.head import blocks, storage
 from facejax.models import functional
 from facejax.runtime import host_memory, topology
 from facejax.runtime import mesh as mesh_lib
@@ -200,7 +200,7 @@ def _for_head(config: config_lib.Config, program: build.Program) -> list[str]:
       ("optimizer-storage", head.optimizer_storage),
     ):
       if kept == "float32":
-        found.append(f"--head.{flag} bfloat16: half of it")
+        found.append(f"--head.{flag} bfloat16: half of it; float8: a quarter")
   if head.implementation == "fused":
     found.append(
       "--head.implementation partial_fc: a sample of the classes at a time"
@@ -212,7 +212,7 @@ def _logits(config: config_lib.Config, program: build.Program) -> int:
   """Bytes of one copy of what a device holds of the logits at a time."""
   shape = program.mesh.shape
   prototypes: Any = program.like.prototypes
-  rows, *each = prototypes.shape
+  rows, *each = storage.shape(prototypes)
   if config.head.implementation == "dense":
     return 4 * config.batch_size * rows
   batch = config.batch_size // shape["data"]

@@ -12,7 +12,7 @@ import rich.table
 
 import facejax
 from facejax.data import sources
-from facejax.head import roofline
+from facejax.head import roofline, storage
 from facejax.models import functional, lora
 from facejax.runs import card as card_lib
 from facejax.runs import checkpoint, classes
@@ -238,7 +238,7 @@ def _head(
   """Which head, how it counts, and its size."""
   if like.prototypes is None:
     return "none, embeddings of a batch are compared"
-  head, each = config.head, like.prototypes.shape[1:]
+  head, each = config.head, storage.shape(like.prototypes)[1:]
   about = {
     "fused": "exact, updated block by block",
     "pallas": "exact, in kernels for TPUs",

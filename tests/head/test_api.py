@@ -234,7 +234,7 @@ def test_any_head_has_the_exact_loss(implementation):
   heads.check(actual, heads.float64(arrays, objective=heads.COSFACE))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8"])
 @pytest.mark.parametrize("shape", heads.MESHES)
 def test_the_targets_cosine_needs_no_loss(dtype, shape):
   arrays = heads.problem(50)

@@ -23,8 +23,8 @@ def head(devices, classes, **options):
 
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("centers", [1, 3])
-@pytest.mark.parametrize("before", ["float32", "bfloat16"])
-@pytest.mark.parametrize("after", ["float32", "bfloat16"])
+@pytest.mark.parametrize("before", ["float32", "bfloat16", "float8"])
+@pytest.mark.parametrize("after", ["float32", "bfloat16", "float8"])
 def test_rows_go_to_their_new_places(
   devices, centers, before, after, monkeypatch
 ):

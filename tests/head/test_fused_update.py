@@ -170,6 +170,7 @@ def test_works_in_place(name):
     ({}, 0),
     ({"saved_bytes": 2**23}, 0),
     ({"dtype": "bfloat16"}, 0),
+    ({"dtype": "float8"}, 0),
     ({"precision": "bfloat16"}, 0),
     (
       {"implementation": "partial_fc", "rate": 0.1, "dtype": "bfloat16"},
@@ -181,11 +182,15 @@ def test_works_in_place(name):
 )
 def test_memory_does_not_grow_with_the_classes(options, bytes_a_class):
   """But for a few numbers a class that is drawn or has a score."""
+  # Numbers of a row, with those that are its scales.
+  row = (
+    storage.row_bytes(128, "float8") if "float8" in options.values() else 128
+  )
   temporaries = []
   for rows in (64_000, 512_000):
     compiled = compiled_step(heads.OPTIMIZERS["momentum"], rows, **options)
     temporaries.append(
-      heads.check_compiled(compiled, rows=rows, dim=128, batch=512)
+      heads.check_compiled(compiled, rows=rows, dim=row, batch=512)
     )
   small, large = temporaries
   growth = (large - small) / (512_000 - 64_000)

@@ -15,6 +15,7 @@ HEADS = {
   "saved": {"block_size": 4, "saved_bytes": 1000},
   "narrow gradient": {"block_size": 4, "precision": "bfloat16"},
   "bfloat16": {"storage": "bfloat16", "optimizer_storage": "bfloat16"},
+  "float8": {"storage": "float8", "optimizer_storage": "float8"},
   "partial_fc": {"implementation": "partial_fc", "rate": 0.5},
   "sparse": {"implementation": "sparse", "rate": 0.3},
   "chunked": {"implementation": "chunked"},

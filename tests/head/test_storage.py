@@ -1,4 +1,4 @@
-"""Prototypes and optimizer state in bfloat16, rounded at random."""
+"""Prototypes and optimizer state in less than float32, rounded at random."""
 
 import functools
 
@@ -97,6 +97,9 @@ def test_words_belong_to_class_ids():
 
 
 @pytest.mark.parametrize(
+  ("dtype", "kept"), [("bfloat16", "u2"), ("float8", "u1")]
+)
+@pytest.mark.parametrize(
   ("shape", "options"),
   [
     ((8, 8), {}),
@@ -106,7 +109,7 @@ def test_words_belong_to_class_ids():
   ],
   ids=str,
 )
-def test_a_step_does_not_depend_on_the_mesh(shape, options):
+def test_a_step_does_not_depend_on_the_mesh(shape, options, dtype, kept):
   """But where a last bit of float32 decides, which is seldom."""
   problem = heads.problem(101, dim=64)
   run = functools.partial(
@@ -114,12 +117,12 @@ def test_a_step_does_not_depend_on_the_mesh(shape, options):
     problem,
     tx=MOMENTUM,
     key=KEY,
-    dtype="bfloat16",
+    dtype=dtype,
     **options,
   )
   alone, before, _ = run()
   result, _, _ = run(shape)
-  assert result.state.prototypes.dtype == np.uint16
+  assert result.state.prototypes.dtype == kept
   for actual, want in (
     (result.state.prototypes, alone.state.prototypes),
     (
@@ -160,10 +163,11 @@ def test_training_follows_float32():
   mesh = mesh_lib.make_mesh(devices=2, model=2)
   losses = {
     dtype: np.asarray(train(x, labels, dtype=dtype, mesh=mesh))
-    for dtype in ("float32", "bfloat16")
+    for dtype in ("float32", "bfloat16", "float8")
   }
   assert losses["float32"][-5:].mean() < 0.3 * losses["float32"][0]
   np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
+  np.testing.assert_allclose(losses["float8"], losses["float32"], rtol=0.15)
 
 
 def test_small_updates_move_weights_on_average():
@@ -194,12 +198,13 @@ def test_small_updates_move_weights_on_average():
 
 
 @pytest.mark.parametrize("implementation", ["fused", "partial_fc", "sparse"])
-def test_bfloat16_without_a_key_is_refused(implementation):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8"])
+def test_rounding_without_a_key_is_refused(implementation, dtype):
   with pytest.raises(ValueError, match="key=None: .* need one a step"):
     heads.step(
       heads.problem(9),
       tx=MOMENTUM,
-      dtype="bfloat16",
+      dtype=dtype,
       key=None,
       implementation=implementation,
     )

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from helpers import heads
 
-from facejax.head import api, memory, plan
+from facejax.head import api, memory, plan, storage
 from facejax.runtime import mesh as mesh_lib
 from facejax.runtime import program_text, topology
 
@@ -33,6 +33,7 @@ def step(name, **options):
   [
     ("v5e:2x2", {}),
     ("v5e:2x2", {"storage": "bfloat16", "optimizer_storage": "bfloat16"}),
+    ("v5e:2x2", {"storage": "float8", "optimizer_storage": "float8"}),
     ("v5p:2x2x1", {"implementation": "partial_fc"}),
     ("v6e:2x2", {"implementation": "sparse"}),
   ],
@@ -42,11 +43,12 @@ def test_prototypes_and_momentum_stay_where_they_are(name, options):
   compiled, rows = step(name, **options)
   memory_of = compiled.memory_analysis()
   state = memory_of.alias_size_in_bytes
-  narrow = options.get("storage") == "bfloat16"
+  row = storage.row_bytes(DIM, options.get("storage", "float32"))
   # Prototypes and momentum, all of them updated in place.
-  assert state >= 2 * rows * DIM * (2 if narrow else 4)
+  assert state >= 2 * rows * row
   text = program_text.ProgramText(compiled.as_text())
   assert text.rewritten((rows, DIM)) == []
+  assert text.rewritten((rows, row)) == []
   # A few blocks of logits, where they do not stay in the chip's own memory.
   blocks_held = 3 * 4 * BATCH * 8192
   assert memory_of.temp_size_in_bytes <= 0.02 * state + blocks_held
