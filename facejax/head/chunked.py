@@ -171,7 +171,7 @@ def _reduce_narrow(
   def body(
     block: blocks.Block, state: tuple[Sums, Any], ready: narrow.Ready
   ) -> tuple[Sums, Any]:
-    (total, highest, *_), carry = state
+    (total, highest, _, _), carry = state
     # e^z_ji itself, of which all else is made.
     e = narrow.exponentials(plan, block, ready, batch)
     total, highest = narrow.add(total, highest, e)
@@ -180,7 +180,7 @@ def _reduce_narrow(
     return Sums(total, highest, highest), carry
 
   state = _nothing(batch), carry
-  (total, highest, _), carry = walk.loop_ahead(prepare, body, state)
+  (total, highest, _, _), carry = walk.loop_ahead(prepare, body, state)
   return Sums(jnp.log(total), highest, highest), carry
 
 

@@ -251,8 +251,14 @@ def _keep(problem: _Problem, walk: blocks.Walk) -> typing.Array:
 
   varying = 0 * problem.batch.lengths
   kept = jnp.zeros((count * walk.size, 1)) + varying[None, :]
-  last = jnp.minimum(walk.turns, count)
+  last = jnp.minimum(_turns(walk), count)
   return walk.loop(body, (kept, jnp.int32(0)), last=last)[0]
+
+
+def _turns(walk: blocks.Walk) -> typing.Array:
+  """How many blocks a walk of `_walk` has."""
+  assert walk.turns is not None
+  return walk.turns
 
 
 def _of_rows(
@@ -276,7 +282,7 @@ def _of_rows(
     return add(z, total)
 
   total = jax.lax.fori_loop(
-    0, jnp.minimum(walk.turns, saved), again, problem.no_moments()
+    0, jnp.minimum(_turns(walk), saved), again, problem.no_moments()
   )
   return walk.loop(
     lambda block, total: add(problem.logits(block), total),

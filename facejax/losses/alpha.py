@@ -24,7 +24,7 @@ References:
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,6 @@ def solve_all(
   return value(tau, target, sums(tau), form, known)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def loss(
   logits: typing.Array, target: typing.Array, form: Divergence
 ) -> typing.Array:
@@ -141,6 +140,14 @@ def loss(
   >>> loss(*apart, Divergence(1.5)).tolist()
   [0.0]
   """
+  value: Any = _loss(logits, target, form)
+  return value
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _loss(
+  logits: typing.Array, target: typing.Array, form: Divergence
+) -> typing.Array:
   return solve_all(logits, target, form).loss
 
 
@@ -162,4 +169,4 @@ def _loss_backward(
   return p * d_loss[:, None], -others * d_loss
 
 
-loss.defvjp(_loss_forward, _loss_backward)
+_loss.defvjp(_loss_forward, _loss_backward)

@@ -48,7 +48,7 @@ def test_golden(case):
     others, target, form = inputs(case, np.float64)
     solved = alpha.solve_all(others, target, form)
     d_others, d_target = jax.grad(
-      lambda *theta: alpha.loss(*theta, form).sum(), (0, 1)
+      lambda a, b: alpha.loss(a, b, form).sum(), (0, 1)
     )(others, target)
     solved, d_others, d_target = jax.device_get((solved, d_others, d_target))
   np.testing.assert_allclose(solved.tau, case["tau"], rtol=1e-12, atol=1e-12)
@@ -67,7 +67,7 @@ def test_golden(case):
 def test_golden_in_float32(case):
   others, target, form = inputs(case, np.float32)
   loss, (d_others, d_target) = jax.value_and_grad(
-    lambda *theta: alpha.loss(*theta, form).sum(), (0, 1)
+    lambda a, b: alpha.loss(a, b, form).sum(), (0, 1)
   )(others, target)
   np.testing.assert_allclose(loss, case["loss"], rtol=2e-6, atol=2e-5)
   y = case["label"]
@@ -85,7 +85,7 @@ def test_the_gradient_is_that_of_the_loss(a, log_reference):
     form = divergence.Divergence(a, log_reference)
     theta = 4 * rng.normal(size=(1, 9))
     others, target = jnp.asarray(theta), jnp.asarray([1.0])
-    slopes = jax.grad(lambda *theta: alpha.loss(*theta, form).sum(), (0, 1))(
+    slopes = jax.grad(lambda a, b: alpha.loss(a, b, form).sum(), (0, 1))(
       others, target
     )
     step = 1e-5

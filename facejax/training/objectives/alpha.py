@@ -13,6 +13,7 @@ import functools
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import annotated_types
+import jax.numpy as jnp
 
 from facejax.head import objective
 from facejax.losses import divergence, margins
@@ -116,9 +117,9 @@ class AlphaArcFace(definition_lib.OverClasses):
   def advice(self, *, num_classes: int, dim: int) -> list[str]:
     """Against a loss that cannot become 0."""
     del dim
-    best = float(margins.arcface(1.0, margin=self.margin, guard=self.guard))
+    best = margins.arcface(jnp.float32(1), margin=self.margin, guard=self.guard)
     form = divergence.Divergence(self.alpha)
-    return _out_of_reach(form, self.scale, best, num_classes)
+    return _out_of_reach(form, self.scale, float(best), num_classes)
 
 
 def _out_of_reach(
