@@ -5,7 +5,7 @@ with alpha = 1.5, over the logits of ArcFace, s cos(theta + m).
 Blondel, Martins, Niculae, Learning with Fenchel-Young Losses, 2020.
 
   python -m facejax.train --config alpha_arcface.py
-RESULT
+    generated faces; not yet run to its end
   python -m facejax.train --config alpha_arcface.py:lfw             not yet run
   python -m facejax.train --config alpha_arcface.py:casia_r50       not yet run
   python -m facejax.train --config alpha_arcface.py:ms1mv3_r50      not yet run

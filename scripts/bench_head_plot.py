@@ -24,7 +24,7 @@ rate 1.0, to the same with its allocator tuned, to dense) and shares are of
 times in the same round. Shares, of JAX's rates in the line above a table:
   matmul: of the floor of 8 B C D operations, 2 forward and 6 backward; 6 in all
     where logits are kept (dense, fused-saved). C are the sampled classes
-    (sampled), or backward those that get a gradient (sparse).
+    (sampled), or backward those that get a gradient (sparse; alpha: B).
   max, sum: of the larger, and of the sum, of that and the traffic of 20 C D
     bytes, W forward, W and momentum read and written backward: the floors if
     the two overlap and if they do not."""
@@ -168,7 +168,9 @@ def floors(case: dict[str, Any], precision: str, key: str) -> list[list[float]]:
   classes, batch, dim = case["classes"], case["batch"], case["dim"]
   part = min(classes, RATE * classes + batch)
   forward = part if method == "sampled" else classes
-  backward = part if method in ("sampled", "sparse", "alpha") else classes
+  backward = part if method in ("sampled", "sparse") else classes
+  # How few they are is known when it is run.
+  backward = batch if method == "alpha" else backward
   products = 4 if method in ("dense", "fused-saved") else 6
   # Virtual CPU devices share the cores that a probe had all of.
   devices = 1 if about["platform"] == "cpu" else about["devices"]
