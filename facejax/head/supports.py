@@ -46,7 +46,7 @@ _MANY_ROWS = 4096
 _KEPT_BYTES = 2**23
 
 
-class Found(NamedTuple):
+class Supports(NamedTuple):
   """What the forward pass of a shard found.
 
   Attributes:
@@ -121,7 +121,7 @@ def find(
   batch: logits.ShardBatch,
   target: tuple[typing.Array, typing.Array],
   examples: collectives.Examples,
-) -> Found:
+) -> Supports:
   """The forward pass over all classes; inside shard_map.
 
   Args:
@@ -148,7 +148,9 @@ def find(
   tau = problem.solve(sums, (low, between[1]))
   others = collectives.over_shards(sums(tau))
   solved = alpha.value(tau, own, others, problem.form, known)
-  return Found(chunked.Sums(tau, maxima.highest, maxima.highest, solved), walk)
+  return Supports(
+    chunked.Sums(tau, maxima.highest, maxima.highest, solved), walk
+  )
 
 
 def _groups(

@@ -96,6 +96,8 @@ class AlphaArcFace(definition_lib.OverClasses):
   1 it is ArcFace, 2 is sparsemax."""
   guard: margins.Guard = "fallback"
   """What is done where theta + m exceeds pi."""
+  gradient: margins.Gradient = "exact"
+  """detached: the same value with the gradient of the plain cosine."""
 
   def definition(self, num_classes: int) -> definition_lib.Definition:
     """z_y = s cos(theta_y + m).
@@ -107,7 +109,10 @@ class AlphaArcFace(definition_lib.OverClasses):
         2025 (A3M: an angular margin in the logit).
     """
     margin = functools.partial(
-      margins.arcface, margin=self.margin, guard=self.guard
+      margins.arcface,
+      margin=self.margin,
+      guard=self.guard,
+      gradient=self.gradient,
     )
     form = divergence.Divergence(self.alpha)
     return definition_lib.Definition(
