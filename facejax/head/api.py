@@ -75,9 +75,7 @@ class Head(options_lib.Options):
     Raises:
       ValueError: if the head has no optimizer.
     """
-    return initial.optimizer_state(
-      self._optimizer(), prototypes, dtype=self.optimizer_storage
-    )
+    return initial.optimizer_state(self, self._optimizer(), prototypes)
 
   def loss(
     self,

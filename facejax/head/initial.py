@@ -1,19 +1,19 @@
 """Prototypes and optimizer state before the first step."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from facejax.head import blocks, rowwise, storage
 from facejax.head import options as options_lib
-from facejax.head import rowwise, storage
 from facejax.runtime import typing
 
 P = jax.P
 
 # Classes whose random rows are drawn at once: bounds the extra memory.
-_BLOCK = 65_536
+_BLOCK = 8192
 
 
 def prototypes(
@@ -44,28 +44,95 @@ def prototypes(
     value = jnp.pad(value, [(0, 0)] * (value.ndim - 1) + [(0, bias)])
     return storage.encode(value, head.storage)
 
-  def on_shard(class_ids: typing.Array) -> typing.Array:
-    # In blocks: drawing all rows at once peaks at twice their size.
-    block = min(class_ids.shape[0], _BLOCK)
-    return jax.lax.map(row, class_ids, batch_size=block)
+  rows = head.rows // head.shards
+  walk = blocks.Walk(rows, min(rows, _BLOCK))
 
-  draw = jax.shard_map(
-    on_shard, mesh=head.mesh, in_specs=P("model"), out_specs=P("model")
-  )
-  return draw(jnp.arange(head.rows))
+  def on_shard() -> typing.Array:
+    first = jax.lax.axis_index("model") * rows
+
+    def values(block: blocks.Block) -> typing.Array:
+      return jax.vmap(row)(first + block.rows)
+
+    # In blocks that are written where they stay: drawn at once, or put together
+    # of blocks in the end, rows would be held twice.
+    def body(block: blocks.Block, drawn: typing.Array) -> typing.Array:
+      # What a last block shares with the one before it is drawn alike again.
+      return blocks.put(drawn, values(block), block.place)
+
+    return walk.loop(body, _room(rows, values(walk.block(0))))
+
+  return jax.shard_map(
+    on_shard, mesh=head.mesh, in_specs=(), out_specs=P("model")
+  )()
 
 
 def optimizer_state(
+  head: options_lib.Options,
   tx: optax.GradientTransformation,
   prototypes: typing.Array,
-  *,
-  dtype: storage.Storage,
 ) -> optax.OptState:
-  """The optimizer state of prototypes; leaves with class rows in `dtype`."""
+  """The optimizer state of prototypes, leaves with class rows kept as told."""
   values = storage.load(prototypes)
+  by_class = rowwise.class_leaves(tx, values)
 
-  def keep(by_class: bool, leaf: Any) -> Any:
+  def start(values: typing.Array) -> optax.OptState:
+    # Behind a barrier: XLA would round a block of zeros while it compiles.
+    state = jax.lax.optimization_barrier(tx.init(values))
     # Step counts and the like are one number for all classes.
-    return storage.encode(leaf, dtype) if by_class else leaf
+    return jax.tree.map(
+      lambda has_rows, leaf: (
+        storage.encode(leaf, head.optimizer_storage) if has_rows else leaf
+      ),
+      by_class,
+      state,
+    )
 
-  return jax.tree.map(keep, rowwise.class_leaves(tx, values), tx.init(values))
+  if head.optimizer_storage != "float8":
+    return start(values)
+  # Codes and scales of all rows would be made apart and put together: held twice.
+  state = start(jnp.zeros_like(values[:1]))
+  rows = _by_blocks(
+    head,
+    lambda rows: rowwise.class_rows(start(rows), by_class),
+    prototypes,
+  )
+  return rowwise.with_class_rows(state, by_class, rows)
+
+
+def _by_blocks(
+  head: options_lib.Options,
+  make: Callable[[typing.Array], list[typing.Array]],
+  prototypes: typing.Array,
+) -> list[typing.Array]:
+  """Arrays [rows, ...] of the prototypes' values, made a block at a time."""
+
+  def on_shard(prototypes: typing.Array) -> list[typing.Array]:
+    rows = prototypes.shape[0]
+    walk = blocks.Walk(rows, min(rows, _BLOCK))
+
+    def values(block: blocks.Block) -> list[typing.Array]:
+      return make(storage.load(block.take(prototypes)))
+
+    def body(
+      block: blocks.Block, made: list[typing.Array]
+    ) -> list[typing.Array]:
+      return [
+        blocks.put(array, new, block.place)
+        for array, new in zip(made, values(block), strict=True)
+      ]
+
+    made = [_room(rows, new) for new in values(walk.block(0))]
+    return walk.loop(body, made)
+
+  return jax.shard_map(
+    on_shard, mesh=head.mesh, in_specs=P("model"), out_specs=P("model")
+  )(prototypes)
+
+
+def _room(rows: int, block: typing.Array) -> typing.Array:
+  """Where all rows [rows, ...] will be written, of which this is a block.
+
+  Of a number that XLA does not know: zeros for several arrays would be made once,
+  held, and copied for each.
+  """
+  return jnp.broadcast_to(block.ravel()[0], (rows, *block.shape[1:]))

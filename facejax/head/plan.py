@@ -204,7 +204,9 @@ def parser() -> command_line.Parser:
 def _add_head(add: Callable[..., Any]) -> None:
   """What the head is; `add` is `add_argument`."""
   dtypes = get_args(storage.Storage)
-  count = command_line.number(int, 1, options.MAX_CLASSES)
+  count = command_line.number(
+    int, 1, options.MAX_CLASSES, why="class ids are int32"
+  )
   add("--classes", type=count, required=True, help="such as 10_000_000")
   add(
     "--dim", type=command_line.number(int, 1, 65_536), default=512, help="(512)"

@@ -128,6 +128,7 @@ class Checkpoints:
     with self._explained_failure():
       self._writer = self._writer or ocp.training.Checkpointer(
         str(self.folder),
+        context=checkpoint_read.in_pieces(),
         preservation_policy=self._retention,
         cleanup_tmp_directories=True,
         # A damaged record of an old step must not keep a run from starting.

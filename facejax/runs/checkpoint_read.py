@@ -6,6 +6,7 @@
 import dataclasses
 import errno
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,10 @@ from facejax.runtime import text_lines
 PyTree = Any
 
 _SEAL = "crc32"
+# Bytes of arrays that are read together, and wait in the memory of the host; one
+# that is larger is read alone.
+_READ_AT_ONCE = 2**28
+_PIECE = 2**26  # bytes of an array that are compressed together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +118,10 @@ def _read_arrays(path: str, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
   context = ocp.Context()
   context.array.loading.enable_padding_and_truncation = True
   context.pytree.loading.partial_load = True
+  largest = max(math.prod(x.shape) * x.dtype.itemsize for x in like.values())
+  # More than it asks for, also where rows are added.
+  most = max(_READ_AT_ONCE, largest + largest // 8 + 2**20)
+  context.memory.read_concurrent_bytes = most
   with orbax_noise.stray_reads_ignored():
     try:
       with context:
@@ -133,3 +142,10 @@ def summary(error: Exception) -> str:
   if text.startswith("RESOURCE_EXHAUSTED: ") and "riting" in text:
     return os.strerror(errno.ENOSPC)
   return text
+
+
+def in_pieces() -> ocp.Context:
+  """How arrays are written: whoever reads one holds it and a piece, no more."""
+  context = ocp.Context()
+  context.array.saving.storage_options.chunk_byte_size = _PIECE
+  return context

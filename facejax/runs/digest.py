@@ -9,6 +9,8 @@ and a thousand agree on it, whatever the sharding.
 every leaf; `check_layout` and `changed_leaves` hold another state against it.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax.runtime import hashing
+
+# Numbers that a device looks at together: bounds the extra memory.
+_AT_ONCE = 2**22
 
 
 def _bits(array: jax.Array) -> jax.Array:
@@ -56,7 +61,7 @@ def digest(array: jax.Array) -> jax.Array:
   an exchange of such two would be missed.
 
   Accelerators fuse the sum with what it sums and copy nothing; XLA's CPU
-  backend holds one temporary as large as the array.
+  backend holds a word for each number (but see `in_blocks`).
 
   Args:
     array: any shape and sharding; boolean, integer, floating-point (complex
@@ -73,8 +78,67 @@ def digest(array: jax.Array) -> jax.Array:
   False
   """
   bits = _bits(array)
-  place = hashing.mix(_element_index(bits.shape)) | jnp.uint32(1)
+  return _sum(bits, _element_index(bits.shape))
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "spec", "at_once"))
+def in_blocks(
+  array: jax.Array,
+  *,
+  mesh: jax.sharding.Mesh,
+  spec: jax.P,
+  at_once: int = _AT_ONCE,
+) -> jax.Array:
+  """`digest` of an array whose rows alone are split, some rows at a time.
+
+  Args:
+    array: [rows, ...], of at least one number.
+    mesh: its devices.
+    spec: of the mesh's axes that its first axis is split over, if any.
+    at_once: numbers that a device looks at together.
+  """
+  split = spec[0] if spec else None
+  axes = (split,) if isinstance(split, str) else tuple(split or ())
+
+  def on_shard(array: jax.Array) -> jax.Array:
+    rows = array.shape[0]
+    size = min(rows, max(1, at_once // math.prod(array.shape[1:])))
+    first = lax.axis_index(axes) * rows if axes else 0
+
+    def add(number: jax.Array, total: jax.Array) -> jax.Array:
+      # The last rows are a whole block too; what it has of others counts as 0.
+      start = jnp.minimum(number * size, rows - size)
+      bits = _bits(lax.dynamic_slice_in_dim(array, start, size))
+      width = math.prod(bits.shape[1:])
+      index = _element_index(bits.shape) + jnp.uint32(first + start) * width
+      fresh = start + jnp.arange(size) >= number * size
+      fresh = fresh.reshape(-1, *(1 for _ in bits.shape[1:]))
+      return total + _sum(jnp.where(fresh, bits, 0), index)
+
+    total = jnp.uint32(0)
+    if axes:
+      total = lax.pcast(total, axes, to="varying")
+    total = lax.fori_loop(0, -(-rows // size), add, total)
+    return lax.psum(total, axes) if axes else total
+
+  return jax.shard_map(on_shard, mesh=mesh, in_specs=spec, out_specs=jax.P())(
+    array
+  )
+
+
+def _sum(bits: jax.Array, index: jax.Array) -> jax.Array:
+  """What elements at these places add to a digest."""
+  place = hashing.mix(index) | jnp.uint32(1)
   return jnp.sum(hashing.mix(bits * place), dtype=jnp.uint32)
+
+
+def _of(array: jax.Array) -> jax.Array:
+  """The digest, in blocks where that saves memory."""
+  sharding = array.sharding
+  split = isinstance(sharding, jax.NamedSharding) and not any(sharding.spec[1:])
+  if split and array.ndim and array.size > _AT_ONCE:
+    return in_blocks(array, mesh=sharding.mesh, spec=sharding.spec)
+  return digest(array)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -101,7 +165,7 @@ def describe(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, Any]]:
     name: {
       "shape": list(leaf.shape),
       "dtype": str(leaf.dtype),
-      "digest": int(jax.device_get(digest(leaf))),
+      "digest": int(jax.device_get(_of(leaf))),
     }
     for name, leaf in leaves.items()
   }

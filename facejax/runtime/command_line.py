@@ -264,9 +264,15 @@ def check_order(
 
 
 def number(
-  kind: Callable[[str], Any], low: float, high: float = float("inf")
+  kind: Callable[[str], Any],
+  low: float,
+  high: float = float("inf"),
+  *,
+  why: str = "",
 ) -> Callable[[str], Any]:
   """A type of argument: numbers in [low, high]; underscores are allowed.
+
+  `why` is said where a number is refused.
 
   >>> number(int, 1)("1_000")
   1000
@@ -274,6 +280,7 @@ def number(
   what = "a whole number" if kind is int else "a number"
   bounds = f"from {low:,}"
   bounds = f"{bounds} on" if high == float("inf") else f"{bounds} to {high:,}"
+  bounds += why and f": {why}"
 
   def parse(text: str) -> Any:
     try:

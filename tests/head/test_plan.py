@@ -154,6 +154,11 @@ def test_92_million_classes_fit_24_gib(block_size):
   ("arguments", "message"),
   [
     ("--classes 0", "'0': must be a whole number from 1 to 2,147,"),
+    ("--classes 2_200_000_000", "2,147,418,112: class ids are int32"),
+    (
+      "--classes 10 --optimizer adamw --optimizer-storage float8",
+      "optimizer_storage=float8 with adamw, which divides by sums of squares",
+    ),
     ("--classes 1e7", "'1e7': must be a whole number"),
     ("--classes 10 --dim 65_537", "'65_537': must be .* 1 to 65,536"),
     ("--classes 10 --rate 0", "'0': must be a number from 0.001 to 1"),

@@ -36,6 +36,40 @@ def test_same_on_every_mesh_and_with_zero_rows(dtype):
   assert value(jax.device_put(padded, rows_on(8))) == expected
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8", "bool"])
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("shape", [(24, 5), (16, 2, 3), (64,)])
+def test_in_blocks_it_is_the_same(dtype, devices, shape):
+  rows = np.random.default_rng(0).integers(0, 255, shape)
+  array = jnp.asarray(rows).astype(dtype)
+  expected = value(array)
+  mesh = rows_on(devices).mesh
+  for spec in (P("model"), P()):
+    placed = jax.device_put(array, NamedSharding(mesh, spec))
+    # Blocks of one row, of a few, and of all.
+    for at_once in (4, 16, 10**6):
+      found = digest.in_blocks(placed, mesh=mesh, spec=spec, at_once=at_once)
+      assert int(found) == expected
+
+
+def test_large_arrays_are_not_held_twice():
+  array = jax.ShapeDtypeStruct((10**6, 132), np.uint8, sharding=rows_on(1))
+  whole = digest.digest.lower(array).compile().memory_analysis()
+  mesh, spec = array.sharding.mesh, array.sharding.spec
+  parts = digest.in_blocks.lower(array, mesh=mesh, spec=spec).compile()
+  held = parts.memory_analysis().temp_size_in_bytes
+  assert held <= 2**26 < whole.temp_size_in_bytes
+
+
+def test_what_is_on_record_does_not_depend_on_the_size(monkeypatch):
+  array = jnp.arange(60.0).reshape(20, 3)
+  placed = jax.device_put(array, rows_on(2))
+  for at_once in (10**6, 7):
+    monkeypatch.setattr(digest, "_AT_ONCE", at_once)
+    record = digest.describe({"a": placed})
+    assert record["a"]["digest"] == value(array)
+
+
 def test_one_program_is_in_flight_at_a_time(monkeypatch):
   # Many all-reduces queued on a few threads can block one another for ever.
   events = []
