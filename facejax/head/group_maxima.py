@@ -19,10 +19,13 @@ from facejax.runtime import typing
 # ones memory.
 _GROUPS = 12_000
 _WIDEST = 64
-# A cosine c is kept as 1 + floor((c + 1) _STEPS), and 0 stands for no class.
+# A cosine, of which c / _REACH is in [-1, 1], is kept as 1 + floor((c / _REACH + 1)
+# _STEPS), and 0 stands for no class.
 _STEPS = 32_766
 # Of a cosine; more than a product and a division round.
 _ROUNDING = 2e-6
+# Beyond s: products of bfloat16 round both factors by up to 2^-8.
+_REACH = 1.02
 _TINY = 1e-12
 
 
@@ -32,7 +35,7 @@ class Maxima(NamedTuple):
   Attributes:
     codes: uint16 [groups, batch].
     highest: [batch], the largest logit of all, `chunked.LOWEST` if none.
-    lengths: [batch], s.
+    lengths: [batch], s _REACH.
     width: classes a group.
     walk: that they were found on; its blocks hold whole groups.
   """
@@ -113,7 +116,8 @@ def find(
   walk = blocks.Walk(rows, plan.size)
   width = group_width(rows, plan.size)
   groups = plan.size // width
-  per_length = 1 / jnp.maximum(batch.lengths, _TINY)
+  lengths = _REACH * batch.lengths
+  per_length = 1 / jnp.maximum(lengths, _TINY)
 
   def body(
     block: blocks.Block, carry: tuple[typing.Array, ...]
@@ -134,4 +138,4 @@ def find(
   codes = codes + varying.astype(jnp.uint16)[None, :]
   start = codes, varying + chunked.LOWEST, jnp.int32(0)
   codes, highest, _ = walk.loop(body, start)
-  return Maxima(codes, highest, batch.lengths, width, walk)
+  return Maxima(codes, highest, lengths, width, walk)

@@ -330,3 +330,35 @@ def test_other_implementations_are_refused(implementation):
 def test_objectives_that_are_refused(options, says):
   with pytest.raises(ValueError, match=says):
     dataclasses.replace(HEADS["cosface"], **options)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8, 2)])
+def test_products_of_bfloat16(shape):
+  """Off by what both factors are rounded by, and no class is lost by it."""
+  head, problem = HEADS["arcface"], PROBLEMS["converged"]
+  rounded = problem._replace(
+    prototypes=np.float32(jnp.asarray(problem.prototypes, jnp.bfloat16))
+  )
+  loss, _, (_, dx) = oracle(rounded, head)
+  done, *_ = heads.step(
+    rounded,
+    shape,
+    tx=SGD,
+    head=head,
+    implementation="sparse",
+    precision="bfloat16",
+  )
+  dense, *_ = heads.step(
+    rounded,
+    shape,
+    tx=SGD,
+    head=head,
+    implementation="fused",
+    precision="bfloat16",
+  )
+  np.testing.assert_allclose(done.output.loss, dense.output.loss, atol=1e-4)
+  np.testing.assert_array_equal(done.output.support, dense.output.support)
+  # A logit of 64 is off by 64 / 256 at most.
+  np.testing.assert_allclose(done.output.loss, loss, atol=0.5)
+  heads.close(done.d_embeddings, dx, 0.5)
+  heads.close(done.d_embeddings, dense.d_embeddings, 1e-4)
