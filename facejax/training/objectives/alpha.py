@@ -30,6 +30,7 @@ class AlphaCosFace(definition_lib.OverClasses):
   """CosFace over a sparse softmax: far classes get no gradient, exactly."""
 
   name: ClassVar[str] = "alpha_cosface"
+  is_sparse: ClassVar[bool] = True
   scale: Annotated[float, annotated_types.Gt(0)] = 64.0
   """s, the length that embeddings are given."""
   margin: Annotated[float, annotated_types.Interval(ge=0, lt=2)] = 0.35
@@ -87,6 +88,7 @@ class AlphaArcFace(definition_lib.OverClasses):
   """ArcFace over a sparse softmax: far classes get no gradient, exactly."""
 
   name: ClassVar[str] = "alpha_arcface"
+  is_sparse: ClassVar[bool] = True
   scale: Annotated[float, annotated_types.Gt(0)] = 64.0
   """s, the length that embeddings are given."""
   margin: Annotated[float, ranges.ANGLE] = 0.5

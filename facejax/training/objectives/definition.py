@@ -119,10 +119,13 @@ class OverClasses(Loss):
       classes matter; not so where each class answers on its own.
     needs_table: whether it looks at all cosines at once, so that only a dense
       head will do.
+    is_sparse: whether its softmax gives most classes no probability: their
+      gradients are 0, and a head need not choose among them.
   """
 
   has_probabilities: ClassVar[bool] = True
   needs_table: ClassVar[bool] = False
+  is_sparse: ClassVar[bool] = False
 
   @abc.abstractmethod
   def definition(self, num_classes: int) -> Definition:

@@ -14,11 +14,11 @@ from facejax.training.objectives import definition, registry
 def test_the_margin_is_in_the_logit_or_in_the_measure():
   logit = registry.AlphaCosFace(scale=8.0, margin=0.25).definition(9).objective
   assert float(logit.margin(0.5)) == 0.25
-  assert logit.divergence.log_reference == 0
+  assert logit.divergence and logit.divergence.log_reference == 0
   loss = registry.AlphaCosFace(scale=8.0, margin=0.25, place="reference")
   measure = loss.definition(9).objective
   assert float(measure.margin(0.5)) == 0.5
-  assert measure.divergence.log_reference == -2.0
+  assert measure.divergence and measure.divergence.log_reference == -2.0
 
 
 def test_the_flags_reach_the_loss():
@@ -26,7 +26,16 @@ def test_the_flags_reach_the_loss():
     ["--config", "alpha_arcface.py", "--loss.alpha", "1.25"]
   )
   assert config.head.implementation == "sparse"
-  assert config.loss.definition(9).objective.divergence.alpha == 1.25
+  assert isinstance(config.loss, registry.AlphaArcFace)
+  assert config.loss.alpha == 1.25
+
+
+@pytest.mark.parametrize("form", ["partial_fc", "pallas"])
+def test_a_head_that_chooses_is_refused(form):
+  with pytest.raises(ValueError, match="no probability.*use sparse, or fused"):
+    recipe.parse(
+      ["--config", "alpha_cosface.py", "--head.implementation", form]
+    ).to_config()
 
 
 def test_a_measure_beyond_float32_is_refused():
