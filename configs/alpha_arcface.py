@@ -5,7 +5,8 @@ with alpha = 1.5, over the logits of ArcFace, s cos(theta + m).
 Blondel, Martins, Niculae, Learning with Fenchel-Young Losses, 2020.
 
   python -m facejax.train --config alpha_arcface.py
-    generated faces; not yet run to its end
+    generated faces; 67.1 % on 2,000 pairs of unseen people after --steps 100 on
+    two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config alpha_arcface.py:lfw             not yet run
   python -m facejax.train --config alpha_arcface.py:casia_r50       not yet run
   python -m facejax.train --config alpha_arcface.py:ms1mv3_r50      not yet run

@@ -5,7 +5,8 @@ with alpha = 1.5, over the logits of CosFace, s (cos theta - m).
 Blondel, Martins, Niculae, Learning with Fenchel-Young Losses, 2020.
 
   python -m facejax.train --config alpha_cosface.py
-    generated faces; not yet run to its end
+    generated faces; 67.5 % on 2,000 pairs of unseen people after --steps 100 on
+    two cores of an AMD EPYC (whole run: not yet)
   python -m facejax.train --config alpha_cosface.py:lfw             not yet run
   python -m facejax.train --config alpha_cosface.py:casia_r50       not yet run
   python -m facejax.train --config alpha_cosface.py:ms1mv3_r50      not yet run
