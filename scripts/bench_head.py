@@ -13,7 +13,8 @@ cases with stated targets, PyTorch included.
 Methods: dense (all logits), chunked (in blocks; all of the gradient), fused
 (the update in the blocks too), fused-saved (keeps the exponentials), sampled
 (Partial FC, a tenth of the classes), sparse (exact loss; gradient of the
-likeliest classes). PyTorch: Partial FC at rates 0.1 and 1.0, as it comes and
+likeliest classes), alpha (exact: alpha-divergence 1.5, whose softmax gives most
+classes 0). PyTorch: Partial FC at rates 0.1 and 1.0, as it comes and
 tuned (freed memory is kept, as facejax keeps it on a CPU).
 
 All take turns, --rounds times; PyTorch has processes of its own, which sleep
@@ -40,7 +41,7 @@ import jax
 import numpy as np
 
 from facejax.head import api, objective
-from facejax.losses import margins
+from facejax.losses import divergence, margins
 from facejax.runtime import cpu_devices, host_memory
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import optim
@@ -52,7 +53,9 @@ METHODS: dict[str, api.Implementation] = {
   "fused-saved": "fused",
   "sampled": "partial_fc",
   "sparse": "sparse",
+  "alpha": "sparse",
 }
+COSINE = "of embeddings and own prototypes, as if trained (0: drawn apart)"
 TURN = 0.1  # seconds; quicker steps are repeated within a turn
 KEEP = str(2**34)  # bytes; freed blocks below this are kept
 TUNED = {"MALLOC_MMAP_THRESHOLD_": KEEP, "MALLOC_TRIM_THRESHOLD_": KEEP}
@@ -66,7 +69,11 @@ def make_step(name: str, case: report.Case, tx, mesh, args, block_size=None):
     saved_bytes = args.saved_bytes or 4 * case.batch * case.classes
 
   head = api.Head(
-    objective.Objective(margin=cosface, scale=64.0),
+    objective.Objective(
+      margin=cosface,
+      scale=64.0,
+      divergence=divergence.Divergence(1.5) if name == "alpha" else None,
+    ),
     case.classes,
     mesh,
     tx=tx,
@@ -86,8 +93,12 @@ def make_step(name: str, case: report.Case, tx, mesh, args, block_size=None):
   return step
 
 
-def make_state(case: report.Case, mesh):
-  """What draws prototypes and optimizer state; the optimizer; a batch."""
+def make_state(case: report.Case, mesh, cosine):
+  """What draws prototypes and optimizer state; the optimizer; a batch.
+
+  With a cosine, embeddings have it with their own prototypes, as after training;
+  else they know nothing of them.
+  """
   # Too slow for training to change what a step costs.
   rate = optim.make_schedule("constant", learning_rate=1e-4, total_steps=1)
   tx = optim.sgd(rate, momentum=0.9, weight_decay=5e-4)
@@ -101,6 +112,12 @@ def make_state(case: report.Case, mesh):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(case.batch, case.dim)).astype(np.float32)
   y = rng.integers(0, case.classes, case.batch, dtype=np.int32)
+  if cosine:
+    own = np.array(jax.jit(lambda: init()[0][y])())
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    x -= (x * own).sum(axis=1, keepdims=True) * own
+    x *= np.sqrt(1 - cosine**2) / np.linalg.norm(x, axis=1, keepdims=True)
+    x += cosine * own
   batch = mesh_lib.put_batch({"x": x, "y": y}, mesh)
   return init, tx, (batch["x"], batch["y"])
 
@@ -110,7 +127,7 @@ class InJax:
 
   def __init__(self, case: report.Case, args: argparse.Namespace):
     mesh = mesh_lib.make_mesh(devices=args.devices)
-    init, tx, self._batch = make_state(case, mesh)
+    init, tx, self._batch = make_state(case, mesh, args.cosine)
 
     def place(leaf):
       spec = mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
@@ -248,6 +265,7 @@ def main() -> None:
     default=1,
     help="JAX devices; a CPU is taken for so many (1)",
   )
+  add("--cosine", type=float, default=0.0, help=COSINE)
   add("--rounds", type=int, default=7, help="turns of each method (7)")
   add("--out", type=pathlib.Path, default="benchmarks", help="folder")
   args = parser.parse_args()

@@ -24,10 +24,9 @@ rate 1.0, to the same with its allocator tuned, to dense) and shares are of
 times in the same round. Shares, of JAX's rates in the line above a table:
   matmul: of the floor of 8 B C D operations, 2 forward and 6 backward; 6 in all
     where logits are kept (dense, fused-saved). C are the sampled classes
-    (sampled), or backward those that get a gradient (sparse).
-  max, sum: of the larger, and of the sum, of that and the traffic of 20 C D
-    bytes, W forward, W and momentum read and written backward: the floors if
-    the two overlap and if they do not."""
+    (sampled), or backward those that get a gradient (sparse; alpha: B).
+  max, sum: of the larger, and of the sum, of that and the traffic of 20 C D bytes
+    (W forward, W and momentum both ways backward): with overlap and without."""
 RATE = 0.1  # share of the classes that are sampled
 
 FULL, TUNED, PART = "torch 1.0", "torch-tuned 1.0", f"torch {RATE}"
@@ -55,6 +54,7 @@ STYLES = {
   "jax fused-saved": ("#56B4E9", "-"),
   "jax sampled": ("#009E73", "-"),
   "jax sparse": ("#CC79A7", "-"),
+  "jax alpha": ("#882255", "-"),
   FULL: ("#000000", "--"),
   TUNED: ("#777777", "--"),
   PART: ("#009E73", "--"),
@@ -167,14 +167,14 @@ def floors(case: dict[str, Any], precision: str, key: str) -> list[list[float]]:
   classes, batch, dim = case["classes"], case["batch"], case["dim"]
   part = min(classes, RATE * classes + batch)
   forward = part if method == "sampled" else classes
-  backward = part if method in ("sampled", "sparse") else classes
+  few = {"sampled": part, "sparse": part, "alpha": batch}
+  backward = few.get(method, classes)
   products = 4 if method in ("dense", "fused-saved") else 6
   # Virtual CPU devices share the cores that a probe had all of.
   devices = 1 if about["platform"] == "cpu" else about["devices"]
   operations = (2 * forward + products * backward) * batch * dim / devices
   moved = (4 * forward + 16 * backward) * dim / devices
-  _, speeds = fastest(case, "operations", precision)
-  matmul = [operations / speed for speed in speeds]
+  matmul = [operations / s for s in fastest(case, "operations", precision)[1]]
   traffic = [moved / speed for speed in fastest(case, "bytes")[1]]
   pairs = list(zip(matmul, traffic, strict=True))
   return [matmul, [max(pair) for pair in pairs], [sum(pair) for pair in pairs]]

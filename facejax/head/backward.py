@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import blocks, logits, narrow, shard_plan
+from facejax.losses import divergence
 from facejax.runtime import typing
 
 
@@ -101,7 +102,7 @@ def block_gradient(
     q_j = \sum_i \frac{G_{ji} s_i u_i}{\lVert w_j \rVert} \qquad
     \mathrm{d}w_j = q_j - (q_j \cdot \hat w_j) \hat w_j
 
-  (a sigmoid instead of the exponential for one-vs-all; with prototypes that are
+  (a sigmoid instead of the exponential for one-vs-all, p_ji of a divergence; with prototypes that are
   not normalised, dw_j = sum_i G_ji s_i u_i + sum_{y_i = j} k_i w_j / ||w_j||).
 
   Args:
@@ -207,6 +208,11 @@ def _share(
     # e^(z - others), of the e^z that the forward pass saved.
     return exponentials * jnp.exp(-others)[None, :]
   z = logits.others(plan, batch)(dots, batch.lengths, batch.parameters)
+  if plan.objective.divergence is not None:
+    # p_ji, of z - tau.
+    return divergence.probabilities(
+      z - others[None, :], plan.objective.divergence
+    )
   if plan.objective.one_vs_all is not None:
     # d log(1 + e^z) / dz = 1 / (1 + e^-z)
     return jax.nn.sigmoid(z)

@@ -141,12 +141,15 @@ class Walk:
     listed: int32 [n], the rows to visit, each once, with -1 for none; None
       visits all.
     only_if: bool, a scalar; where it is false no row is fresh. None is true.
+    turns: int32, a scalar, of how many blocks `loop` visits the first; for a
+      list whose length is known at the run alone. None visits all.
   """
 
   rows: int
   size: int
   listed: typing.Array | None = None
   only_if: typing.Array | None = None
+  turns: typing.Array | None = None
 
   @property
   def count(self) -> int:
@@ -182,13 +185,14 @@ class Walk:
     carry: Carry,
     *,
     first: int = 0,
-    last: int | None = None,
+    last: int | typing.Array | None = None,
   ) -> Carry:
     """carry = body(block, carry) for blocks first <= index < last in turn.
 
     A fori_loop: as xs and ys of a scan the prototypes would be held twice.
     """
-    last = self.count if last is None else last
+    if last is None:
+      last = self.count if self.turns is None else self.turns
 
     def step(index: typing.Array, carry: Carry) -> Carry:
       return body(self.block(index), carry)
@@ -223,9 +227,16 @@ class Walk:
     return jax.lax.fori_loop(0, self.count, step, start)[0]
 
 
-def walk_listed(rows: int, size: int, listed: typing.Array) -> Walk:
-  """The walk over `listed` [n], filled up to whole blocks."""
+def walk_listed(
+  rows: int,
+  size: int,
+  listed: typing.Array,
+  count: typing.Array | None = None,
+) -> Walk:
+  """The walk over `listed` [n], or its first `count`, filled up to blocks."""
   size = min(size, listed.shape[0])
   missing = -listed.shape[0] % size
   padding = jnp.full((missing,), -1, jnp.int32)
-  return Walk(rows, size, jnp.concatenate([listed, padding]))
+  turns = None if count is None else -(-count // size)
+  listed = jnp.concatenate([listed, padding])
+  return Walk(rows, size, listed, turns=turns)

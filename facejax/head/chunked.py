@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import blocks, logits, narrow, shard_plan, storage
+from facejax.losses import alpha
 from facejax.runtime import typing
 
 Carry = TypeVar("Carry")
@@ -25,14 +26,17 @@ class Sums(NamedTuple):
 
   Attributes:
     others: log of the sum of e^z_j, -inf where there are none; or the sum of
-      softplus(z_j), for a one-vs-all objective.
+      softplus(z_j), for a one-vs-all objective; or tau of a divergence, over
+      all shards.
     highest: the largest z_j, LOWEST where there is none; no gradient.
     nearest: the largest s n_j c_j, likewise.
+    solved: of a divergence, over all shards; else None.
   """
 
   others: typing.Array
   highest: typing.Array
   nearest: typing.Array
+  solved: alpha.Solved | None = None
 
 
 def target(
@@ -108,7 +112,7 @@ def reduce(
   def body(
     block: blocks.Block, state: tuple[Sums, Any], *, observe: Any
   ) -> tuple[Sums, Any]:
-    (total, highest, nearest), carry = state
+    (total, highest, nearest, _), carry = state
     # (s n c)_ji of the block's classes.
     w = storage.load(block.take(prototypes))
     dots, _, _ = logits.dots(plan, w, batch.queries)
@@ -138,7 +142,7 @@ def reduce(
   state = walk.loop(
     functools.partial(body, observe=observe), state, first=plan.saved
   )
-  (total, highest, nearest), carry = state
+  (total, highest, nearest, _), carry = state
   if plan.objective.one_vs_all is None:
     # log sum e^z = m + log sum e^(z - m); without a running maximum m is 0.
     total = jnp.log(total) + (highest if plan.running else 0.0)
@@ -167,7 +171,7 @@ def _reduce_narrow(
   def body(
     block: blocks.Block, state: tuple[Sums, Any], ready: narrow.Ready
   ) -> tuple[Sums, Any]:
-    (total, highest, _), carry = state
+    (total, highest, _, _), carry = state
     # e^z_ji itself, of which all else is made.
     e = narrow.exponentials(plan, block, ready, batch)
     total, highest = narrow.add(total, highest, e)
@@ -176,7 +180,7 @@ def _reduce_narrow(
     return Sums(total, highest, highest), carry
 
   state = _nothing(batch), carry
-  (total, highest, _), carry = walk.loop_ahead(prepare, body, state)
+  (total, highest, _, _), carry = walk.loop_ahead(prepare, body, state)
   return Sums(jnp.log(total), highest, highest), carry
 
 

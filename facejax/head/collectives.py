@@ -99,6 +99,32 @@ def sum_over_data(gradient: Any) -> Any:
   return jax.lax.psum(gradient, "data")
 
 
+def any_over_data(flags: typing.Array) -> typing.Array:
+  """Whether bool [...] is true in any copy of a shard; inside shard_map."""
+  if copies() == 1:
+    return flags
+  return jax.lax.pmax(flags.astype(jnp.uint8), "data") > 0
+
+
+def over_shards(sums: Any) -> Any:
+  """The sum over the shards of the classes; inside shard_map."""
+  return jax.lax.psum(sums, "model")
+
+
+def anywhere(flags: typing.Array) -> typing.Array:
+  """Whether any of bool [batch] is true on any device; inside shard_map."""
+  found = jax.lax.pmax(flags.any().astype(jnp.int32), "model")
+  return (jax.lax.pmax(found, "data") if copies() > 1 else found) > 0
+
+
+def longest(count: typing.Array) -> typing.Array:
+  """The largest number of all shards, where blocks wait for their copies.
+
+  So that all devices take as many turns.
+  """
+  return jax.lax.pmax(count, "model") if copies() > 1 else count
+
+
 def begin(
   plan: shard_plan.Plan, prototypes: typing.Array, examples: Examples
 ) -> tuple[logits.ShardBatch, tuple[typing.Array, typing.Array]]:
@@ -147,6 +173,9 @@ def all_others(plan: shard_plan.Plan, sums: chunked.Sums) -> typing.Array:
     others = m + \log \sum_{\text{shards}} e^{others_{shard} - m}
     \quad\text{or}\quad \sum_{\text{shards}} others_{shard}
   """
+  if sums.solved is not None:
+    # tau, which is of all shards as it is.
+    return sums.others
   if plan.objective.one_vs_all is not None:
     # Sums of softplus terms just add up.
     return jax.lax.psum(sums.others, "model")
@@ -180,7 +209,13 @@ def combine(
   dot, norm = target
   known = objective_lib.has_class(examples.labels, plan.head.num_classes)
   values = plan.objective.loss(
-    others, dot, examples.lengths, norm, examples.parameters.margin, known
+    others,
+    dot,
+    examples.lengths,
+    norm,
+    examples.parameters.margin,
+    known,
+    sums.solved,
   )
   cosine = plan.objective.cosine(dot, examples.lengths, norm)
   return objective_lib.HeadOutput(
@@ -190,6 +225,7 @@ def combine(
     # where all embeddings are 0, all are as near.
     correct=known & (dot > nearest),
     dropped=jnp.zeros_like(values),
+    support=None if sums.solved is None else sums.solved.support,
   )
 
 

@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax.losses import choices
-from facejax.runtime import ranges, typing, unit_vectors
+from facejax.head import objective_checks
+from facejax.losses import alpha, choices
+from facejax.losses import divergence as divergence_lib
+from facejax.runtime import typing, unit_vectors
 
 _TINY = 1e-12
 # exp() of the largest logit, summed over the classes, must fit float32
@@ -33,12 +35,15 @@ class HeadOutput(NamedTuple):
     correct: [batch] bool, whether all other classes that took part are farther.
     dropped: [batch], the probability of the classes that got no gradient from
       this example although the loss counts them; 0 for an exact gradient.
+    support: [batch], of an objective with a `divergence`: how many classes have
+      any probability; else None.
   """
 
   loss: typing.Array
   target_cosine: typing.Array
   correct: typing.Array
   dropped: typing.Array
+  support: typing.Array | None = None
 
 
 class Parameters(NamedTuple):
@@ -117,6 +122,8 @@ class Objective:
       each example: all cosines are written out, by "dense" alone.
     interclass_filtering_threshold: tau, in [0, 1); 0 leaves out none. Needs
       unit prototypes, and no `table`.
+    divergence: the softmax is that of `losses.alpha`, in which most classes
+      have no probability; None is e^z. Needs unit prototypes.
 
   References:
     Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition,
@@ -141,31 +148,11 @@ class Objective:
   own_counts: bool = True
   table: Table | None = None
   interclass_filtering_threshold: float = 0.0
+  divergence: divergence_lib.Divergence | None = None
 
   def __post_init__(self):
-    ranges.check_numbers(ranges.POSITIVE, scale=self.scale, weight=self.weight)
-    if self.one_vs_all is not None:
-      own, others = self.one_vs_all
-      ranges.check_numbers(ranges.NOT_NEGATIVE, own=own, others=others)
     choices.check("strangers", self.strangers, Strangers)
-    if self.negative is not None and not self.unit_prototypes:
-      raise ValueError("negative needs cosines: leave unit_prototypes=True")
-    if self.one_vs_all is not None and not self.own_counts:
-      raise ValueError("own_counts=False is of softmax: leave one_vs_all=None")
-    self._check_filter()
-    if self.bias and (self.scale is not None or self.unit_prototypes):
-      raise ValueError("bias needs scale=None and unit_prototypes=False")
-
-  def _check_filter(self) -> None:
-    """Refuses a filter without cosines to filter by."""
-    threshold = self.interclass_filtering_threshold
-    allowed = ranges.Range(0, 1, closed_above=False)
-    ranges.check_numbers(allowed, interclass_filtering_threshold=threshold)
-    if threshold and (not self.unit_prototypes or self.table is not None):
-      raise ValueError(
-        f"interclass_filtering_threshold={threshold} is of a loss that sums over"
-        " cosines: leave unit_prototypes=True and table=None, or it at 0"
-      )
+    objective_checks.check(self)
 
   @property
   def is_bounded(self) -> bool:
@@ -245,6 +232,7 @@ class Objective:
     norms: typing.Array,
     parameters: dict[str, typing.Array],
     known: typing.Array | None = None,
+    solved: alpha.Solved | None = None,
   ) -> typing.Array:
     """The loss of each example.
 
@@ -256,28 +244,49 @@ class Objective:
       norms: [batch], n_y.
       parameters: further arguments of the margin.
       known: bool [batch], whether the example has a class; None for all.
+      solved: of a `divergence`, for which `others` is of any value whose
+        derivative by each z_j is its probability.
     """
-    # z_y = s n_y phi(c_y)
     cosine = self.cosine(dot, lengths, norms)
-    target = lengths * norms * self.margin(cosine, **parameters)
-    value = self.weight * self._value(others, target)
+    target = self.target(dot, lengths, norms, parameters)
+    value = self.weight * self._value(others, target, solved)
     if self.penalty is not None:
       value = value + self.penalty(cosine)
     if known is None:
       return value
-    return jnp.where(known, value, self._of_strangers(others))
+    return jnp.where(known, value, self._of_strangers(others, solved))
 
-  def _of_strangers(self, others: typing.Array) -> typing.Array:
+  def target(
+    self,
+    dot: typing.Array,
+    lengths: typing.Array,
+    norms: typing.Array,
+    parameters: dict[str, typing.Array],
+  ) -> typing.Array:
+    """z_y = s n_y phi(c_y), [batch]; arguments as of `loss`."""
+    cosine = self.cosine(dot, lengths, norms)
+    return lengths * norms * self.margin(cosine, **parameters)
+
+  def _of_strangers(
+    self, others: typing.Array, solved: alpha.Solved | None
+  ) -> typing.Array:
     """L of examples without a class; [batch]."""
     if self.strangers == "ignore":
       return jnp.zeros_like(others)
     if self.one_vs_all is not None:
       return self.weight * self.one_vs_all[1] * others
     # As of a target whose logit is 0.
-    return self.weight * self._value(others, jnp.zeros_like(others))
+    return self.weight * self._value(others, jnp.zeros_like(others), solved)
 
-  def _value(self, others: typing.Array, target: typing.Array) -> typing.Array:
-    """L of both forms, from what the others amount to and z_y; [batch]."""
+  def _value(
+    self,
+    others: typing.Array,
+    target: typing.Array,
+    solved: alpha.Solved | None,
+  ) -> typing.Array:
+    """L of all forms, from what the others amount to and z_y; [batch]."""
+    if solved is not None:
+      return alpha.linear(solved, others, target)
     if self.one_vs_all is not None:
       # a log(1 + e^-z_y) + b sum_{j != y} log(1 + e^z_j)
       positive, negative = self.one_vs_all

@@ -51,7 +51,9 @@ class Options:
         share `rate` of the others (see `sampling`).
       "sparse": the loss is exact; its gradient goes to the classes of the
         batch and a share `rate` of the most probable others (see `sparse`;
-        the rest is `HeadOutput.dropped`).
+        the rest is `HeadOutput.dropped`). With a `divergence` of the objective
+        it is exact: all classes that have a gradient get it, however many, and
+        `rate` is not looked at (see `supports`).
       In the last two, rows that are not updated keep their optimizer state,
       weight decay included.
     rate: see above; in (0, 1].
@@ -121,6 +123,13 @@ class Options:
 
   def _check_pairs(self) -> None:
     """Refuses options that do not go together."""
+    sampling_or_kernels = self.implementation in ("partial_fc", "pallas")
+    if self.objective.divergence is not None and sampling_or_kernels:
+      raise ValueError(
+        f"implementation={self.implementation!r} is for e^z, and the objective has"
+        " a divergence, whose classes without probability cost nothing: use"
+        " sparse or fused"
+      )
     one_vs_all = self.objective.one_vs_all is not None
     if self.implementation == "sparse" and one_vs_all:
       raise ValueError(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.head import objective as objective_lib
-from facejax.losses import choices
+from facejax.losses import alpha, choices, divergence
 from facejax.runtime import typing, unit_vectors
 
 # Cosines decide the loss: a float32 matmul must not fall back to bfloat16 or
@@ -72,17 +72,51 @@ def loss(
   is_target &= known[:, None]
   # Nor any class that is too near to be another person.
   is_other = ~is_target & objective.counts(dots, lengths[:, None])
-  if objective.one_vs_all is not None:
+  solved = None
+  if objective.divergence is not None:
+    others, solved = _sparse(
+      objective,
+      jnp.where(is_other, logits, -jnp.inf),
+      objective.target(target, lengths, norm, parameters.margin),
+      known,
+    )
+  elif objective.one_vs_all is not None:
     others = jnp.where(is_other, jax.nn.softplus(logits), 0).sum(axis=1)
   else:
     others = jax.nn.logsumexp(jnp.where(is_other, logits, -jnp.inf), axis=1)
   # L_i, from z_y = s n_y phi(c_y) and what all others amount to.
   values = objective.loss(
-    others, target, lengths, norm, parameters.margin, known
+    others, target, lengths, norm, parameters.margin, known, solved
   )
   return objective_lib.HeadOutput(
     loss=values,
     target_cosine=jax.lax.stop_gradient(cosine),
     correct=known & (target > jnp.where(is_other, dots, -jnp.inf).max(axis=1)),
     dropped=jnp.zeros_like(values),
+    support=None if solved is None else solved.support,
   )
+
+
+def _sparse(
+  objective: objective_lib.Objective,
+  logits: typing.Array,
+  target: typing.Array,
+  known: typing.Array,
+) -> tuple[typing.Array, alpha.Solved]:
+  """A number [batch] whose derivatives are the p_ij, and what is known of them.
+
+  Args:
+    objective: with a divergence.
+    logits: [batch, num_classes], -inf where they do not count.
+    target: [batch], z_y.
+    known: bool [batch].
+  """
+  form = objective.divergence
+  assert form is not None
+  held = jax.lax.stop_gradient(logits)
+  # Who has no class has a target whose logit is 0.
+  target = jax.lax.stop_gradient(jnp.where(known, target, 0))
+  solved = alpha.solve_all(held, target, form, known)
+  p = divergence.probabilities(held - solved.tau[:, None], form)
+  # A logit of -inf has no probability, and 0 times it would be NaN.
+  return jnp.where(p > 0, p * logits, 0).sum(axis=1), solved

@@ -79,6 +79,8 @@ def _classes(head: options_lib.Options, batch: int) -> tuple[int, int]:
   rows = head.rows // head.shards
   if head.implementation not in ("partial_fc", "sparse"):
     return rows, rows
-  some = math.ceil(head.rate * rows) + batch // head.mesh.shape["data"]
+  # Of a sparse softmax, those of the batch at least: the others are few.
+  rate = head.rate if head.objective.divergence is None else 0
+  some = math.ceil(rate * rows) + batch // head.mesh.shape["data"]
   # Sparse reads all classes for the loss, and once more only some.
   return (some if head.implementation == "partial_fc" else rows), some

@@ -15,6 +15,7 @@ from facejax.head import (
   sampling,
   shard_plan,
   sparse,
+  supports,
 )
 from facejax.head import objective as objective_lib
 from facejax.runtime import typing
@@ -58,6 +59,8 @@ def select(
     all_labels: int [batch], of the whole batch.
     key: of the step.
   """
+  if plan.objective.divergence is not None:
+    return _supported(plan, prototypes, batch, target, examples)
   if plan.head.implementation == "partial_fc":
     return _sampled(plan, prototypes, batch, all_labels, key)
   if plan.head.implementation == "sparse":
@@ -141,6 +144,20 @@ def _probable(
   listed = sparse.choose(plan, scores, all_labels)
   walk = blocks.walk_listed(rows, plan.size, listed)
   return Selected(sums, walk, is_exact=False)
+
+
+def _supported(
+  plan: shard_plan.Plan,
+  prototypes: typing.Array,
+  batch: logits.ShardBatch,
+  target: tuple[typing.Array, typing.Array],
+  examples: collectives.Examples,
+) -> Selected:
+  """All classes count; "sparse" visits those that have a gradient alone."""
+  found = supports.find(plan, prototypes, batch, target, examples)
+  if plan.head.implementation == "sparse":
+    return Selected(found.sums, found.walk)
+  return Selected(found.sums, blocks.Walk(prototypes.shape[0], plan.size))
 
 
 def dropped(

@@ -61,6 +61,7 @@ def make_plan(
   # A filter compares cosines, which are gone then.
   plain = not running and head.objective.one_vs_all is None and len(shape) == 2
   plain = plain and not head.objective.interclass_filtering_threshold
+  plain = plain and head.objective.divergence is None
   room = head.saved_bytes if plain and head.implementation == "fused" else 0
   # On a GPU blocks go out to the memory between kernels and in again. There,
   # where products round their operands to bfloat16, e^z may be rounded too.

@@ -14,6 +14,7 @@ from facejax.head import (
   narrow,
   shard_plan,
   storage,
+  supports,
 )
 from facejax.head import objective as objective_lib
 from facejax.head import options as options_lib
@@ -118,8 +119,11 @@ def _forward(
   # s n_y c_y of the target, from its owner.
   batch, target = collectives.begin(plan, prototypes, examples)
   # others_i = log sum_{j != y_i} e^z_ji over this shard, block by block.
-  walk = blocks.Walk(prototypes.shape[0], plan.size)
-  sums, _ = chunked.reduce(plan, walk, prototypes=prototypes, batch=batch)
+  if plan.objective.divergence is not None:
+    sums = supports.find(plan, prototypes, batch, target, examples).sums
+  else:
+    walk = blocks.Walk(prototypes.shape[0], plan.size)
+    sums, _ = chunked.reduce(plan, walk, prototypes=prototypes, batch=batch)
   # L_i = log(1 + e^(others_i - z_y)), over all shards.
   output = collectives.combine(plan, sums, target, examples)
   return output, (

@@ -97,7 +97,8 @@ class HeadConfig:
   same in kernels for TPUs, for the plain margin losses), chunked (the
   same with the whole gradient held, for any optimizer), dense (all logits
   held; the specification). Not exact: partial_fc (counts and updates a sample
-  of the classes), sparse (counts all, updates the most probable)."""
+  of the classes), sparse (counts all, updates the most probable; exact for
+  alpha_cosface and alpha_arcface, which give most classes no probability)."""
   rate: Annotated[float, annotated_types.Interval(gt=0, le=1)] = 0.1
   """Share of the classes that partial_fc samples or sparse updates, beside
   those of the batch."""

@@ -52,6 +52,12 @@ def _check_loss(config: config_lib.Config) -> None:
       "head.implementation=sparse is for softmax losses, which"
       f" {config.loss.name} is not: use fused"
     )
+  sparse = over_classes and loss.is_sparse
+  if sparse and head.implementation in ("partial_fc", "pallas"):
+    raise ValueError(
+      f"head.implementation={head.implementation}: {loss.name} gives most classes"
+      " no probability, exactly: use sparse, or fused to visit all"
+    )
   whole = over_classes and loss.needs_table
   if whole and head.implementation != "dense":
     raise ValueError(

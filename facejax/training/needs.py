@@ -192,6 +192,7 @@ def _for_head(config: config_lib.Config, program: build.Program) -> list[str]:
   found = []
   if program.mesh.shape["model"] < program.mesh.size:
     found.append(f"--mesh.model {program.mesh.size}: classes over all devices")
+  sparse = getattr(config.loss, "is_sparse", False)
   if head.saved_mib:
     found.append("--head.saved-mib 0: nothing is kept of the forward pass")
   if head.implementation != "pallas" and config.model.dtype != "float64":
@@ -201,7 +202,7 @@ def _for_head(config: config_lib.Config, program: build.Program) -> list[str]:
     ):
       if kept == "float32":
         found.append(f"--head.{flag} bfloat16: half of it; float8: a quarter")
-  if head.implementation == "fused":
+  if head.implementation == "fused" and not sparse:
     found.append(
       "--head.implementation partial_fc: a sample of the classes at a time"
     )

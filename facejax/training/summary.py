@@ -255,7 +255,9 @@ def _head(
     "chunked": "exact, in blocks",
     "dense": "exact, all logits held",
     "partial_fc": f"a sample of {head.rate:.3g} of the classes",
-    "sparse": f"exact loss, gradient for {head.rate:.3g} of the classes",
+    "sparse": "exact, updates the classes with a probability"
+    if getattr(config.loss, "is_sparse", False)
+    else f"exact loss, gradient for {head.rate:.3g} of the classes",
   }[head.implementation]
   classes = identities + head.extra_classes
   extra = f" ({head.extra_classes:,} extra)" if head.extra_classes else ""

@@ -46,6 +46,11 @@ LOSSES = {
   "uniface": C.UniFace(scale=16),
   "uniface without clamp": C.UniFace(scale=16, clamp=False),
   "circle": C.Circle(scale=16),
+  "alpha_cosface": C.AlphaCosFace(scale=16),
+  "alpha_cosface reference": C.AlphaCosFace(
+    scale=16, margin=0.1, alpha=1.25, place="reference"
+  ),
+  "alpha_arcface": C.AlphaArcFace(scale=16, alpha=2.0),
   "proxy_nca": C.ProxyNCA(),
   "proxy_nca++": C.ProxyNCA(own_counts=True),
   "proxy_anchor": C.ProxyAnchor(),

@@ -10,7 +10,9 @@ import pytest
 from helpers import compiling, paths
 
 ROOT = paths.ROOT
-METHODS = {"dense", "chunked", "fused", "fused-saved", "sampled", "sparse"}
+METHODS = {
+  *("dense", "chunked", "fused", "fused-saved", "sampled", "sparse", "alpha")
+}
 
 needs_torch = pytest.mark.skipif(
   importlib.util.find_spec("torch") is None, reason="needs torch"

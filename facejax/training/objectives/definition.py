@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from facejax.head import objective as objective_lib
+from facejax.losses import alpha
 from facejax.runtime import typing
 from facejax.training.objectives import memory as memory_lib
 
@@ -118,10 +119,13 @@ class OverClasses(Loss):
       classes matter; not so where each class answers on its own.
     needs_table: whether it looks at all cosines at once, so that only a dense
       head will do.
+    is_sparse: whether its softmax gives most classes no probability: their
+      gradients are 0, and a head need not choose among them.
   """
 
   has_probabilities: ClassVar[bool] = True
   needs_table: ClassVar[bool] = False
+  is_sparse: ClassVar[bool] = False
 
   @abc.abstractmethod
   def definition(self, num_classes: int) -> Definition:
@@ -249,7 +253,19 @@ def chance_loss(wanted: Definition, *, num_classes: int) -> float | None:
   else:
     # log of the sum over j != y of e^z_j = log(C - 1) + z_j.
     others = math.log(num_classes - 1) + other
+  solved = None
+  if objective.divergence is not None:
+    own = objective.target(
+      nothing, lengths, jnp.ones(2), prepared.parameters.margin
+    )
+    logits = jnp.broadcast_to(other[:, None], (2, num_classes - 1))
+    solved = alpha.solve_all(logits, own, objective.divergence)
   loss = objective.loss(
-    others, nothing, lengths, jnp.ones(2), prepared.parameters.margin
+    others,
+    nothing,
+    lengths,
+    jnp.ones(2),
+    prepared.parameters.margin,
+    solved=solved,
   )
   return float(loss.mean())

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from facejax.training.objectives import (
   adaptive,
+  alpha,
   annealed,
   definition,
   margins,
@@ -33,6 +34,8 @@ CurricularFace = adaptive.CurricularFace
 ElasticFace = adaptive.ElasticFace
 SphereFace2 = one_vs_all.SphereFace2
 UniFace = one_vs_all.UniFace
+AlphaCosFace = alpha.AlphaCosFace
+AlphaArcFace = alpha.AlphaArcFace
 Triplet = within_batch.Triplet
 Contrastive = within_batch.Contrastive
 SupCon = within_batch.SupCon

@@ -102,8 +102,9 @@ def over_classes(
   loss's own weights, and x get through m and r is added by the chain rule.
 
   Metrics: loss, accuracy (share of the batch whose own class is nearest),
-  target_cosine, what the definition adds, and of a sparse head dropped (probability
-  of the classes that got no gradient).
+  target_cosine, what the definition adds, of a sparse head dropped (probability
+  of the classes that got no gradient), and of a sparse softmax support (classes
+  that have any), of which no head drops one.
 
   With `skip_nonfinite`, prototypes, their optimizer state and centres stay as
   they are where the loss is not finite; the rest of what it carries does not.
@@ -194,7 +195,9 @@ def _metrics(
     "accuracy": output.correct.mean(),
     "target_cosine": output.target_cosine.mean(),
   }
-  if head.implementation == "sparse":
+  if output.support is not None:
+    metrics["support"] = output.support.mean()
+  elif head.implementation == "sparse":
     metrics["dropped"] = output.dropped.mean()
   return metrics
 

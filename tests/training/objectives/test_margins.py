@@ -65,6 +65,7 @@ BENT = [
   if name
   not in {
     "softmax", "softmax without bias", "modified_softmax", "nsl", "cosface",
+    "alpha_cosface", "alpha_cosface reference",
     "circle", "proxy_nca", "proxy_nca++", "proxy_anchor", "soft_triple",
   }
 ]  # fmt: skip

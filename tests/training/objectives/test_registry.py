@@ -20,7 +20,7 @@ def test_every_loss_is_here():
   assert {type(loss) for loss in loss_cases.LOSSES.values()} == over_classes
   within = {c for c in ALL if issubclass(c, definition.WithinBatch)}
   assert over_classes | within == set(ALL)
-  assert len({loss.name for loss in ALL}) == len(ALL) == 25
+  assert len({loss.name for loss in ALL}) == len(ALL) == 27
 
 
 def test_recipes_find_every_loss_by_its_class():

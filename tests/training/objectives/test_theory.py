@@ -36,6 +36,8 @@ def test_a_small_scale_is_advised_against():
     "uniface",
     "circle",
     "pair_circle",
+    "alpha_cosface",
+    "alpha_arcface",
     "proxy_anchor",
     "soft_triple",
   }
