@@ -15,7 +15,7 @@ import types
 from typing import Any
 
 import accelerator_common as common
-import bench_head
+import bench_head_forms
 import bench_head_plot as report
 import jax
 import numpy as np
@@ -65,7 +65,9 @@ class Case:
   def __init__(self, case: report.Case):
     self.case, self.state, self._count = case, None, 0
     self._mesh = mesh_lib.lay_out(jax.devices()[:1], model=1)
-    self._init, self._tx, self._batch = bench_head.make_state(case, self._mesh)
+    self._init, self._tx, self._batch = bench_head_forms.make_state(
+      case, self._mesh
+    )
     self._shapes = jax.eval_shape(self._init)
 
     def place(leaf):
@@ -77,7 +79,7 @@ class Case:
   def lower(self, name: str, **options: Any):
     """The step of a method, lowered; its state is given away."""
     args = types.SimpleNamespace(saved_bytes=0, precision=PRECISION)
-    step = bench_head.make_step(
+    step = bench_head_forms.make_step(
       name, self.case, self._tx, self._mesh, args, **options
     )
     placed = (self._shardings, *(x.sharding for x in self._batch), None)
@@ -108,7 +110,7 @@ def measure(
   **options: Any,
 ) -> None:
   """Compiles a method, runs it if it fits, and keeps what came of it."""
-  label = f"{bench_head.METHODS[name]} {held.case}"
+  label = f"{bench_head_forms.METHODS[name]} {held.case}"
   label += "".join(f" {key} {value}" for key, value in options.items())
   if record.late(label):
     return

@@ -17,7 +17,7 @@ from typing import Any
 
 import accelerator_common as common
 import accelerator_head as heads
-import bench_head
+import bench_head_forms
 import bench_head_plot as report
 import bench_head_worker
 import jax
@@ -163,7 +163,7 @@ def contenders(case: report.Case, torch: bench_head_worker.Worker | None):
   """Name and maker of each that can run here."""
   for name in ("fused", "sampled"):
     yield (
-      f"facejax {bench_head.METHODS[name]}",
+      f"facejax {bench_head_forms.METHODS[name]}",
       functools.partial(Ours, name, case),
     )
   for rate in PartialFC.RATES if torch else ():

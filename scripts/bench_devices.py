@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import bench_head
+import bench_head_forms
 import bench_head_plot as report
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ class Child:
   """One mesh, in this process: steps when it is told to."""
 
   def __init__(self, case: report.Case, mesh: jax.sharding.Mesh):
-    init, tx, self._batch = bench_head.make_state(case, mesh)
+    init, tx, self._batch = bench_head_forms.make_state(case, mesh)
     shardings = jax.tree.map(
       lambda leaf: mesh_lib.sharding(
         mesh, mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
@@ -44,7 +44,7 @@ class Child:
     )
     args = argparse.Namespace(saved_bytes=None, precision="float32")
     step = jax.jit(
-      bench_head.make_step("fused", case, tx, mesh, args),
+      bench_head_forms.make_step("fused", case, tx, mesh, args),
       donate_argnums=0,
       in_shardings=(shardings, *(x.sharding for x in self._batch), None),
       out_shardings=(shardings, None),

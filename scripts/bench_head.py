@@ -14,8 +14,9 @@ Methods: dense (all logits), chunked (in blocks; all of the gradient), fused
 (the update in the blocks too), fused-saved (keeps the exponentials), sampled
 (Partial FC, a tenth of the classes), sparse (exact loss; gradient of the
 likeliest classes), alpha (exact: alpha-divergence 1.5, whose softmax gives most
-classes 0). PyTorch: Partial FC at rates 0.1 and 1.0, as it comes and
-tuned (freed memory is kept, as facejax keeps it on a CPU).
+classes 0), fused-bfloat16 and fused-float8 (prototypes and momentum kept so),
+fused-float8-sgd (no momentum). PyTorch: Partial FC at rates 0.1 and 1.0, as it
+comes and tuned (freed memory is kept, as facejax keeps it on a CPU).
 
 All take turns, --rounds times; PyTorch has processes of its own, which sleep
 while others work. So do products of the shapes in the head and of a large
@@ -35,106 +36,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import bench_head_forms as forms
 import bench_head_plot as report
 import bench_head_worker
 import jax
 import numpy as np
 
-from facejax.head import api, objective
-from facejax.losses import divergence, margins
 from facejax.runtime import cpu_devices, host_memory
 from facejax.runtime import mesh as mesh_lib
-from facejax.training import optim
 
-METHODS: dict[str, api.Implementation] = {
-  "dense": "dense",
-  "chunked": "chunked",
-  "fused": "fused",
-  "fused-saved": "fused",
-  "sampled": "partial_fc",
-  "sparse": "sparse",
-  "alpha": "sparse",
-}
 COSINE = "of embeddings and own prototypes, as if trained (0: drawn apart)"
 TURN = 0.1  # seconds; quicker steps are repeated within a turn
 KEEP = str(2**34)  # bytes; freed blocks below this are kept
 TUNED = {"MALLOC_MMAP_THRESHOLD_": KEEP, "MALLOC_TRIM_THRESHOLD_": KEEP}
 
 
-def make_step(name: str, case: report.Case, tx, mesh, args, block_size=None):
-  """A step: (prototypes and optimizer state), batch -> the same, values."""
-  cosface = functools.partial(margins.cosface, margin=0.35)
-  saved_bytes = 0
-  if name == "fused-saved":
-    saved_bytes = args.saved_bytes or 4 * case.batch * case.classes
-
-  head = api.Head(
-    objective.Objective(
-      margin=cosface,
-      scale=64.0,
-      divergence=divergence.Divergence(1.5) if name == "alpha" else None,
-    ),
-    case.classes,
-    mesh,
-    tx=tx,
-    implementation=METHODS[name],
-    rate=report.RATE,
-    block_size=block_size,
-    saved_bytes=saved_bytes,
-    precision=args.precision,
-  )
-
-  def step(state, embeddings, labels, count):
-    key = jax.random.fold_in(jax.random.key(0), count)
-    result = head.update(api.HeadState(*state), embeddings, labels, key=key)
-    values = result.output.loss, result.d_embeddings
-    return tuple(result.state), values
-
-  return step
-
-
-def make_state(case: report.Case, mesh, cosine):
-  """What draws prototypes and optimizer state; the optimizer; a batch.
-
-  With a cosine, embeddings have it with their own prototypes, as after training;
-  else they know nothing of them.
-  """
-  # Too slow for training to change what a step costs.
-  rate = optim.make_schedule("constant", learning_rate=1e-4, total_steps=1)
-  tx = optim.sgd(rate, momentum=0.9, weight_decay=5e-4)
-
-  def init():
-    w = api.init_prototypes(
-      jax.random.key(0), num_classes=case.classes, dim=case.dim, mesh=mesh
-    )
-    return w, tx.init(w)
-
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(case.batch, case.dim)).astype(np.float32)
-  y = rng.integers(0, case.classes, case.batch, dtype=np.int32)
-  if cosine:
-    own = np.array(jax.jit(lambda: init()[0][y])())
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
-    x -= (x * own).sum(axis=1, keepdims=True) * own
-    x *= np.sqrt(1 - cosine**2) / np.linalg.norm(x, axis=1, keepdims=True)
-    x += cosine * own
-  batch = mesh_lib.put_batch({"x": x, "y": y}, mesh)
-  return init, tx, (batch["x"], batch["y"])
-
-
 class InJax:
-  """The methods in JAX, compiled for one case; they share one state."""
+  """The methods in JAX, compiled for one case; alike ones share a state."""
 
   def __init__(self, case: report.Case, args: argparse.Namespace):
     mesh = mesh_lib.make_mesh(devices=args.devices)
-    init, tx, self._batch = make_state(case, mesh, args.cosine)
 
     def place(leaf):
       spec = mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
       return mesh_lib.sharding(mesh, spec)
 
-    shapes = jax.eval_shape(init)
-    shardings = jax.tree.map(place, shapes)
     device = mesh.devices.flat[0]
     self.about = {
       "version": jax.__version__,
@@ -143,18 +69,22 @@ class InJax:
       "devices": mesh.size,
     }
     self.methods, self.skipped, self._run = {}, {}, {}
+    self._states, self._count = {}, 0
     for name in args.methods.split(","):
+      kept = forms.kept_by(name)
+      init, tx, self._batch = forms.make_state(case, mesh, args.cosine, kept)
+      shapes = jax.eval_shape(init)
+      shardings = jax.tree.map(place, shapes)
       step = jax.jit(
-        make_step(name, case, tx, mesh, args),
+        forms.make_step(name, case, tx, mesh, args),
         donate_argnums=0,
         in_shardings=(shardings, *(x.sharding for x in self._batch), None),
         out_shardings=(shardings, None),
       )
       step = step.lower(shapes, *self._batch, np.uint32(0)).compile()
       self._admit(name, step, device)
-    self._state, self._count = None, 0
-    if self._run:
-      self._state = jax.jit(init, out_shardings=shardings)()
+      if name in self._run and kept not in self._states:
+        self._states[kept] = jax.jit(init, out_shardings=shardings)()
     for name, count, function in report.probes(case, args.precision):
       self.methods[name], self._run[name] = count, function
 
@@ -169,11 +99,13 @@ class InJax:
       self.skipped[name] = short
     else:
       self.methods[name] = {"temporaries": temporaries, "arguments": arguments}
-      self._run[name] = functools.partial(self._advance, step)
+      kept = forms.kept_by(name)
+      self._run[name] = functools.partial(self._advance, step, kept)
 
-  def _advance(self, step):
+  def _advance(self, step, kept):
     count = np.uint32(self._count)
-    self._state, values = step(self._state, *self._batch, count)
+    state = self._states[kept]
+    self._states[kept], values = step(state, *self._batch, count)
     self._count += 1
     return values
 
@@ -182,7 +114,7 @@ class InJax:
     values, wall, cpu = None, time.perf_counter(), time.process_time()
     for _ in range(repeats):
       values = self._run[name]()
-    jax.block_until_ready((values, self._state))
+    jax.block_until_ready((values, self._states))
     return {
       "wall": (time.perf_counter() - wall) / repeats,
       "cpu": (time.process_time() - cpu) / repeats,
@@ -255,7 +187,7 @@ def main() -> None:
   add("--batch", type=int, default=128, help="B of --sweep (128)")
   add("--dim", type=int, default=128, help="D of --sweep (128)")
   add("--targets", action="store_true", help="the cases with stated targets")
-  add("--methods", default=",".join(METHODS), help="some of those above")
+  add("--methods", default=",".join(forms.METHODS), help="some of those above")
   add("--torch", action="store_true", help="PyTorch too")
   add("--saved-bytes", type=int, help="of fused-saved (default: all, 4 B C)")
   add("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -269,9 +201,11 @@ def main() -> None:
   add("--rounds", type=int, default=7, help="turns of each method (7)")
   add("--out", type=pathlib.Path, default="benchmarks", help="folder")
   args = parser.parse_args()
-  unknown = set(args.methods.split(",")) - METHODS.keys()
+  unknown = set(args.methods.split(",")) - forms.METHODS.keys()
   if unknown:
-    parser.error(f"--methods {', '.join(unknown)}: choose from {[*METHODS]}")
+    parser.error(
+      f"--methods {', '.join(unknown)}: choose from {[*forms.METHODS]}"
+    )
   if args.rounds < 2:
     parser.error(f"--rounds {args.rounds}: 2 or more, for a spread")
   try:

@@ -11,7 +11,8 @@ from helpers import compiling, paths
 
 ROOT = paths.ROOT
 METHODS = {
-  *("dense", "chunked", "fused", "fused-saved", "sampled", "sparse", "alpha")
+  *("dense", "chunked", "fused", "fused-saved", "sampled", "sparse", "alpha"),
+  *("fused-bfloat16", "fused-float8", "fused-float8-sgd"),
 }
 
 needs_torch = pytest.mark.skipif(
