@@ -92,13 +92,20 @@ class Block(NamedTuple):
     # Past the end, where nothing is written.
     return jnp.where(self.fresh, self.rows, jnp.iinfo(jnp.int32).max)
 
-  def take(self, leaf: typing.Array) -> typing.Array:
-    """The rows of this block out of `leaf` [rows, ...]."""
+  def take(
+    self, leaf: typing.Array, columns: slice = slice(None)
+  ) -> typing.Array:
+    """The rows of this block out of `leaf` [rows, ...], of some columns."""
     if self.start is None:
       # A gather; consecutive rows, below, are a slice and cost less.
-      return leaf.at[self.rows].get(mode="clip")
+      return leaf.at[self.rows].get(mode="clip")[..., columns]
     size = self.rows.shape[0]
-    return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
+    if columns == slice(None):
+      return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
+    first, last, _ = columns.indices(leaf.shape[-1])
+    start = [self.start] + [0] * (leaf.ndim - 2) + [first]
+    sizes = (size, *leaf.shape[1:-1], last - first)
+    return jax.lax.dynamic_slice(leaf, start, sizes)
 
   def find(self, rows: typing.Array) -> typing.Array:
     """Where in the block `rows` [n] are fresh, int32 [n]; else its size."""

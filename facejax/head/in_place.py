@@ -101,9 +101,7 @@ def _halves(
 
 def _take_and(prepare: Prepare) -> row_updates.Prepare:
   """From the arrays in a loop's carry; what waits is of other rows."""
-  return lambda block, carry: prepare(
-    block, storage.load(block.take(carry[0][0]))
-  )
+  return lambda block, carry: prepare(block, storage.rows(block, carry[0][0]))
 
 
 def _body_at_once(
@@ -160,7 +158,7 @@ def _body(
   arrays = row_updates.put(arrays, waiting, place)
   # W and the momentum of this block, the old values.
   old = [block.take(array) for array in arrays]
-  values = [storage.load(array) for array in old]
+  values = [storage.rows(block, array) for array in arrays]
   exponentials = None if saved is None else block.take(saved)
   # dw_j = q_j - (q_j . w_j) w_j / ||w_j||^2, and this block's d(s u).
   found = work.gradient(

@@ -111,7 +111,7 @@ def _by_blocks(
     walk = blocks.Walk(rows, min(rows, _BLOCK))
 
     def values(block: blocks.Block) -> list[typing.Array]:
-      return make(storage.load(block.take(prototypes)))
+      return make(storage.rows(block, prototypes))
 
     def body(
       block: blocks.Block, made: list[typing.Array]

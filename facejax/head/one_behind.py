@@ -66,7 +66,7 @@ def update(
     totals: where the sums over blocks start.
   """
   start = work.chosen.walk.block(0)
-  w = storage.load(start.take(arrays[0]))
+  w = storage.rows(start, arrays[0])
   # A gradient that differs between the copies, as far as types go.
   before = _Before(start, jnp.zeros_like(w) + 0 * totals.share[0])
   # Writing old values changes nothing.
@@ -86,7 +86,7 @@ def update(
       # As soon as possible, for nothing in this turn's products needs it.
       d_w = collectives.sum_over_data(carry.before.d_w)
       carry = _write(carry)
-    w = storage.load(block.take(carry.arrays[0]))
+    w = storage.rows(block, carry.arrays[0])
     exponentials = None if saved is None else block.take(saved)
     found = work.gradient(block, w, exponentials=exponentials, ready=ready)
     if d_w is not None:
@@ -133,6 +133,6 @@ def _renew(work: row_updates.Work, carry: _Carry, d_w: typing.Array) -> _Carry:
   """What the block before becomes, of its gradient over all copies."""
   block = carry.before.block
   old = [block.take(array) for array in carry.arrays]
-  values = [storage.load(array) for array in old]
+  values = [storage.rows(block, array) for array in carry.arrays]
   waiting = row_updates.renewed(work, block, d_w, old, values)
   return carry._replace(waiting=waiting, place=block.place)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax.head import float8
+from facejax.head import blocks, float8
 from facejax.runtime import hashing, typing
 
 Storage: TypeAlias = Literal["float32", "bfloat16", "float8"]
@@ -86,10 +86,20 @@ def load(leaf: typing.Array) -> typing.Array:
   if kept is None:
     return leaf
   if kept == "float8":
-    return float8.unpack(leaf)
+    return float8.unpack(leaf[..., : float8.CODES], leaf[..., float8.CODES :])
   # bfloat16 is the upper half of a float32.
   wide = leaf.astype(jnp.uint32) << 16
   return jax.lax.bitcast_convert_type(wide, jnp.float32)
+
+
+def rows(block: blocks.Block, leaf: typing.Array) -> typing.Array:
+  """`load` of a block's rows."""
+  if bits_of(leaf) != "float8":
+    return load(block.take(leaf))
+  # Both parts by themselves: of a block that is taken and then cut in two, a CPU
+  # works on single numbers, in five times the time.
+  codes = block.take(leaf, slice(None, float8.CODES))
+  return float8.unpack(codes, block.take(leaf, slice(float8.CODES, None)))
 
 
 def row_words(key: typing.PRNGKey, class_ids: typing.Array) -> typing.Array:

@@ -18,7 +18,7 @@ KEY = jax.random.key(2)
 ROWS = 20_000
 
 pack = jax.jit(float8.pack)
-unpack = jax.jit(float8.unpack)
+unpack = jax.jit(storage.load)
 
 
 def nearest(x):
@@ -61,7 +61,6 @@ def test_rounds_to_the_nearest(dim):
 @given(st.lists(st.floats(width=32), min_size=8, max_size=8))
 def test_any_numbers_come_back_near_or_not_finite(values):
   x = np.array(values, np.float32)
-  x = np.where(np.isfinite(x), np.clip(x, -1.7e38, 1.7e38), x)
   found = np.asarray(unpack(pack(x, float8.NEAREST)))
   for start in range(0, 8, 2):
     part, got = x[start : start + 2], found[start : start + 2]
