@@ -61,6 +61,8 @@ def test_rounds_to_the_nearest(dim):
 @given(st.lists(st.floats(width=32), min_size=8, max_size=8))
 def test_any_numbers_come_back_near_or_not_finite(values):
   x = np.array(values, np.float32)
+  # Larger ones may be rounded up to what float32 has no number for.
+  x = np.where(np.isfinite(x), np.clip(x, -3e38, 3e38), x)
   found = np.asarray(unpack(pack(x, float8.NEAREST)))
   for start in range(0, 8, 2):
     part, got = x[start : start + 2], found[start : start + 2]
