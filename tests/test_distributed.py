@@ -86,7 +86,10 @@ def test_one_writes_and_all_read_what_one_does(tmp_path, alone):
   # The other one had nothing to warn of.
   assert "step 1/6" in outputs[0]
   assert "step 1/6" not in outputs[1]
-  assert not (workdir / "train.1.log").exists()
+  log = workdir / "train.1.log"
+  warnings = log.read_text().splitlines() if log.exists() else []
+  # But of a busy machine.
+  assert [line for line in warnings if "holds the others up" not in line] == []
   environment = json.loads((workdir / "env.json").read_text())
   assert environment["processes"] == 2
   assert not list(workdir.glob("run.lock"))

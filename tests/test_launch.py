@@ -43,6 +43,8 @@ def script(tmp_path):
 def start():
   """Starts the launcher; nothing of it is left after a test that fails."""
   started = []
+  # What is ignored stays so, and nohup ignores it for all that it starts.
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
   def start(path, *flags, processes=2, words=()):
     flags = ["--processes", processes, *flags, "--", path, *words]
@@ -57,6 +59,7 @@ def start():
     return started[-1]
 
   yield start
+  signal.signal(signal.SIGHUP, before)
   for running in started:
     running.kill()
     running.wait()

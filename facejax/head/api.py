@@ -42,7 +42,7 @@ class Head(options_lib.Options):
   >>> objective = objective_lib.Objective(margins.nsl, scale=16.0)
   >>> head = Head(objective, 10, mesh.make_mesh(devices=1), tx=optax.sgd(1.0))
   >>> state = head.init(jax.random.key(0), dim=4)
-  >>> embeddings, labels = jnp.eye(4), jnp.arange(4)
+  >>> embeddings, labels = jax.numpy.eye(4), jax.numpy.arange(4)
   >>> loss, update = jax.jit(head.loss), jax.jit(head.update)
   >>> before = loss(state.prototypes, embeddings, labels)
   >>> state = update(state, embeddings, labels).state

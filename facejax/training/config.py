@@ -257,6 +257,7 @@ class Config:
   optim: OptimConfig = OptimConfig()  # noqa: RUF009, frozen
   """The optimizer and its learning-rate schedule."""
   mesh: MeshConfig = MeshConfig()  # noqa: RUF009, frozen
+  """The devices, and what is split over them."""
   eval: EvalConfig = EvalConfig()
   checkpoint: CheckpointConfig = CheckpointConfig()
 
