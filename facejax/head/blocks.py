@@ -98,7 +98,7 @@ class Block(NamedTuple):
     """The rows of this block out of `leaf` [rows, ...], of some columns."""
     if self.start is None:
       # A gather; consecutive rows, below, are a slice and cost less.
-      return leaf.at[self.rows].get(mode="clip")[..., columns]
+      return gather(leaf, self.rows, columns)
     size = self.rows.shape[0]
     if columns == slice(None):
       return jax.lax.dynamic_slice_in_dim(leaf, self.start, size)
@@ -123,6 +123,31 @@ class Block(NamedTuple):
     """`new` [size, ...] where fresh, else `old`."""
     fresh = self.fresh.reshape((-1,) + (1,) * (new.ndim - 1))
     return jnp.where(fresh, new, old)
+
+
+def gather(
+  leaf: typing.Array, rows: typing.Array, columns: slice = slice(None)
+) -> typing.Array:
+  """Rows [n] of `leaf` [rows, ...], the nearest where there is none.
+
+  Of some columns in one gather: cut out of whole rows of bytes they would make a
+  TPU copy all of `leaf`.
+  """
+  if columns == slice(None):
+    return leaf.at[rows].get(mode="clip")
+  first, last, _ = columns.indices(leaf.shape[-1])
+  numbers = jax.lax.GatherDimensionNumbers(
+    offset_dims=tuple(range(1, leaf.ndim)),
+    collapsed_slice_dims=(0,),
+    start_index_map=(0, leaf.ndim - 1),
+  )
+  return jax.lax.gather(
+    leaf,
+    jnp.stack([rows, jnp.full_like(rows, first)], axis=1),
+    numbers,
+    (1, *leaf.shape[1:-1], last - first),
+    mode=jax.lax.GatherScatterMode.CLIP,
+  )
 
 
 def put(

@@ -56,7 +56,7 @@ def target(
   rows = prototypes.shape[0]
   # The batch's own rows of W, gathered: B rows out of all. A label of another
   # shard reads some row, whose result is struck out below.
-  w = storage.load(prototypes[jnp.clip(labels, 0, rows - 1)])
+  w = storage.some(prototypes, jnp.clip(labels, 0, rows - 1))
   w = w.reshape(w.shape[0], -1, w.shape[-1])
   # s n_y c_y = w_y . s u, [batch, k]; divided by ||w_y||, n_y is 1.
   dots = (w * queries[:, None]).sum(axis=2)

@@ -11,6 +11,7 @@ backend has no such types of its own and would convert a whole matrix for each b
 of it, and reading an array as another type copies it.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -94,12 +95,26 @@ def load(leaf: typing.Array) -> typing.Array:
 
 def rows(block: blocks.Block, leaf: typing.Array) -> typing.Array:
   """`load` of a block's rows."""
+  return _taken(leaf, block.take)
+
+
+def some(leaf: typing.Array, numbers: typing.Array) -> typing.Array:
+  """`load` of the rows of these numbers [n]."""
+  return _taken(
+    leaf, lambda leaf, *columns: blocks.gather(leaf, numbers, *columns)
+  )
+
+
+def _taken(
+  leaf: typing.Array, take: Callable[..., typing.Array]
+) -> typing.Array:
+  """`load` of what take(leaf, columns) takes."""
   if bits_of(leaf) != "float8":
-    return load(block.take(leaf))
-  # Both parts by themselves: of a block that is taken and then cut in two, a CPU
+    return load(take(leaf))
+  # Both parts by themselves: of rows that are taken and then cut in two, a CPU
   # works on single numbers, in five times the time.
-  codes = block.take(leaf, slice(None, float8.CODES))
-  return float8.unpack(codes, block.take(leaf, slice(float8.CODES, None)))
+  codes = take(leaf, slice(None, float8.CODES))
+  return float8.unpack(codes, take(leaf, slice(float8.CODES, None)))
 
 
 def row_words(key: typing.PRNGKey, class_ids: typing.Array) -> typing.Array:
