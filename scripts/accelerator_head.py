@@ -69,12 +69,7 @@ class Case:
       case, self._mesh
     )
     self._shapes = jax.eval_shape(self._init)
-
-    def place(leaf):
-      spec = mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
-      return mesh_lib.sharding(self._mesh, spec)
-
-    self._shardings = jax.tree.map(place, self._shapes)
+    self._shardings = bench_head_forms.shardings(self._init, self._mesh)
 
   def lower(self, name: str, **options: Any):
     """The step of a method, lowered; its state is given away."""

@@ -36,12 +36,7 @@ class Child:
 
   def __init__(self, case: report.Case, mesh: jax.sharding.Mesh):
     init, tx, self._batch = bench_head_forms.make_state(case, mesh)
-    shardings = jax.tree.map(
-      lambda leaf: mesh_lib.sharding(
-        mesh, mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
-      ),
-      jax.eval_shape(init),
-    )
+    shardings = bench_head_forms.shardings(init, mesh)
     args = argparse.Namespace(saved_bytes=None, precision="float32")
     step = jax.jit(
       bench_head_forms.make_step("fused", case, tx, mesh, args),

@@ -57,10 +57,6 @@ class InJax:
   def __init__(self, case: report.Case, args: argparse.Namespace):
     mesh = mesh_lib.make_mesh(devices=args.devices)
 
-    def place(leaf):
-      spec = mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
-      return mesh_lib.sharding(mesh, spec)
-
     device = mesh.devices.flat[0]
     self.about = {
       "version": jax.__version__,
@@ -74,7 +70,7 @@ class InJax:
       kept = forms.kept_by(name)
       init, tx, self._batch = forms.make_state(case, mesh, args.cosine, kept)
       shapes = jax.eval_shape(init)
-      shardings = jax.tree.map(place, shapes)
+      shardings = forms.shardings(init, mesh)
       step = jax.jit(
         forms.make_step(name, case, tx, mesh, args),
         donate_argnums=0,

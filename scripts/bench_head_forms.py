@@ -115,3 +115,13 @@ def make_state(case: report.Case, mesh, cosine=0.0, kept=FLOAT32):
     x += cosine * own
   batch = mesh_lib.put_batch({"x": x, "y": y}, mesh)
   return init, tx, (batch["x"], batch["y"])
+
+
+def shardings(init, mesh):
+  """Where the state of `make_state` lies: class rows are split."""
+  return jax.tree.map(
+    lambda leaf: mesh_lib.sharding(
+      mesh, mesh_lib.CLASSES if leaf.ndim == 2 else mesh_lib.REPLICATED
+    ),
+    jax.eval_shape(init),
+  )

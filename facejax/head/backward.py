@@ -102,8 +102,9 @@ def block_gradient(
     q_j = \sum_i \frac{G_{ji} s_i u_i}{\lVert w_j \rVert} \qquad
     \mathrm{d}w_j = q_j - (q_j \cdot \hat w_j) \hat w_j
 
-  (a sigmoid instead of the exponential for one-vs-all, p_ji of a divergence; with prototypes that are
-  not normalised, dw_j = sum_i G_ji s_i u_i + sum_{y_i = j} k_i w_j / ||w_j||).
+  (a sigmoid instead of the exponential for one-vs-all, p_ji of a divergence;
+  with prototypes that are not normalised, dw_j = sum_i G_ji s_i u_i +
+  sum_{y_i = j} k_i w_j / ||w_j||).
 
   Args:
     plan: see there.

@@ -85,8 +85,7 @@ def _on_shard(
 
   found = jax.lax.map(ask, wanted.reshape(blocks, block))
   found = found.reshape(-1, *storage.shape(fresh)[1:])[:rows]
-  if kept != "float32":
-    found = storage.encode(found, kept)
+  found = storage.encode(found, kept)
   is_old = (places >= 0).reshape(-1, *(1 for _ in fresh.shape[1:]))
   return jnp.where(is_old, found.astype(fresh.dtype), fresh)
 

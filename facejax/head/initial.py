@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax.head import blocks, rowwise, storage
+from facejax.head import blocks, row_updates, rowwise, storage
 from facejax.head import options as options_lib
 from facejax.runtime import typing
 
@@ -45,21 +45,13 @@ def prototypes(
     return storage.encode(value, head.storage)
 
   rows = head.rows // head.shards
-  walk = blocks.Walk(rows, min(rows, _BLOCK))
 
   def on_shard() -> typing.Array:
     first = jax.lax.axis_index("model") * rows
-
-    def values(block: blocks.Block) -> typing.Array:
-      return jax.vmap(row)(first + block.rows)
-
-    # In blocks that are written where they stay: drawn at once, or put together
-    # of blocks in the end, rows would be held twice.
-    def body(block: blocks.Block, drawn: typing.Array) -> typing.Array:
-      # What a last block shares with the one before it is drawn alike again.
-      return blocks.put(drawn, values(block), block.place)
-
-    return walk.loop(body, _room(rows, values(walk.block(0))))
+    (drawn,) = _by_blocks(
+      rows, lambda block: [jax.vmap(row)(first + block.rows)]
+    )
+    return drawn
 
   return jax.shard_map(
     on_shard, mesh=head.mesh, in_specs=(), out_specs=P("model")
@@ -91,42 +83,36 @@ def optimizer_state(
     return start(values)
   # Codes and scales of all rows would be made apart and put together: held twice.
   state = start(jnp.zeros_like(values[:1]))
-  rows = _by_blocks(
-    head,
-    lambda rows: rowwise.class_rows(start(rows), by_class),
-    prototypes,
-  )
+
+  def on_shard(prototypes: typing.Array) -> list[typing.Array]:
+    return _by_blocks(
+      prototypes.shape[0],
+      lambda block: rowwise.class_rows(
+        start(storage.rows(block, prototypes)), by_class
+      ),
+    )
+
+  rows = jax.shard_map(
+    on_shard, mesh=head.mesh, in_specs=P("model"), out_specs=P("model")
+  )(prototypes)
   return rowwise.with_class_rows(state, by_class, rows)
 
 
 def _by_blocks(
-  head: options_lib.Options,
-  make: Callable[[typing.Array], list[typing.Array]],
-  prototypes: typing.Array,
+  rows: int, make: Callable[[blocks.Block], list[typing.Array]]
 ) -> list[typing.Array]:
-  """Arrays [rows, ...] of the prototypes' values, made a block at a time."""
+  """Arrays [rows, ...] of what is made of each block; inside shard_map.
 
-  def on_shard(prototypes: typing.Array) -> list[typing.Array]:
-    rows = prototypes.shape[0]
-    walk = blocks.Walk(rows, min(rows, _BLOCK))
+  Blocks are written where they stay: made at once, or put together in the end,
+  arrays would be held twice.
+  """
+  walk = blocks.Walk(rows, min(rows, _BLOCK))
 
-    def values(block: blocks.Block) -> list[typing.Array]:
-      return make(storage.rows(block, prototypes))
+  def body(block: blocks.Block, made: list[typing.Array]) -> list[typing.Array]:
+    # What a last block shares with the one before it is made alike again.
+    return row_updates.put(made, make(block), block.place)
 
-    def body(
-      block: blocks.Block, made: list[typing.Array]
-    ) -> list[typing.Array]:
-      return [
-        blocks.put(array, new, block.place)
-        for array, new in zip(made, values(block), strict=True)
-      ]
-
-    made = [_room(rows, new) for new in values(walk.block(0))]
-    return walk.loop(body, made)
-
-  return jax.shard_map(
-    on_shard, mesh=head.mesh, in_specs=P("model"), out_specs=P("model")
-  )(prototypes)
+  return walk.loop(body, [_room(rows, new) for new in make(walk.block(0))])
 
 
 def _room(rows: int, block: typing.Array) -> typing.Array:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facejax.head import blocks, storage
+from facejax.head import blocks, options, storage
 
 # Links between nodes or slices are ten to a hundred times slower.
 SLOWER = 10
@@ -213,6 +213,38 @@ def _fitting(load: Load, links: Links) -> list[int]:
     if whole % model == 0
     and (model == whole or -(-load.classes // model) * load.class_bytes <= room)
   ]
+
+
+def load_of(
+  settings: Any,
+  *,
+  batch: int,
+  dim: int,
+  classes: int,
+  centers: int,
+  platform: str,
+) -> Load:
+  """The load of a head with such settings.
+
+  Args:
+    settings: with implementation, rate, precision, storage and
+      optimizer_storage, as of `Options`.
+    batch, dim, classes, centers, platform: as of `Load`.
+  """
+  some = settings.implementation in options.SOME_CLASSES
+  return Load(
+    batch=batch,
+    dim=dim,
+    classes=classes,
+    centers=centers,
+    class_bytes=class_bytes(
+      dim * centers, settings.storage, settings.optimizer_storage
+    ),
+    narrow=settings.precision == "bfloat16",
+    share=settings.rate if some else 1.0,
+    platform=platform,
+    copies=settings.implementation != "pallas",
+  )
 
 
 def class_bytes(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from facejax.head import memory, mesh_choice, options, plan_report
+from facejax.head import memory, mesh_choice, plan_report
 from facejax.runtime import command_line, host_memory, topology
 from facejax.runtime import mesh as mesh_lib
 
@@ -86,20 +86,13 @@ def _choice(
   args: argparse.Namespace, mesh: jax.sharding.Mesh
 ) -> tuple[mesh_choice.Load, mesh_choice.Links]:
   """What the step sends and holds, and where."""
-  platform = args.platform or mesh_lib.platform(mesh)
-  numbers = args.dim * args.centers
-  load = mesh_choice.Load(
+  load = mesh_choice.load_of(
+    args,
     batch=args.batch,
     dim=args.dim,
     classes=args.classes,
     centers=args.centers,
-    class_bytes=mesh_choice.class_bytes(
-      numbers, args.storage, args.optimizer_storage
-    ),
-    narrow=args.precision == "bfloat16",
-    share=args.rate if args.implementation in options.SOME_CLASSES else 1.0,
-    platform=platform,
-    copies=args.implementation != "pallas",
+    platform=args.platform or mesh_lib.platform(mesh),
   )
   islands = mesh_choice.islands([*mesh.devices.flat])
   free = room(args, mesh)["free"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from facejax.head import mesh_choice, options
+from facejax.head import mesh_choice
 from facejax.runtime import cpu_devices, host_memory, topology
 from facejax.runtime import mesh as mesh_lib
 from facejax.training import config as config_lib
@@ -92,18 +92,13 @@ def _load(
     loss.definition(num_classes).centers,
     config.model.embedding_dim,
   )
-  return mesh_choice.Load(
+  return mesh_choice.load_of(
+    head,
     batch=config.batch_size,
     dim=dim,
     classes=num_classes,
     centers=centers,
-    class_bytes=mesh_choice.class_bytes(
-      dim * centers, head.storage, head.optimizer_storage
-    ),
-    narrow=head.precision == "bfloat16",
-    share=head.rate if head.implementation in options.SOME_CLASSES else 1.0,
     platform=mesh_lib.platform(mesh),
-    copies=head.implementation != "pallas",
   )
 
 
