@@ -25,12 +25,12 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import head_traffic_hlo as hlo
 import jax
 
-from facejax.head import api, memory
+from facejax.head import api, memory, storage
 from facejax.runtime import extras, topology
 from facejax.runtime import mesh as mesh_lib
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
   found.add_argument("--batch", type=int, default=1024)
   found.add_argument("--dim", type=int, default=512)
   found.add_argument(
-    "--storage", choices=("float32", "bfloat16"), default="float32",
+    "--storage", choices=get_args(storage.Storage), default="float32",
     help="of prototypes and momentum",
   )  # fmt: skip
   found.add_argument(
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     default="fused",
   )
   found.add_argument(
-    "--precision", choices=("float32", "bfloat16"), default="bfloat16"
+    "--precision", choices=get_args(api.Precision), default="bfloat16"
   )
   found.add_argument(
     "--block-size", type=int, help="classes; default: the rule"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, logits, narrow, shard_plan
+from facejax.head import blocks, logits, narrow, products, shard_plan
 from facejax.losses import divergence
 from facejax.runtime import typing
 
@@ -129,7 +129,7 @@ def block_gradient(
     )
     return Gradient(d_w, d_queries, None, {}, jnp.zeros_like(others))
   # (s n c)_ji once more, or what the forward pass saved of it.
-  dots, best, inverse = logits.dots(plan, w, batch.queries, exponentials)
+  dots, best, inverse = logits.dots(plan, w, batch.operand, exponentials)
   counts, is_target = logits.masks(block, batch)
   # d others_i / d z_ji = e^(z_ji - others_i), from the saved log-sum-exp.
   share = _share(plan, dots, batch, others, exponentials)
@@ -150,7 +150,7 @@ def block_gradient(
     # One factor of 1 / ||w|| serves both products.
     each = each * inverse[:, None]
   # q_j = sum_i G_ji s_i u_i / ||w_j||
-  d_flat = logits.matmul(plan, each, batch.queries)
+  d_flat = products.gradients(plan.head, each, batch.queries)
   # dw_j = q_j - (q_j . w_j / ||w_j||) w_j / ||w_j||: a change of length alone
   # does nothing to a normalised w_j. (1 / ||w_j||^2 could leave float32.)
   if not plan.objective.unit_prototypes:
@@ -170,7 +170,7 @@ def block_gradient(
     # d(s_i u_i) = sum_j G_ji w_j / ||w_j||, over this block.
     # In this order of factors: with batch < dim the other takes up to a quarter
     # longer on a CPU, and with batch > dim it saves little.
-    queries=logits.matmul(plan, each.T, flat),
+    queries=products.gradients(plan.head, each.T, flat),
     lengths=d_lengths,
     parameters=d_parameters,
     share=share.sum(axis=0),

@@ -115,7 +115,7 @@ def reduce(
     (total, highest, nearest, _), carry = state
     # (s n c)_ji of the block's classes.
     w = storage.rows(block, prototypes)
-    dots, _, _ = logits.dots(plan, w, batch.queries)
+    dots, _, _ = logits.dots(plan, w, batch.operand)
     # The target has a path of its own (`target`), where it gets its margin.
     counts, is_target = logits.masks(block, batch)
     counts = counts & ~is_target
@@ -166,7 +166,7 @@ def _reduce_narrow(
   """`reduce` of blocks that are bfloat16."""
 
   def prepare(block: blocks.Block, _: Any) -> narrow.Ready:
-    return narrow.prepare(block, storage.rows(block, prototypes), batch)
+    return narrow.prepare(plan, block, storage.rows(block, prototypes), batch)
 
   def body(
     block: blocks.Block, state: tuple[Sums, Any], ready: narrow.Ready

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.head import backward, chunked, logits, shard_plan
+from facejax.head import backward, chunked, logits, products, shard_plan
 from facejax.head import objective as objective_lib
 from facejax.runtime import typing
 
@@ -74,7 +74,7 @@ def gather(plan: shard_plan.Plan, queries: typing.Array) -> typing.Array:
   In the type of the products' operands: what a product would round is rounded
   before it is sent, on one device as on many.
   """
-  if plan.head.precision == "bfloat16":
+  if plan.head.narrow_operands:
     queries = queries.astype(jnp.bfloat16)
   return jax.lax.all_gather(queries, "model", tiled=True)
 
@@ -157,6 +157,7 @@ def begin(
   )
   batch = logits.ShardBatch(
     queries=examples.queries,
+    operand=products.operand(plan.head, examples.queries),
     lengths=lengths,
     labels=labels,
     valid=plan.head.num_classes - first,

@@ -173,7 +173,7 @@ def _on_shard(
       tx=tx,
       by_class=by_class,
       words=words,
-      prepare=functools.partial(narrow.prepare, batch=batch)
+      prepare=functools.partial(narrow.prepare, plan, batch=batch)
       if plan.narrow_gradient
       else None,
       # A pass less; a CPU's programs write in place as a GPU's do.

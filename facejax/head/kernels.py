@@ -76,7 +76,7 @@ def product(
   *,
   axes: tuple[int, int] = (1, 0),
 ) -> typing.Array:
-  """`logits.matmul`, with the axes that are summed over.
+  """`products.gradients`, with the axes that are summed over.
 
   So that the matrix unit turns its operand, not the vector unit before it.
   """

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, reference, shard_plan
+from facejax.head import blocks, products, shard_plan
 from facejax.runtime import typing
 
 # Squares of norms below this count as zero.
@@ -27,7 +27,8 @@ class ShardBatch(NamedTuple):
   """The examples, as one shard sees them.
 
   Attributes:
-    queries: [batch, dim], s u, of the type of the products' operands.
+    queries: [batch, dim], s u, of the type of the gradients' products.
+    operand: the same, for the logits.
     lengths: [batch], s.
     labels: int32 [batch], the target's row; outside [0, rows) where another
       shard owns it.
@@ -37,6 +38,7 @@ class ShardBatch(NamedTuple):
   """
 
   queries: typing.Array
+  operand: products.Operand
   lengths: typing.Array
   labels: typing.Array
   valid: typing.Array
@@ -73,7 +75,7 @@ def others(plan: shard_plan.Plan, batch: ShardBatch) -> Others:
 def dots(
   plan: shard_plan.Plan,
   w: typing.Array,
-  queries: typing.Array,
+  queries: products.Operand,
   exponentials: typing.Array | None = None,
 ) -> tuple[typing.Array, typing.Array | None, typing.Array]:
   r"""Products of a block of prototypes with all queries.
@@ -87,7 +89,7 @@ def dots(
   Args:
     plan: see there.
     w: [size, (k,) dim] float32.
-    queries: [batch, dim], s u.
+    queries: `ShardBatch.operand`, [batch, dim].
     exponentials: [size, batch], the e^z of the forward pass; they are then
       handed through in place of the products, and the matmul is saved.
 
@@ -100,7 +102,7 @@ def dots(
   if exponentials is not None:
     return exponentials, None, inverse
   # w_j . s_i u_i, for the block's classes against the whole batch.
-  dots = matmul(plan, flat, queries.T)
+  dots = products.logits(products.operand(plan.head, flat), queries)
   if plan.objective.unit_prototypes:
     # The norm multiplies the product, not w: of w / ||w|| a block would be
     # written and read once more.
@@ -171,19 +173,6 @@ def inverse_norms(
     long, jax.lax.rsqrt(jnp.where(long, small, 1)) * down, inverse
   )
   return jnp.where(square > _TINY, inverse, 0)
-
-
-def matmul(
-  plan: shard_plan.Plan, a: typing.Array, b: typing.Array
-) -> typing.Array:
-  """a @ b, with float32 sums, of operands as `Options.precision` says."""
-  if plan.head.precision == "bfloat16":
-    return jnp.matmul(
-      a.astype(jnp.bfloat16),
-      b.astype(jnp.bfloat16),
-      preferred_element_type=jnp.float32,
-    )
-  return jnp.matmul(a, b, precision=reference.PRECISION)
 
 
 def counted(block: blocks.Block, batch: ShardBatch) -> typing.Array:

@@ -240,7 +240,7 @@ def load_of(
     class_bytes=class_bytes(
       dim * centers, settings.storage, settings.optimizer_storage
     ),
-    narrow=settings.precision == "bfloat16",
+    narrow=settings.precision != "float32",
     share=settings.rate if some else 1.0,
     platform=platform,
     copies=settings.implementation != "pallas",

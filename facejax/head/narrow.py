@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.head import blocks, logits, shard_plan
+from facejax.head import blocks, logits, products, shard_plan
 from facejax.runtime import typing
 
 
@@ -27,22 +27,34 @@ class Ready(NamedTuple):
 
   Attributes:
     w: [size, dim] bfloat16, the prototypes.
+    codes: the same for the logits, where they are of float8.
     inverse: [size], 1 / ||w_j||.
     factor: [size], the same, but 0 in rows that do not count.
   """
 
   w: typing.Array
+  codes: products.Operand | None
   inverse: typing.Array
   factor: typing.Array
 
+  @property
+  def operand(self) -> products.Operand:
+    """For the logits; no second array where it is w, for loops would copy it."""
+    return self.codes or products.Operand(self.w)
+
 
 def prepare(
-  block: blocks.Block, w: typing.Array, batch: logits.ShardBatch
+  plan: shard_plan.Plan,
+  block: blocks.Block,
+  w: typing.Array,
+  batch: logits.ShardBatch,
 ) -> Ready:
   """One pass over the prototypes [size, dim] of a block makes all of it."""
   inverse = logits.inverse_norms(w)
   factor = jnp.where(logits.counted(block, batch), inverse, 0)
-  return Ready(w.astype(jnp.bfloat16), inverse, factor)
+  is_float8 = plan.head.precision == "float8"
+  codes = products.operand(plan.head, w) if is_float8 else None
+  return Ready(w.astype(jnp.bfloat16), codes, inverse, factor)
 
 
 def exponentials(
@@ -57,7 +69,7 @@ def exponentials(
   do not count are 0 too.
   """
   # e^z_ji = exp(w_j . s_i u_i / ||w_j||), in the product's kernel
-  dots = logits.matmul(plan, ready.w, batch.queries.T)
+  dots = products.logits(ready.operand, batch.operand)
   e = jnp.exp(dots * ready.inverse[:, None])
   e = _with_targets(e, block.find(batch.labels), 0).astype(e.dtype)
   # In the passes that follow.
@@ -97,7 +109,7 @@ def gradient(
   """
   # z_ji - others_i, 0 at most: no class has more than all together. (But the
   # target may, whose entry is written over.)
-  dots = logits.matmul(plan, ready.w, batch.queries.T)
+  dots = products.logits(ready.operand, batch.operand)
   dots = dots * ready.inverse[:, None] - others[None, :]
   share = jnp.exp(jnp.minimum(dots, 0))
   # G_ji / ||w_j|| = e^(z_ji - others_i) g_i / ||w_j|| for both products, and
@@ -109,13 +121,13 @@ def gradient(
     d_dot * ready.factor.at[place].get(mode="fill", fill_value=0),
   )
   # q_j = sum_i G_ji s_i u_i / ||w_j||: float32 sums, which are then rounded.
-  q = logits.matmul(plan, each, batch.queries).astype(jnp.bfloat16)
+  q = products.gradients(plan.head, each, batch.queries).astype(jnp.bfloat16)
   q = jax.lax.optimization_barrier(q).astype(w.dtype)
   # dw_j = q_j - (q_j . w_j / ||w_j||) w_j / ||w_j||
   radial = -(q * ready.w.astype(w.dtype)).sum(axis=1) * ready.inverse
   d_w = q + (radial * ready.inverse)[:, None] * w
   # d(s_i u_i) = sum_j G_ji w_j / ||w_j||, over this block.
-  return d_w, logits.matmul(plan, each.T, ready.w)
+  return d_w, products.gradients(plan.head, each.T, ready.w)
 
 
 def _with_targets(

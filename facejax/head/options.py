@@ -17,7 +17,7 @@ Implementation: TypeAlias = Literal[
 ]
 # Those of which a share of the classes, `rate`, gets a gradient.
 SOME_CLASSES = ("partial_fc", "sparse")
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float8"]
 
 # Class ids are int32, and so are the rows of a shard, padding included.
 MAX_CLASSES = 2**31 - 2**16
@@ -66,6 +66,8 @@ class Options:
       embeddings that cross the devices; sums, margins and the optimizer stay
       float32. In bfloat16 the target's cosine too is of a rounded embedding:
       off by 1e-4 in the mean at 512 numbers, less than all other cosines are.
+      "float8" does that to the products of the gradient, and makes logits of
+      operands in float8 (see `products`), for accelerators that multiply them.
     centers: k, sub-centres a class, of which the nearest stands for it.
     storage: how prototypes are kept; see `facejax.head.storage`.
     optimizer_storage: how what the optimizer keeps of each class is kept.
@@ -172,6 +174,7 @@ class Options:
         objective.is_bounded and not objective.sums_fit(self.num_classes)
       ),
       f"centers={self.centers}": self.centers > 1,
+      f"precision={self.precision}": self.precision == "float8",
       f"storage={self.storage}": self.storage != "float32",
       f"optimizer_storage={self.optimizer_storage}": (
         self.optimizer_storage != "float32"
@@ -192,6 +195,11 @@ class Options:
   def updates_whole(self) -> bool:
     """Whether the optimizer is given the gradient of all prototypes at once."""
     return self.implementation in ("chunked", "dense")
+
+  @property
+  def narrow_operands(self) -> bool:
+    """Whether products round their operands."""
+    return self.precision != "float32"
 
   @property
   def shards(self) -> int:

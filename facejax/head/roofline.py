@@ -66,12 +66,17 @@ def floor(
   """
   rows = head.rows // head.shards
   first, updated = _classes(head, batch)
-  peak = chip.flops if head.precision == "bfloat16" else chip.float32_flops
   each = head.centers * storage.row_bytes(dim, head.storage)
   moved = first * each + updated * 2 * state_bytes / rows
-  return Floor(
-    operations(head, dim=dim, batch=batch) / peak, moved / chip.bandwidth
-  )
+  logits_rate, rate = {
+    "float32": (chip.float32_flops, chip.float32_flops),
+    "bfloat16": (chip.flops, chip.flops),
+    "float8": (chip.float8_flops, chip.flops),
+  }[head.precision]
+  total = operations(head, dim=dim, batch=batch)
+  of_logits = _operations(head, dim, batch, of_updated=1)
+  products = of_logits / logits_rate + (total - of_logits) / rate
+  return Floor(products, moved / chip.bandwidth)
 
 
 def _classes(head: options_lib.Options, batch: int) -> tuple[int, int]:

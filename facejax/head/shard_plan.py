@@ -69,7 +69,7 @@ def make_plan(
   narrow = (
     plain
     and not room
-    and head.precision == "bfloat16"
+    and head.narrow_operands
     and platform not in ("cpu", "tpu")
   )
   size = head.block_size or blocks.block_size(

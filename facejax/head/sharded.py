@@ -147,7 +147,7 @@ def _backward(
   walk = blocks.Walk(prototypes.shape[0], plan.size)
 
   def prepare(block: blocks.Block, _: Any) -> narrow.Ready:
-    return narrow.prepare(block, block.take(prototypes), forward.batch)
+    return narrow.prepare(plan, block, block.take(prototypes), forward.batch)
 
   def body(
     block: blocks.Block,

@@ -98,7 +98,7 @@ class _Problem(NamedTuple):
   def logits(self, block: blocks.Block) -> typing.Array:
     """z_j of a block's other classes [size, batch], -inf of what counts not."""
     w = storage.rows(block, self.prototypes)
-    dots, _, _ = logits.dots(self.plan, w, self.batch.queries)
+    dots, _, _ = logits.dots(self.plan, w, self.batch.operand)
     counts, is_target = logits.masks(block, self.batch)
     near = self.plan.objective.counts(dots, self.batch.lengths[None, :])
     return jnp.where(counts & ~is_target & near, dots, -jnp.inf)

@@ -29,6 +29,7 @@ class Chip:
     memory: bytes that programs may use.
     flops: products and sums of bfloat16 a second, dense.
     float32_flops: likewise of float32; a TPU makes each product of six.
+    float8_flops: likewise of float8; that of bfloat16 where it is converted.
     bandwidth: bytes a second of its memory.
     clock: cycles a second, at which `flops` is reached; 0 where compilers tell
       no cycles.
@@ -39,6 +40,7 @@ class Chip:
   memory: int
   flops: float
   float32_flops: float
+  float8_flops: float
   bandwidth: float
   clock: float = 0.0
 
@@ -52,8 +54,21 @@ def _tpu(
     memory=int(gib * _GIB),
     flops=flops,
     float32_flops=flops / 6,
+    float8_flops=flops,
     bandwidth=gbs * 1e9,
     clock=flops / a_cycle,
+  )
+
+
+def _hopper(name: str, kind: str, *, memory: int, gbs: float) -> Chip:
+  return Chip(
+    name=name,
+    kind=kind,
+    memory=memory,
+    flops=989e12,
+    float32_flops=67e12,
+    float8_flops=1979e12,
+    bandwidth=gbs * 1e9,
   )
 
 
@@ -63,8 +78,8 @@ CHIPS = (
   _tpu("v5e", "TPU v5 lite", gib=15.75, flops=197e12, a_cycle=2**17, gbs=819),
   _tpu("v5p", "TPU v5", gib=95.74, flops=459e12, a_cycle=2**18, gbs=2765),
   _tpu("v6e", "TPU v6 lite", gib=31.25, flops=918e12, a_cycle=2**19, gbs=1640),
-  Chip("h100", "NVIDIA H100 80GB HBM3", 84942979072, 989e12, 67e12, 3352e9),
-  Chip("h200", "NVIDIA H200", 151397597184, 989e12, 67e12, 4800e9),
+  _hopper("h100", "NVIDIA H100 80GB HBM3", memory=84942979072, gbs=3352),
+  _hopper("h200", "NVIDIA H200", memory=151397597184, gbs=4800),
 )
 # Of a TPU: chips in two or three directions. Of a GPU: devices of one node.
 _NAME = re.compile(r"(\w+):(\d+(?:x\d+){0,2})")

@@ -112,8 +112,9 @@ class HeadConfig:
   """How prototypes are kept; what is narrower is rounded at random."""
   optimizer_storage: Literal["float32", "bfloat16", "float8"] = "float32"
   """How their optimizer's state is kept; float8 for momentum alone."""
-  precision: Literal["float32", "bfloat16"] = "float32"
-  """Operands of the matmuls; bfloat16 is faster on accelerators."""
+  precision: Literal["float32", "bfloat16", "float8"] = "float32"
+  """Operands of the matmuls; bfloat16 is faster on accelerators. float8 makes
+  the logits in it, where a chip multiplies it, and is bfloat16 elsewhere."""
   block_size: Annotated[int, annotated_types.Ge(1)] | None = None
   """Classes a block; chosen by batch, dimension and kind of device if not
   given."""

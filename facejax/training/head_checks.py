@@ -32,7 +32,7 @@ def _check_types(config: config_lib.Config) -> None:
       "on_nonfinite=skip: the kernels of head.implementation=pallas take every"
       " step; use fused, which skips, or on_nonfinite=rollback"
     )
-  narrow = narrow or head.precision == "bfloat16"
+  narrow = narrow or head.precision != "float32"
   if config.model.dtype == "float64" and (
     narrow or head.implementation in ("pallas", "sparse")
   ):
