@@ -45,6 +45,42 @@ def test_value_and_gradient(name, shape, state):
     np.testing.assert_allclose(moved, dw, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float8"])
+@pytest.mark.parametrize("state", ["converged", "rounded up"])
+def test_products_of_fewer_bits(precision, state):
+  """No class is lost by it: the same as where all rows are visited."""
+  head = sparse_heads.HEADS["cosface"]
+  problem = sparse_heads.PROBLEMS.get(state, rounded_up())
+  sparse, fused = (
+    heads.step(
+      problem,
+      (8, 2),
+      tx=sparse_heads.SGD,
+      head=head,
+      implementation=implementation,
+      precision=precision,
+    )[0]
+    for implementation in ("sparse", "fused")
+  )
+  np.testing.assert_allclose(sparse.output.loss, fused.output.loss, rtol=1e-5)
+  np.testing.assert_array_equal(sparse.output.support, fused.output.support)
+  heads.close(sparse.d_embeddings, fused.d_embeddings, 1e-3)
+  heads.close(sparse.state.prototypes, fused.state.prototypes, 1e-4)
+
+
+def rounded_up():
+  """In float8 some cosines of other classes are 1.1."""
+  signs = np.sign(np.random.default_rng(0).normal(size=(403, 14)))
+  signs[100:140] = 1
+  problem = heads.problem(403, dim=14)
+  # 64 / sqrt(14) is 17.1, and its code 18.
+  return problem._replace(
+    prototypes=np.float32(1.07 * signs),
+    embeddings=np.ones((16, 14), np.float32),
+    labels=np.arange(101, 117, dtype=np.int32),
+  )
+
+
 @pytest.mark.parametrize("state", sparse_heads.PROBLEMS)
 def test_dense_is_the_specification(state):
   problem = sparse_heads.PROBLEMS[state]
