@@ -153,6 +153,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
   }
 
 
+def on_cpus(leaves: Mapping[str, Any]) -> bool:
+  """Whether all of the arrays are in the memory of the host."""
+  arrays = [leaf for leaf in leaves.values() if isinstance(leaf, jax.Array)]
+  return all(d.platform == "cpu" for leaf in arrays for d in leaf.devices())
+
+
 def describe(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, Any]]:
   """JSON record of named arrays: the shape, dtype and digest of each.
 

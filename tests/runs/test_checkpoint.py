@@ -173,6 +173,23 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
   )
 
 
+@pytest.mark.parametrize("large", [0, 2**30])
+def test_a_large_state_on_cpus_is_written_first(tmp_path, monkeypatch, large):
+  """Or a step that began meanwhile would need as much memory again."""
+  monkeypatch.setattr(checkpoint, "_LARGE", large)
+  waits = []
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, make_state())
+    wait = checkpoints._writer.wait
+    monkeypatch.setattr(
+      checkpoints._writer, "wait", lambda: waits.append(wait())
+    )
+    checkpoints.save(2, make_state())
+    assert len(waits) == (2 if large == 0 else 1)
+    if large == 0:
+      assert checkpoints.steps == [1, 2]
+
+
 def test_keeps_the_newest_and_the_best(tmp_path):
   state = make_state()
   scores = {1: 0.7, 2: 0.9, 3: 0.8, 4: None, 5: float("nan"), 6: 0.1}
