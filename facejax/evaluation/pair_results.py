@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import features, pair_figures, thumbnails, verification
+from facejax.evaluation import (
+  features,
+  pair_figures,
+  pair_people,
+  thumbnails,
+  verification,
+)
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality
 from facejax.metrics import verification as metrics
@@ -50,11 +56,11 @@ def result(
   folds = metrics.ten_fold_accuracy(found.scores, found.same, found.fold)
   names, number = np.unique(found.fold, return_inverse=True)
   accepted = 2 - 2 * found.scores < 2 - 2 * folds.thresholds[number]
-  mine = np.ones(len(pairs), bool)
+  mine, who = np.ones(len(pairs), bool), pair_people.known(pairs)
   threshold = found.metrics["threshold"]
   if fold is None:
     joined = used and (used.joined[sides[0]], used.joined[sides[1]])
-    quantities = pair_figures.accuracies(found, joined)
+    quantities = pair_figures.accuracies(found, joined, who)
     what = f"in {len(names)} folds"
   else:
     if fold not in names:
@@ -64,10 +70,12 @@ def result(
     mine = found.fold == fold
     k = int(np.searchsorted(names, fold))
     threshold = float(folds.thresholds[k])
-    quantities = pair_figures.one_fold(found, mine, accepted, threshold)
+    who = who and who.of(mine)
+    quantities = pair_figures.one_fold(found, mine, accepted, threshold, who)
     what = f"in fold {fold + 1} of {len(names)}"
   scores, same = found.scores[mine], found.same[mine]
   tally = counts_lib.count(scores, same)
+  quantities += pair_figures.rates(tally, scores, same, who, samples=samples)
   kinds = ("impostor pairs", "genuine pairs")
   shown: dict[str, Any] = curve_points(tally)
   shown |= histogram(scores, same, kinds, threshold)
@@ -80,7 +88,7 @@ def result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
     f" {images_here:,} images {what}",
-    quantities=[*quantities, *pair_figures.rates(tally, samples=samples)],
+    quantities=quantities,
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
       thumbnails.face(pairs.source),

@@ -149,7 +149,9 @@ def result(
   quantities = _verified(tally, rule)
   quantities += [
     quantity
-    for quantity in pair_figures.rates(tally, samples=samples)
+    for quantity in pair_figures.rates(
+      tally, scores, pairs.same, samples=samples
+    )
     if not quantity.key.startswith("tar_at_far")
   ]
   shown: Mapping[str, Any] = pair_results.curve_points(tally)

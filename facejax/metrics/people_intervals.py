@@ -20,6 +20,10 @@ from facejax.metrics import checks, counts, intervals
 _PATIENCE = 20
 
 
+class TooFewPeopleError(ValueError):
+  """Hardly any draw of the people has pairs of both kinds."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compared:
   """Whom each comparison compares: one number a person, from 0.
@@ -221,7 +225,8 @@ def bootstrap(
 ) -> np.ndarray:
   """Figures of merit of pairs whose people are drawn again.
 
-  Draws without a genuine or without an impostor pair are drawn anew.
+  Draws without a genuine or without an impostor pair are drawn anew. Many scores
+  are taken on `counts.thinned` thresholds.
 
   Args:
     scores: similarities, [pairs].
@@ -235,8 +240,8 @@ def bootstrap(
     float64 [statistics, samples]; `intervals.percentiles` makes intervals.
 
   Raises:
-    ValueError: as `counts.count`, if shapes do not fit, or if hardly any draw
-      has both kinds of pair.
+    ValueError: as `counts.count`, and if shapes do not fit.
+    TooFewPeopleError: if hardly any draw has both kinds of pair.
 
   >>> from facejax.metrics import curves
   >>> rng = np.random.default_rng(0)
@@ -249,7 +254,7 @@ def bootstrap(
   """
   scores, same = checks.pairs(scores, same)
   _fits(scores, who)
-  tally = counts.count(scores, same)
+  tally = counts.thinned(counts.count(scores, same))
   # Of falling thresholds, the first that each score reaches.
   place = np.searchsorted(-tally.thresholds, -scores, side="left")
   size, out = len(tally.thresholds), []
@@ -263,7 +268,7 @@ def bootstrap(
       out.append([statistic(again) for statistic in statistics])
     if len(out) == samples:
       return np.array(out, np.float64).reshape(samples, -1).T
-  raise ValueError(
+  raise TooFewPeopleError(
     f"only {len(out)} of {samples * _PATIENCE} draws of {who.people} people have"
     " genuine and impostor pairs; use pairs of more people"
   )
