@@ -352,6 +352,8 @@ def test_templates(model, ijb, keep_norms, use_detector):
     np.argmax(scores[1, [0, 2]]) == 0, np.argmax(scores[3, [0, 2]]) == 1, True,
   ]  # fmt: skip
   assert result["rank_1"] == pytest.approx(np.mean(rank))
+  # The lists of galleries and probes tell whom each pair shows.
+  assert "share people" in result.quantities[0].convention
   switches = result.quantities[0].convention
   assert ("N on" in switches) == keep_norms
   assert ("D on" in switches) == use_detector

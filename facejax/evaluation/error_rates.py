@@ -9,16 +9,26 @@ true one lies within 30 % of it for nine in ten sets of independent comparisons.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves, intervals, people_intervals
+from facejax.metrics import (
+  curves,
+  gallery,
+  identification,
+  intervals,
+  people_intervals,
+)
 from facejax.runs import results
 
 Quantity = results.Quantity
 
+AVERAGED = (
+  "interval: Newcombe's of Wilson's, adjusted for probes that share people"
+)
+FPIRS = (0.003, 0.01, 0.1)
 FMRS = {f"1e-{k}": 10.0**-k for k in range(2, 7)}
 LEAST = 30
 _ADJUSTED = "interval: Wilson's, adjusted for {what} that share people"
@@ -139,6 +149,39 @@ def fnmr(
       )
     missed = scores < point.threshold
     out.append(of_share(key, label, missed, who, convention=note))
+  return out
+
+
+def fnir(
+  found: Sequence[gallery.Search],
+  people: np.ndarray,
+  *,
+  also: Sequence[float] = (),
+) -> list[Quantity]:
+  """FNIR at targets of FPIR, or why it is not told.
+
+  Args:
+    found: of each gallery, with probes of both kinds.
+    people: the person of each probe, [probes].
+    also: further targets.
+  """
+  out = []
+  strangers = min(int((~one.mated).sum()) for one in found)
+  what = "probes of strangers"
+  for fpir in sorted({*FPIRS, *also}):
+    key, label = f"fnir_at_fpir_{fpir:g}", f"FNIR at FPIR {fpir:g}"
+    why = too_few(fpir, strangers, name="FPIR", what=what) if fpir else None
+    if why is not None:
+      out.append(not_told(key, label, why))
+      continue
+    value, ends = identification.tpir_of_galleries(found, fpir, people=people)
+    note = (
+      "NIST, ISO/IEC 19795-1: mates that are not found at rank 1, or score below"
+      f" the threshold; mean over {len(found)} galleries, {strangers:,} {what} or"
+      f" more; {AVERAGED}"
+    )
+    high, low = (1 - end for end in ends)
+    out.append(Quantity(key, label, 1 - value, low, high, convention=note))
   return out
 
 

@@ -143,7 +143,7 @@ def rates(
     who: whom they show; None if that is not known.
     samples: draws of each bootstrap.
   """
-  out, genuine = [], scores[same]
+  out, genuine = [], scores[same].astype(np.float64)
   mates = who and who.of(same)
   impostors = tally.totals()[1]
   for name, far in _FARS.items():

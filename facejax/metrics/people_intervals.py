@@ -41,7 +41,7 @@ class Compared:
   def __len__(self) -> int:
     return len(self.first)
 
-  def of(self, mine: npt.ArrayLike) -> "Compared":
+  def of(self, mine: np.ndarray) -> "Compared":
     """Some of the comparisons, by a mask or indices; renumbers the people."""
     return compared(self.first[mine], self.second[mine])
 

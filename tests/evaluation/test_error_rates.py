@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from facejax.evaluation import error_rates, pair_figures
-from facejax.metrics import counts, curves, intervals, people_intervals
+from facejax.metrics import (
+  counts,
+  curves,
+  gallery,
+  identification,
+  intervals,
+  people_intervals,
+)
 
 near = pytest.approx
 
@@ -44,6 +51,14 @@ def test_fnmr_is_what_tar_leaves():
   assert (one.low, one.high) == near((1 - tar.high, 1 - tar.low))
   assert "people" in tar.convention and "rule of 30" not in tar.convention
   assert "rule of 30" in found["tar_at_far_1e-3"].convention
+
+
+def test_single_precision_loses_no_tie():
+  """A genuine pair that scores as the barred impostor does is no match."""
+  scores = np.float32([0.8, 0.7, 0.6, 0.7, 0.5, 0.4] * 10)
+  same = np.array([True, True, True, False, False, False] * 10)
+  _, found = rates(scores, same, None)
+  assert found["tar_at_far_1e-1"].value == 1 / 3
 
 
 def test_too_few_pairs_are_told_instead_of_a_number():
@@ -108,3 +123,24 @@ def test_failure_to_enrol_is_a_rate():
   one = error_rates.failure_to_enrol(3, 100, how="photos without a face")
   assert one.value == 0.03 and one.low < 0.03 < one.high
   assert "3 of 100" in one.convention and "without a face" in one.convention
+
+
+def test_fnir_is_what_tpir_leaves():
+  rng = np.random.default_rng(3)
+  people = np.repeat(np.arange(60), 12)
+  scores = rng.normal(size=(720, 60)) / 4
+  scores[np.arange(720), people] += 1
+  found = [
+    gallery.search_scores(scores[:, half], people, np.arange(60)[half])
+    for half in (slice(0, 30), slice(30, 60))
+  ]
+  first, second, third, fourth = error_rates.fnir(found, people, also=(0.2,))
+  assert first.key == "fnir_at_fpir_0.003" and math.isnan(first.value)
+  assert "1.08 errors are expected" in first.convention
+  assert second.key == "fnir_at_fpir_0.01" and "rule of 30" in second.convention
+  for one, fpir in ((third, 0.1), (fourth, 0.2)):
+    value, ends = identification.tpir_of_galleries(found, fpir, people=people)
+    assert one.key == f"fnir_at_fpir_{fpir}"
+    assert one.value == near(1 - value)
+    assert (one.low, one.high) == near((1 - ends.high, 1 - ends.low))
+    assert "360 probes of strangers" in one.convention
