@@ -121,6 +121,18 @@ def threshold_of(
   return metrics.best_threshold(found.scores, found.same)
 
 
+def scored(
+  model: embedder.Embedder,
+  options: ProtocolOptions,
+  *,
+  file: str,
+  protocol: Any = None,
+) -> tuple[pair_sets.PairSet, verification.Verification]:
+  """A list of pairs or a pack, and what a net makes of it."""
+  opened = _open_pairs(model, options, file, protocol)
+  return opened, _verify(model, options, opened, None)[0]
+
+
 def identify(
   model: embedder.Embedder,
   options: ProtocolOptions,
