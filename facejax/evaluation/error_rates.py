@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from facejax.data.aligning import enrolment
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import (
   curves,
@@ -185,13 +186,22 @@ def fnir(
   return out
 
 
-def failure_to_enrol(failed: int, tried: int, *, how: str) -> Quantity:
-  """Share of images that no template could be made of."""
-  rate = intervals.Rate(failed, tried)
-  return results.of_rate(
-    "failure_to_enrol",
-    "Failure to enrol",
-    rate,
-    f"ISO/IEC 19795-1: {how}; such images are in no other figure; interval:"
-    " Wilson's;",
+def failure_to_enrol(faces: str) -> list[Quantity]:
+  """Share of photos that gave no face, of a folder that was aligned here.
+
+  Args:
+    faces: the folder of faces; [] where nobody counted, as of packs.
+
+  Raises:
+    ValueError: if what was counted is damaged.
+  """
+  counted = enrolment.read(faces)
+  if counted is None:
+    return []
+  label = "Failure to enrol"
+  note = (
+    "ISO/IEC 19795-1: photos that could not be read or in which no face was found"
+    " when they were aligned; they are in no other figure; interval: Wilson's;"
   )
+  rate = intervals.Rate(counted.failed, counted.tried)
+  return [results.of_rate("failure_to_enrol", label, rate, note)]

@@ -1,7 +1,7 @@
 """Everything that is to be said about a verified set of pairs."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def result(
   fold: int | None = None,
   hardest: int = 8,
   samples: int = 1000,
+  more: Sequence[results.Quantity] = (),
   **about: Any,
 ) -> results.Result:
   """The result of a pair set, with curves and the hardest pairs.
@@ -44,6 +45,7 @@ def result(
       for all of them in turn.
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
+    more: figures that come from elsewhere.
     about: further fields of the result: name, step, data, notes.
 
   Raises:
@@ -88,7 +90,7 @@ def result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
     f" {images_here:,} images {what}",
-    quantities=quantities,
+    quantities=[*quantities, *more],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
       thumbnails.face(pairs.source),

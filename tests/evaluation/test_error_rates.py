@@ -1,10 +1,12 @@
 """Rates by the names of ISO/IEC 19795, their intervals, and the rule of 30."""
 
+import collections
 import math
 
 import numpy as np
 import pytest
 
+from facejax.data.aligning import enrolment
 from facejax.evaluation import error_rates, pair_figures
 from facejax.metrics import (
   counts,
@@ -119,10 +121,23 @@ def test_draws_of_two_people_fall_back_to_pairs():
   assert found["equal_error_rate"].low is not None
 
 
-def test_failure_to_enrol_is_a_rate():
-  one = error_rates.failure_to_enrol(3, 100, how="photos without a face")
-  assert one.value == 0.03 and one.low < 0.03 < one.high
-  assert "3 of 100" in one.convention and "without a face" in one.convention
+def test_failure_to_enrol_is_a_rate(tmp_path):
+  assert error_rates.failure_to_enrol("") == []
+  assert error_rates.failure_to_enrol(str(tmp_path)) == []
+  counts = collections.Counter(
+    {"aligned": 90, "already there": 7, "photo without a face": 3}
+  )
+  # No photo is nobody's failure.
+  enrolment.finish(tmp_path, counts + collections.Counter({"no such image": 5}))
+  (one,) = error_rates.failure_to_enrol(str(tmp_path))
+  assert one.value == 0.03
+  assert (one.low, one.high) == intervals.wilson(3, 100)
+  assert "3 of 100" in one.convention and "no face was found" in one.convention
+  enrolment.begin(tmp_path)
+  assert error_rates.failure_to_enrol(str(tmp_path)) == []
+  (tmp_path / enrolment.NAME).write_text('{"aligned": "many"}')
+  with pytest.raises(ValueError, match="is damaged"):
+    error_rates.failure_to_enrol(str(tmp_path))
 
 
 def test_fnir_is_what_tpir_leaves():
