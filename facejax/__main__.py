@@ -27,6 +27,7 @@ class Command(NamedTuple):
 COMMANDS = {
   "train": Command("facejax.train", "train a face embedding"),
   "evaluate": Command("facejax.evaluate", "judge a net by a protocol"),
+  "compare": Command("facejax.compare", "say whether two nets differ"),
   "report": Command("facejax.report.__main__", "build the page of a run anew"),
   "embed": Command("facejax.embed", "embed a set of images"),
   "verify": Command("facejax.verify", "say if two photos show one person"),

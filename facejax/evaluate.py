@@ -1,7 +1,6 @@
 """Evaluates a trained net: python -m facejax.evaluate RUN …"""
 
 import argparse
-import os
 import pathlib
 import sys
 import time
@@ -14,8 +13,7 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax.data import places
-from facejax.evaluation import clusters, protocols, table
+from facejax.evaluation import clusters, pair_lists, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
@@ -57,9 +55,7 @@ Examples:
 
 Exit codes: 0 done, 2 bad input."""
 
-_LISTS = {"cfp": "cfp_fp"} | {
-  name: name for name in ("lfw", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw")
-}
+_LISTS = pair_lists.LISTS
 _TEMPLATES = ("ijbb", "ijbc")
 _PEOPLE = ("identification", "clustering")
 _PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
@@ -105,9 +101,7 @@ def _complete(args: argparse.Namespace) -> None:
       )
     args.protocol = "pairs"
   if args.protocol == "lfw":
-    home = places.data_folder()
-    args.pairs = args.pairs or os.path.join(home, "lfw_protocol", "pairs.txt")
-    args.path = args.path or os.path.join(home, "lfw_112")
+    args.pairs, args.path = pair_lists.lfw(args.pairs, args.path)
   if args.protocol in _PEOPLE:
     needed = ("path",)
   elif args.protocol in _TEMPLATES:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from facejax.evaluation import pair_results, thumbnails
-from facejax.metrics import gallery, identification
+from facejax.evaluation import error_rates, pair_results, thumbnails
+from facejax.metrics import gallery, identification, people_intervals
 from facejax.runs import results
 
 _RANKS = 50
@@ -54,13 +54,16 @@ def quantities(
     vectors[probes], labels[probes], vectors[known], labels[known]
   )
   ranks = min(_RANKS, len(np.unique(labels)))
+  mated = labels[probes][found.mated]
   out = [
-    results.of_rate(
+    error_rates.of_share(
       f"rank_{k}",
       f"Rank-{k}",
-      identification.rank_k(found, k),
-      f"closed set; {people}; best cosine of each person; ties count against"
-      " the mate; interval: Wilson's;",
+      found.ranks[found.mated] <= k,
+      people_intervals.compared(mated, mated),
+      convention=f"closed set; {people}; best cosine of each person; ties count"
+      " against the mate",
+      what="probes",
     )
     for k in (1, 5, 10)
     if k < ranks
@@ -68,8 +71,9 @@ def quantities(
   cmc = identification.cumulative_match(found, ranks)
   curves = {"cmc": {"rank": np.arange(1, ranks + 1), "rate": cmc}}
   opened = _galleries(vectors, labels, known, seed)
-  figure, notes = _open_set(opened, fpir)
-  return [*out, figure], curves | _open_curves(opened, figure.value), notes
+  figure, notes = _open_set(opened, fpir, labels[probes])
+  out += [figure, *error_rates.fnir(opened, labels[probes], also=(fpir,))]
+  return out, curves | _open_curves(opened, figure.value), notes
 
 
 def split(labels: np.ndarray, enrolled: int) -> np.ndarray:
@@ -141,9 +145,9 @@ def _galleries(vectors, labels, known, seed: int) -> list[gallery.Search]:
 
 
 def _open_set(
-  found: list[gallery.Search], fpir: float
+  found: list[gallery.Search], fpir: float, people: np.ndarray
 ) -> tuple[results.Quantity, list[str]]:
-  value, interval = identification.tpir_of_galleries(found, fpir)
+  value, interval = identification.tpir_of_galleries(found, fpir, people=people)
   fewest = min(int((~one.mated).sum()) for one in found)
   notes = []
   if fewest * fpir < 1:
@@ -158,8 +162,8 @@ def _open_set(
     *interval,
     convention="open set, NIST: mate at rank 1 and not below the threshold,"
     " which lets that share of strangers pass; mean over two galleries of half"
-    f" the people each, {fewest:,} probes of strangers or more; interval:"
-    " Newcombe's of Wilson's",
+    f" the people each, {fewest:,} probes of strangers or more;"
+    f" {error_rates.AVERAGED}",
   )
   return quantity, notes
 

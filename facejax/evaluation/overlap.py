@@ -14,10 +14,9 @@ from facejax.data import formats, held_out
 from facejax.data.pairs import lfw
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces
-from facejax.metrics import intervals
-from facejax.metrics import verification as metrics
+from facejax.evaluation import error_rates, pair_people
+from facejax.metrics import people_intervals
 from facejax.runs import folder
-from facejax.runtime import text_lines
 
 
 class Trained(NamedTuple):
@@ -125,7 +124,7 @@ def told(
   """
   mine = np.ones(len(opened), bool) if fold is None else opened.fold == fold
   sides = tuple(
-    people_of(opened.source, side[mine])
+    pair_people.people_of(opened.source, side[mine])
     for side in (opened.first, opened.second)
   )
   text, warn = of_people(trained, [*sides[0], *sides[1]])
@@ -161,27 +160,15 @@ def of_pairs(
   if new.all() or not new.any():
     return None
   count = int(new.sum())
-  right = metrics.accuracy_at(scores[new], same[new], threshold)
-  low, high = intervals.wilson(right * count, count)
+  right = ((scores >= threshold) == same)[new]
+  first, second = (np.asarray(side)[new] for side in people)
+  who = None
+  if np.array_equal(first == second, same[new]):
+    who = people_intervals.compared(first, second)
+  (low, high), how = error_rates.ends(right, who)
   return (
     f"On the {count:,} of {len(scores):,} pairs in which nobody was trained on"
-    f" ({int(same[new].sum()):,} genuine) the accuracy is {100 * right:.2f} %"
-    f" (95 %: {100 * low:.2f} … {100 * high:.2f}), at cosine {threshold:.4f}"
+    f" ({int(same[new].sum()):,} genuine) the accuracy is"
+    f" {100 * right.mean():.2f} % (95 %: {100 * low:.2f} … {100 * high:.2f};"
+    f" {how}), at cosine {threshold:.4f}"
   )
-
-
-def people_of(source: Any, indices: np.ndarray) -> list[str]:
-  """The name of the person on each image of a source.
-
-  The first folder on the way to it (`NAME/NAME_0001.jpg`, CFP's
-  `001/frontal/01.jpg`); where there is none, the file up to the last `_`.
-  """
-  names = [source.name(int(index)).removeprefix("./") for index in indices]
-  return [
-    text_lines.printable(
-      name.partition("/")[0]
-      if "/" in name
-      else os.path.splitext(name)[0].rpartition("_")[0] or name
-    )
-    for name in names
-  ]

@@ -1,13 +1,19 @@
 """Everything that is to be said about a verified set of pairs."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import features, pair_figures, thumbnails, verification
+from facejax.evaluation import (
+  features,
+  pair_figures,
+  pair_people,
+  thumbnails,
+  verification,
+)
 from facejax.metrics import counts as counts_lib
 from facejax.metrics import curves, quality
 from facejax.metrics import verification as metrics
@@ -25,6 +31,7 @@ def result(
   fold: int | None = None,
   hardest: int = 8,
   samples: int = 1000,
+  more: Sequence[results.Quantity] = (),
   **about: Any,
 ) -> results.Result:
   """The result of a pair set, with curves and the hardest pairs.
@@ -38,6 +45,7 @@ def result(
       for all of them in turn.
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
+    more: figures that come from elsewhere.
     about: further fields of the result: name, step, data, notes.
 
   Raises:
@@ -50,11 +58,11 @@ def result(
   folds = metrics.ten_fold_accuracy(found.scores, found.same, found.fold)
   names, number = np.unique(found.fold, return_inverse=True)
   accepted = 2 - 2 * found.scores < 2 - 2 * folds.thresholds[number]
-  mine = np.ones(len(pairs), bool)
+  mine, who = np.ones(len(pairs), bool), pair_people.known(pairs)
   threshold = found.metrics["threshold"]
   if fold is None:
     joined = used and (used.joined[sides[0]], used.joined[sides[1]])
-    quantities = pair_figures.accuracies(found, joined)
+    quantities = pair_figures.accuracies(found, joined, who)
     what = f"in {len(names)} folds"
   else:
     if fold not in names:
@@ -64,10 +72,12 @@ def result(
     mine = found.fold == fold
     k = int(np.searchsorted(names, fold))
     threshold = float(folds.thresholds[k])
-    quantities = pair_figures.one_fold(found, mine, accepted, threshold)
+    who = who and who.of(mine)
+    quantities = pair_figures.one_fold(found, mine, accepted, threshold, who)
     what = f"in fold {fold + 1} of {len(names)}"
   scores, same = found.scores[mine], found.same[mine]
   tally = counts_lib.count(scores, same)
+  quantities += pair_figures.rates(tally, scores, same, who, samples=samples)
   kinds = ("impostor pairs", "genuine pairs")
   shown: dict[str, Any] = curve_points(tally)
   shown |= histogram(scores, same, kinds, threshold)
@@ -80,7 +90,7 @@ def result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
     f" {images_here:,} images {what}",
-    quantities=[*quantities, *pair_figures.rates(tally, samples=samples)],
+    quantities=[*quantities, *more],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
       thumbnails.face(pairs.source),

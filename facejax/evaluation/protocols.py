@@ -10,6 +10,7 @@ from facejax.data import encoded, fingerprints, image_sets
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
   clusters,
+  error_rates,
   features,
   identification,
   overlap,
@@ -98,6 +99,7 @@ def pairs(
     fold=fold,
     hardest=options.hardest,
     samples=options.samples,
+    more=error_rates.failure_to_enrol(options.path),
     name=options.name,
     step=model.step,
     **told,
@@ -119,6 +121,18 @@ def threshold_of(
   opened = _open_pairs(model, options, file, None)
   found, _ = _verify(model, options, opened, None)
   return metrics.best_threshold(found.scores, found.same)
+
+
+def scored(
+  model: embedder.Embedder,
+  options: ProtocolOptions,
+  *,
+  file: str,
+  protocol: Any = None,
+) -> tuple[pair_sets.PairSet, verification.Verification]:
+  """A list of pairs or a pack, and what a net makes of it."""
+  opened = _open_pairs(model, options, file, protocol)
+  return opened, _verify(model, options, opened, None)[0]
 
 
 def identify(
@@ -188,7 +202,11 @@ def identify(
     name=options.name,
     protocol="identification" if search else "clustering",
     about=f"{len(known):,} images of {len(names):,} people",
-    quantities=[*quantities, *clusters.angles(vectors, labels)],
+    quantities=[
+      *quantities,
+      *clusters.angles(vectors, labels),
+      *error_rates.failure_to_enrol(options.path),
+    ],
     warnings=[*notes, f"{text}."] if warn else notes,
     notes=() if warn else [f"{text}."],
     curves=curves | ({"map": shown_map} if shown_map else {}),

@@ -13,9 +13,20 @@ import numpy as np
 from facejax.data import align, encoded, images, orientation
 from facejax.data.detectors import contract
 from facejax.data.pairs import templates as lists
-from facejax.evaluation import features, pair_figures, pair_results
+from facejax.evaluation import (
+  error_rates,
+  features,
+  pair_figures,
+  pair_results,
+)
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves, gallery, identification, templates
+from facejax.metrics import (
+  curves,
+  gallery,
+  identification,
+  people_intervals,
+  templates,
+)
 from facejax.runs import results
 
 _FARS = {f"1e-{k}": 10.0**-k for k in range(6, 0, -1)}
@@ -145,11 +156,17 @@ def result(
   scores = templates.pair_scores(
     pooled.features, pooled.rows(pairs.first), pooled.rows(pairs.second)
   )
+  scores = scores.astype(np.float64)  # thresholds lie between float32's
   tally = counts_lib.count(scores, pairs.same)
-  quantities = _verified(tally, rule)
+  who = _people(tables, pairs)
+  quantities = _verified(
+    tally, scores[pairs.same], who and who.of(pairs.same), rule
+  )
   quantities += [
     quantity
-    for quantity in pair_figures.rates(tally, samples=samples)
+    for quantity in pair_figures.rates(
+      tally, scores, pairs.same, who, samples=samples
+    )
     if not quantity.key.startswith("tar_at_far")
   ]
   shown: Mapping[str, Any] = pair_results.curve_points(tally)
@@ -168,19 +185,52 @@ def result(
   )
 
 
-def _verified(tally: counts_lib.Counts, rule: str) -> list[results.Quantity]:
+def _people(
+  tables: Lists, pairs: lists.TemplatePairs
+) -> people_intervals.Compared | None:
+  """Whom pairs show, where the lists of galleries and probes tell of all."""
+  enrolled = [
+    lists.read_enrolled(p) for p in (*tables.galleries, *tables.probes)
+  ]
+  if not enrolled:
+    return None
+  template, place = np.unique(
+    np.concatenate([one.template for one in enrolled]), return_index=True
+  )
+  subject = np.concatenate([one.subject for one in enrolled])[place]
+  if not np.isin(np.concatenate([pairs.first, pairs.second]), template).all():
+    return None
+  first, second = (
+    subject[np.searchsorted(template, side)]
+    for side in (pairs.first, pairs.second)
+  )
+  if not np.array_equal(first == second, pairs.same):
+    return None
+  return people_intervals.compared(first, second)
+
+
+def _verified(
+  tally: counts_lib.Counts,
+  genuine: np.ndarray,
+  who: people_intervals.Compared | None,
+  rule: str,
+) -> list[results.Quantity]:
+  """TAR at FAR; `genuine` are the scores of genuine pairs, `who` is of these."""
   out = []
   for name, far in sorted(_FARS.items(), key=lambda item: item[1]):
     if far * tally.totals()[1] >= 1:
       point = curves.at_far(tally, far)
       note = (
         f"largest TAR with FAR not above, no interpolation: {point.far.successes:,}"
-        f" impostor pairs pass at cosine {point.threshold:.4f}; {rule};"
-        " interval: Wilson's;"
+        f" impostor pairs pass at cosine {point.threshold:.4f}; {rule}"
       )
       out.append(
-        results.of_rate(
-          f"tar_at_far_{name}", f"1:1 TAR at FAR {name}", point.tar, note
+        error_rates.of_share(
+          f"tar_at_far_{name}",
+          f"1:1 TAR at FAR {name}",
+          genuine >= point.threshold,
+          who,
+          convention=note,
         )
       )
   return out
@@ -210,23 +260,35 @@ def _searched(
   )
   out = []
   for k in (1, 5, 10):
-    rates = [identification.rank_k(one, k) for one in found]
-    joint = rates[0] if len(rates) == 1 else sum(rates[1:], rates[0])
-    note = f"mated probes of {names}; {rule}; interval: Wilson's;"
-    out.append(results.of_rate(f"rank_{k}", f"1:N rank-{k}", joint, note))
+    ranks = np.concatenate([one.ranks[one.mated] for one in found])
+    mated = np.concatenate([asked.subject[one.mated] for one in found])
+    out.append(
+      error_rates.of_share(
+        f"rank_{k}",
+        f"1:N rank-{k}",
+        ranks <= k,
+        people_intervals.compared(mated, mated),
+        convention=f"mated probes of {names}; {rule}",
+        what="probes",
+      )
+    )
   for fpir in _FPIRS:
     if any(one.mated.all() for one in found):
       break
-    value, ends = identification.tpir_of_galleries(found, fpir)
+    value, ends = identification.tpir_of_galleries(
+      found, fpir, people=asked.subject
+    )
     out.append(
       results.Quantity(
         f"tpir_at_fpir_{fpir:g}",
         f"1:N TPIR at FPIR {fpir:g}",
         value,
         *ends,
-        convention=f"NIST, mean over {names}; {rule}; interval: Newcombe's",
+        convention=f"NIST, mean over {names}; {rule}; {error_rates.AVERAGED}",
       )
     )
+  else:
+    out += error_rates.fnir(found, asked.subject)
   return out
 
 

@@ -124,6 +124,27 @@ def best_split(scores: np.ndarray, same: np.ndarray) -> float:
   return float(middle if middle > lower else upper)
 
 
+def right(
+  convention: str, scores: np.ndarray, same: np.ndarray, threshold: np.ndarray
+) -> np.ndarray:
+  """Which pairs are decided rightly, bool [pairs]; by a threshold each.
+
+  >>> scores, same = np.array([0.5, 0.5]), np.array([True, False])
+  >>> right("exact", scores, same, scores).tolist()
+  [True, False]
+  >>> right("sphereface", scores, same, scores).tolist()
+  [False, False]
+  """
+  if convention == "sphereface":
+    return np.where(same, scores > threshold, scores < threshold)
+  if convention == "facenet":
+    # The very number of the grid: a cosine that stands for it is rounded.
+    grid = np.arange(0, 4, 0.01)
+    place = np.rint((2 - 2 * threshold) * 100).astype(int)
+    return (2 - 2 * scores < grid[place]) == same
+  return (scores >= threshold) == same
+
+
 def cosines(scores: np.ndarray, other: str) -> None:
   """Checks that scores are cosines, up to rounding.
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from facejax.metrics import checks, gallery, intervals
+from facejax.metrics import checks, gallery, intervals, people_intervals
 
 
 class OpenSet(NamedTuple):
@@ -92,11 +92,10 @@ def tpir_at_fpir(
       "every probe is mated; FPIR needs probes of people outside of the gallery"
     )
   bar = _bar(strangers, fpir)
-  # Above the bar itself: no float lies between it and the threshold.
-  named = (ranks <= rank) & (found.mates[found.mated] > bar)
+  found_there = int(np.count_nonzero(_named(found, bar, rank)))
   return OpenSet(
     threshold=float(np.nextafter(bar, np.inf)) if bar > -np.inf else -np.inf,
-    tpir=intervals.Rate(int(np.count_nonzero(named)), len(ranks)),
+    tpir=intervals.Rate(found_there, len(ranks)),
     fpir=intervals.Rate(int(np.count_nonzero(strangers > bar)), len(strangers)),
   )
 
@@ -107,11 +106,21 @@ def tpir_of_galleries(
   *,
   rank: int = 1,
   level: float = 0.95,
+  people: npt.ArrayLike | None = None,
 ) -> tuple[float, intervals.Interval]:
   """`tpir_at_fpir` of each gallery, averaged: IJB's G1 and G2.
 
   The same probes search each gallery; those of people in the other one only are
-  the strangers. Each gallery has a threshold of its own.
+  the strangers. Each gallery has a threshold of its own, which the interval
+  takes as given.
+
+  Args:
+    found: of each gallery, the same probes in one order.
+    fpir: see `tpir_at_fpir`.
+    rank: likewise.
+    level: of the interval.
+    people: the person of each probe, [probes]; those of one person are then
+      dependent, see `people_intervals.wilson`.
 
   Returns:
     The mean TPIR and its interval, see `intervals.average`.
@@ -124,9 +133,16 @@ def tpir_of_galleries(
   >>> tpir_of_galleries([first, second], 0.0)[0]
   0.5
   """
-  return intervals.average(
-    [tpir_at_fpir(one, fpir, rank=rank).tpir for one in found], level=level
-  )
+  rates = [tpir_at_fpir(one, fpir, rank=rank).tpir for one in found]
+  if people is None:
+    return intervals.average(rates, level=level)
+  ends = []
+  for one in found:
+    mine = checks.labels(people, len(one.mated), "people")[one.mated]
+    named = _named(one, _bar(one.best[~one.mated], fpir), rank)
+    who = people_intervals.compared(mine, mine)
+    ends.append(people_intervals.wilson(named, who, level=level))
+  return intervals.average(rates, level=level, ends=ends)
 
 
 def closed_set_tpir(
@@ -182,6 +198,14 @@ def _mated_ranks(found: gallery.Search) -> np.ndarray:
       "no probe is mated; the gallery holds nobody of the probes"
     )
   return ranks
+
+
+def _named(found: gallery.Search, bar: float, rank: int) -> np.ndarray:
+  """Which mated probes are named rightly, bool [mated].
+
+  Above the bar itself: no float lies between it and the threshold.
+  """
+  return (found.ranks[found.mated] <= rank) & (found.mates[found.mated] > bar)
 
 
 def _bar(strangers: np.ndarray, share: float) -> float:

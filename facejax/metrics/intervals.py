@@ -1,8 +1,8 @@
 """Confidence intervals: how far a figure may lie from the truth by chance.
 
 Both kinds take the trials to be independent. Pairs that share a person are not,
-so the intervals here are the least that chance does; resampling whole people or
-folds (`bootstrap` with `groups`) shows more of it.
+so the intervals here are the least that chance does; `people_intervals` and
+resampling whole people or folds (`bootstrap` with `groups`) show more of it.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class Rate:
     return Rate(self.successes + other.successes, self.trials + other.trials)
 
 
-def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, trials: float, *, level: float = 0.95) -> Interval:
   """Wilson's score interval of a binomial share, within [0, 1].
 
       p = successes / trials, z = quantile of the normal at (1 + level) / 2
@@ -64,7 +64,7 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
   Args:
     successes: how many; a mean over folds of unlike sizes may be a fraction.
-    trials: of how many, n.
+    trials: of how many, n; of dependent ones, as many as tell the same.
     level: the share of such intervals that hold the truth, in (0, 1).
 
   Raises:
@@ -93,13 +93,21 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
 
 def average(
-  rates: Sequence[Rate], *, level: float = 0.95
+  rates: Sequence[Rate],
+  *,
+  level: float = 0.95,
+  ends: Sequence[Interval] | None = None,
 ) -> tuple[float, Interval]:
   """Mean of independent rates, and its interval by squaring and adding.
 
       mean ± sqrt(Σ (value - end)²) / k,  with the Wilson ends of each of k
 
   Two halves of a protocol count alike however many trials each has.
+
+  Args:
+    rates: what to average.
+    level: as in `wilson`.
+    ends: intervals of the rates at this level, in place of Wilson's.
 
   Raises:
     ValueError: if there is no rate, or `level` is out of range.
@@ -115,8 +123,10 @@ def average(
   if not rates:
     raise ValueError("there are no rates to average")
   values = np.array([rate.value for rate in rates])
-  ends = np.array([rate.interval(level=level) for rate in rates])
-  below, above = np.sqrt(((ends - values[:, None]) ** 2).sum(axis=0))
+  if ends is None:
+    ends = [rate.interval(level=level) for rate in rates]
+  gaps = np.array(ends) - values[:, None]
+  below, above = np.sqrt((gaps**2).sum(axis=0))
   mean, count = values.mean(), len(rates)
   return float(mean), Interval(
     float(mean - below / count), float(mean + above / count)

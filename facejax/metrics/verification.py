@@ -34,6 +34,7 @@ class FoldAccuracy:
   accuracies: np.ndarray  # [folds]
   thresholds: np.ndarray  # as cosines, [folds]
   convention: Convention
+  right: np.ndarray  # whether each pair is decided rightly, bool [pairs]
 
 
 def ten_fold_accuracy(
@@ -59,8 +60,9 @@ def ten_fold_accuracy(
     of the others. Refused unless `allow_oracle`.
 
   One set of forty pairs scores 0.825, 0.85, 0.8 and 0.875 under the four: name
-  the convention with the number. Its interval: `intervals.wilson(mean * n, n)`
-  with the n of all pairs.
+  the convention with the number. Its interval: `people_intervals.wilson` of
+  `right`, or `intervals.wilson(mean * n, n)` with the n of all pairs where their
+  people are not known.
 
   Args:
     scores: cosines, [pairs].
@@ -87,8 +89,9 @@ def ten_fold_accuracy(
   """
   scores, same = checks.pairs(scores, same)
   fold = checks.folds(fold, same)
-  rule = _rule(convention, allow_oracle)
-  return _fold_accuracy(*rule(scores, same, fold), convention)
+  accuracies, thresholds = _rule(convention, allow_oracle)(scores, same, fold)
+  right = folds.right(convention, scores, same, thresholds[fold])
+  return _fold_accuracy(accuracies, thresholds, convention, right)
 
 
 def centred_accuracy(
@@ -133,6 +136,7 @@ def centred_accuracy(
   _, same = checks.pairs(np.zeros(len(left)), same)
   fold, rule = checks.folds(fold, same), _rule(convention, False)
   accuracies, thresholds = [], []
+  right_pairs = np.empty(len(same), bool)
   for k in range(fold.max() + 1):
     out = fold != k
     mean = (left[out].mean(axis=0) + right[out].mean(axis=0)) / 2
@@ -140,7 +144,12 @@ def centred_accuracy(
     accuracy, threshold = rule(scores, same, (~out).astype(int))
     accuracies.append(accuracy[1])
     thresholds.append(threshold[1])
-  return _fold_accuracy(np.array(accuracies), np.array(thresholds), convention)
+    right_pairs[~out] = folds.right(
+      convention, scores[~out], same[~out], threshold[1]
+    )
+  return _fold_accuracy(
+    np.array(accuracies), np.array(thresholds), convention, right_pairs
+  )
 
 
 def best_threshold(scores: npt.ArrayLike, same: npt.ArrayLike) -> float:
@@ -240,7 +249,10 @@ def _rule(
 
 
 def _fold_accuracy(
-  accuracies: np.ndarray, thresholds: np.ndarray, convention: Convention
+  accuracies: np.ndarray,
+  thresholds: np.ndarray,
+  convention: Convention,
+  right: np.ndarray,
 ) -> FoldAccuracy:
   return FoldAccuracy(
     mean=float(accuracies.mean()),
@@ -249,4 +261,5 @@ def _fold_accuracy(
     accuracies=accuracies,
     thresholds=thresholds,
     convention=convention,
+    right=right,
   )

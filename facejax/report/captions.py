@@ -43,8 +43,10 @@ def _roc(curve: Mapping[str, Any]) -> str:
 def _det(curve: Mapping[str, Any]) -> str:
   error = 100 * curve["equal_error_rate"]
   return (
-    "The same errors on two logarithmic axes; down and left is better. The"
-    f" dotted line crosses at the equal error rate, {error:.2f} %."
+    "The same errors, FNMR = 1 - TAR and FMR = FAR, on axes of normal deviates:"
+    " a straight line is two normal distributions of scores. Down and left is"
+    f" better; the dotted line, FMR = FNMR, crosses at the equal error rate,"
+    f" {error:.2f} %."
   )
 
 

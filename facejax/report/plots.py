@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import axes, figure, ticker
+from scipy import special
+
+from facejax.metrics import curves
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = (
@@ -24,6 +27,14 @@ COLOURS = (
 INK, FAINT = "#333333", "#dddddd"
 # Two figures stand side by side on a page.
 _SIZE = (5.4, 3.5)
+
+# Rates of a DET plot to normal deviates and back; the scale asks for any number.
+_TINY = 1e-12
+_DEVIATES = (
+  lambda rates: curves.normal_deviates(np.clip(rates, _TINY, 1 - _TINY)),
+  special.ndtr,
+)
+_DET_TICKS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 
 Curve = Mapping[str, Any]
 
@@ -59,8 +70,11 @@ def roc(curve: Curve) -> figure.Figure:
 
 
 def det(curve: Curve) -> figure.Figure:
-  """Draws false rejects over false accepts, both axes logarithmic."""
-  out, axis = panel("false accept rate (FAR)", "false reject rate (FRR)")
+  """Draws FNMR over FMR, both axes in normal deviates (ISO/IEC 19795-1).
+
+  Scores whose two kinds are normally distributed make a straight line.
+  """
+  out, axis = panel("false match rate FMR (%)", "false non-match rate FNMR (%)")
   far, tar = (np.asarray(curve[key], float) for key in ("far", "tar"))
   lowest = 0.5 / curve["impostor"], 0.5 / curve["genuine"]
   axis.plot(
@@ -69,10 +83,17 @@ def det(curve: Curve) -> figure.Figure:
     color=COLOURS[1],
     drawstyle="steps-post",
   )
-  ends = max(lowest), 1
-  axis.plot(ends, ends, ":", color=INK, label="FAR = FRR")
-  axis.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1))
-  axis.legend(loc="upper right", fontsize=9, frameon=False)
+  # Errors above one half are of no use to anybody, unless there are no others.
+  highest = 0.5 if max(*lowest, curve["equal_error_rate"]) < 0.4 else 0.99
+  ends = max(lowest), highest
+  axis.plot(ends, ends, ":", color=INK)  # the caption tells what it is
+  for k, one in enumerate((axis.xaxis, axis.yaxis)):
+    (axis.set_xscale, axis.set_yscale)[k]("function", functions=_DEVIATES)
+    (axis.set_xlim, axis.set_ylim)[k](lowest[k], highest)
+    shown = [rate for rate in _DET_TICKS if lowest[k] <= rate <= highest]
+    one.set_major_locator(ticker.FixedLocator(shown))
+    one.set_major_formatter(lambda rate, _: f"{100 * rate:.4g}")
+    one.set_minor_locator(ticker.NullLocator())
   return out
 
 

@@ -51,11 +51,13 @@ class Quantity:
   spread: float | None = None
 
   def text(self) -> str:
-    """The value as a table shows it.
+    """The value as a table shows it; "-" if there is none.
 
     >>> Quantity("accuracy", "Accuracy", 0.99833).text()
     '99.83 %'
     """
+    if not math.isfinite(self.value):
+      return "-"
     text = _number(self.value, self.unit)
     if self.spread is not None:
       text += f" ± {_number(self.spread, self.unit)}"
@@ -144,13 +146,17 @@ class Result:
 
 
 def of_rate(
-  key: str, label: str, rate: intervals.Rate, convention: str
+  key: str,
+  label: str,
+  rate: intervals.Rate,
+  convention: str,
+  *,
+  interval: intervals.Interval | None = None,
 ) -> Quantity:
-  """A share of trials, with Wilson's interval."""
+  """A share of trials, with Wilson's interval unless another is given."""
   counts = f" {rate.successes:,} of {rate.trials:,}."
-  return Quantity(
-    key, label, rate.value, *rate.interval(), convention=convention + counts
-  )
+  ends = rate.interval() if interval is None else interval
+  return Quantity(key, label, rate.value, *ends, convention=convention + counts)
 
 
 def file_name(name: str) -> str:

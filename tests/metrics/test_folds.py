@@ -128,3 +128,24 @@ def test_sphereface_refuses_scores_that_are_no_cosines():
     verification.ten_fold_accuracy(
       [3, 0.1] * 2, [1, 0] * 2, [0, 0, 1, 1], convention="sphereface"
     )
+
+
+@pytest.mark.parametrize("convention", ["facenet", "sphereface", "exact"])
+def test_it_is_told_which_pairs_are_right(convention):
+  rng = np.random.default_rng(4)
+  same = rng.random(200) < 0.5
+  # Distances on the very grid, which is where strictness shows.
+  scores = 1 - rng.integers(0, 400, 200) * 0.01 / 2
+  scores = np.where(rng.random(200) < 0.5, scores, 0.7 * same - 0.2)
+  fold = rng.integers(0, 5, 200)
+  found = verification.ten_fold_accuracy(
+    scores, same, fold, convention=convention
+  )
+  for k in range(5):
+    assert found.right[fold == k].mean() == found.accuracies[k]
+  left, other, same, fold = features(2)
+  found = verification.centred_accuracy(
+    left, other, same, fold, convention=convention
+  )
+  for k in range(4):
+    assert found.right[fold == k].mean() == found.accuracies[k]

@@ -256,3 +256,22 @@ def test_closed_set_wants_one_entry_of_every_probe():
       identification.closed_set_tpir(scores, probe_ids, gallery_ids, 0.5)
   with pytest.raises(ValueError, match="asks for score 0 of 2"):
     identification.closed_set_tpir(scores, [0, 1], [0, 1], 0)
+
+
+def test_probes_of_one_person_widen_the_interval_of_tpir():
+  rng = np.random.default_rng(7)
+  people = np.repeat(np.arange(40), 10)
+  # Whoever is hard to find is hard in each probe.
+  scores = rng.normal(size=(400, 40)) / 4
+  own = rng.normal(1, 0.5, 40)[people] + rng.normal(size=400) / 10
+  scores[np.arange(400), people] = own
+  found = [
+    gallery.search_scores(scores[:, half], people, np.arange(40)[half])
+    for half in (slice(0, 20), slice(20, 40))
+  ]
+  plain = identification.tpir_of_galleries(found, 0.05)
+  knowing = identification.tpir_of_galleries(found, 0.05, people=people)
+  assert knowing[0] == plain[0]
+  assert knowing[1].low < plain[1].low and plain[1].high < knowing[1].high
+  alone = identification.tpir_of_galleries(found, 0.05, people=np.arange(400))
+  assert alone[1] == pytest.approx(plain[1])

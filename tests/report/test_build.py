@@ -335,6 +335,36 @@ def test_roc_and_det_show_reached_rates_only():
   assert trade[middle, 1] == pytest.approx(1 - points[middle, 1] / 100)
 
 
+def test_normal_scores_make_a_straight_det():
+  """Two normal distributions: FNMR's deviate is linear in that of FMR."""
+  rng = np.random.default_rng(0)
+  same = np.arange(40_000) % 2 == 0
+  tally = counts_lib.count(rng.normal(2.0 * same, np.where(same, 1, 0.5)), same)
+  curve = results.plain(pair_results.curve_points(tally))["roc"]
+  drawn = plots.det(curve)
+  (axis,) = drawn.axes
+  trade, _ = lines(drawn)
+  inside = (trade > 0.005).all(axis=1) & (trade < 0.4).all(axis=1)
+  seen = axis.transData.transform(trade[inside])
+  slope, offset = np.polyfit(*seen.T, 1)
+  assert slope < 0 and inside.sum() > 20
+  off = np.abs(seen[:, 1] - slope * seen[:, 0] - offset).max()
+  assert off < 0.02 * np.ptp(seen[:, 1])
+  labels = [text.get_text() for text in axis.get_xticklabels()]
+  assert labels == ["0.01", "0.1", "1", "5", "20", "50"]
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_a_det_of_few_pairs_can_be_drawn(pairs):
+  same = np.arange(2 * pairs) % 2 == 0
+  tally = counts_lib.count(np.zeros(2 * pairs), same)
+  curve = results.plain(pair_results.curve_points(tally))["roc"]
+  drawn = plots.det(curve)
+  svg.inline(drawn, key="few")
+  low, high = drawn.axes[0].get_xlim()
+  assert low < high
+
+
 def test_histograms_hold_all_pairs_of_each_kind():
   found, _ = verified()
   kinds = ("others", "own")

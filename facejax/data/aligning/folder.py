@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import process
 from typing import NamedTuple
 
-from facejax.data.aligning import found, photo, table
+from facejax.data.aligning import enrolment, found, photo, table
 from facejax.data.aligning import settings as settings_lib
 from facejax.runtime import text_lines
 
@@ -64,6 +64,7 @@ def align_folder(
     OSError: The target cannot be written.
   """
   settings_lib.prepare(settings)
+  enrolment.begin(settings.target)
   listed = table.once(faces, every=settings.faces == "all")
   known = None
   if settings.detector is not None:
@@ -80,6 +81,7 @@ def align_folder(
   finally:
     if known is not None:
       known.finish()
+  enrolment.finish(settings.target, total)
   return total
 
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Literal, NamedTuple, TypeAlias
 
-from facejax.data.aligning import found
+from facejax.data.aligning import enrolment, found
 from facejax.data.aligning import landmarks as geometry
 from facejax.data.detectors import registry
 from facejax.runtime import whole_files
@@ -73,7 +73,8 @@ def prepare(settings: Settings) -> None:
 
 def _has_faces(target: pathlib.Path) -> bool:
   """Whether anything was made; a detector may have failed at once."""
-  return any(name not in (NAME, found.NAME) for name in os.listdir(target))
+  others = NAME, found.NAME, enrolment.NAME
+  return any(name not in others for name in os.listdir(target))
 
 
 def _described(settings: Settings) -> str:

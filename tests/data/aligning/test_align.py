@@ -13,6 +13,7 @@ from PIL import Image
 
 from facejax.data import align, images
 from facejax.data.aligning import command as align_command
+from facejax.data.aligning import enrolment
 from facejax.data.aligning import folder as align_folder
 from facejax.data.aligning import table as align_list
 
@@ -254,8 +255,9 @@ def test_a_folder(tmp_path, capsys, workers):
   assert out == f"{target}: 3 aligned, 2 left out: 2 listed twice\n"
   assert err.count("left out: ") == 2 and "p1/1.png" in err
   assert files_under(target) == [
-    *("align.json", "p0/0.jpg", "p1/1.jpg", "p2/2.jpg")
+    *("align.json", "enrolment.json", "p0/0.jpg", "p1/1.jpg", "p2/2.jpg")
   ]
+  assert enrolment.read(target) == (0, 3)
   for row in rows[:3]:
     name, *numbers = row.split(",")[:11]
     photo = images.decode((source / name).read_bytes(), name=name)
@@ -335,7 +337,11 @@ def test_what_is_left_out(tmp_path, capsys):
   ):
     assert reason in out
   assert err.count("left out: ") == 10
-  assert files_under(target) == ["align.json", "p0/0.jpg", "p1/1.jpg"]
+  assert files_under(target) == [
+    *("align.json", "enrolment.json", "p0/0.jpg", "p1/1.jpg")
+  ]
+  # What no photo is to blame for is nobody's failure.
+  assert enrolment.read(target) == (5, 7)
   assert sorted(os.listdir(tmp_path)) == [
     *("dst", "points.csv", "secret.jpg", "src")
   ]
@@ -439,6 +445,7 @@ def test_a_detector(tmp_path, capsys, workers, monkeypatch):
   assert run(tmp_path / "src", tmp_path / "dst", *options) == 0
   out, err = capsys.readouterr()
   assert "2 aligned, 1 left out: 1 photo without a face" in out
+  assert enrolment.read(tmp_path / "dst") == (1, 3)
   assert "p0/black.jpg" in err and "none was found" in err
   name = rows[0].partition(",")[0]
   photo = images.decode((tmp_path / "src" / name).read_bytes(), name=name)
