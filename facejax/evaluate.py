@@ -13,7 +13,13 @@ import rich.markup
 import rich.table
 import rich.text
 
-from facejax.evaluation import clusters, pair_lists, protocols, table
+from facejax.evaluation import (
+  clusters,
+  pair_lists,
+  people_table,
+  protocols,
+  table,
+)
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
@@ -48,6 +54,9 @@ Examples:
     --pairs pairsDevTest.txt --path lfw_112 --threshold-pairs pairsDevTrain.txt
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw --fold 3
       fold 3 alone, of a net that was trained on people of the other nine
+  python -m facejax.evaluate runs/cosface-lfw --protocol lfw \\
+    --groups people.csv --group-by region region,age
+      error rates of groups of people, at one threshold for all
   python -m facejax.evaluate runs/new --protocol lfw --gallery-net runs/old
       whether the old run's gallery is of use to the new net
   python -m facejax.evaluate runs/cosface-lfw \\
@@ -118,6 +127,15 @@ def _complete(args: argparse.Namespace) -> None:
   if args.threshold is not None and args.threshold_pairs:
     raise ValueError("--threshold and --threshold-pairs: give one of them")
   args.name = args.name or _name(args)
+  if args.group_by and not args.groups:
+    raise ValueError("--group-by needs --groups, a table of people")
+  no_pairs = args.protocol in (*_PEOPLE, *_TEMPLATES)
+  if args.groups and (no_pairs or args.fold is not None):
+    raise ValueError(
+      "--groups is for all pairs of a list: leave out --fold, and use --protocol"
+      " pairs or one of the lists"
+    )
+  _groups(args)  # mistakes are told before the net is loaded
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -175,7 +193,13 @@ def _evaluate(
     threshold=threshold,
     fold=None if args.fold is None else args.fold - 1,
     gallery=gallery,
+    asked=_groups(args),
   )
+
+
+def _groups(args: argparse.Namespace) -> people_table.Asked | None:
+  """Groups of people that are to be told apart."""
+  return people_table.asked(args.groups, args.group_by) if args.groups else None
 
 
 def _gallery(
@@ -230,6 +254,19 @@ def parser() -> command_line.Parser:
     help="pairs: another run's net for the second images, as a gallery has it",
   )
   add("--fold", type=count, help="test this fold alone, counted from 1")
+  add(
+    "--groups",
+    default="",
+    metavar="PEOPLE.csv",
+    help="pairs: name and groups of people; FMR and FNMR of each group",
+  )
+  add(
+    "--group-by",
+    nargs="+",
+    default=(),
+    metavar="COLUMN[,COLUMN]",
+    help="columns of --groups; joined by a comma they are crossed (each by itself)",
+  )
   add(
     "--gallery-images",
     type=count,

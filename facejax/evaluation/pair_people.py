@@ -24,6 +24,21 @@ def known(pairs: pair_sets.PairSet) -> people_intervals.Compared | None:
   Labels of the images are taken, or else the names of their files, if by them
   every genuine pair shows one person and every other pair two.
   """
+  found = _sides(pairs)
+  return None if found is None else people_intervals.compared(*found)
+
+
+def named(pairs: pair_sets.PairSet) -> tuple[np.ndarray, np.ndarray] | None:
+  """The names of whom each pair compares, [pairs] each; None likewise."""
+  found = _sides(pairs)
+  if found is None or found[0].dtype.kind == "U":
+    return found
+  names = np.asarray(list(pairs.source.class_names))
+  return names[found[0]], names[found[1]]
+
+
+def _sides(pairs: pair_sets.PairSet) -> tuple[np.ndarray, np.ndarray] | None:
+  """The same, as labels if these tell, or as names."""
   chosen, place = np.unique(
     np.concatenate([pairs.first, pairs.second]), return_inverse=True
   )
@@ -31,7 +46,7 @@ def known(pairs: pair_sets.PairSet) -> people_intervals.Compared | None:
   for names in (labels, np.asarray(people_of(pairs.source, chosen))):
     first, second = np.split(names[place], 2)
     if np.array_equal(first == second, pairs.same):
-      return people_intervals.compared(first, second)
+      return first, second
   return None
 
 

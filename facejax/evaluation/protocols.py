@@ -12,9 +12,11 @@ from facejax.evaluation import (
   clusters,
   error_rates,
   features,
+  groups,
   identification,
   overlap,
   pair_results,
+  people_table,
   projector,
   retrieval,
   thumbnails,
@@ -54,6 +56,7 @@ def pairs(
   threshold: float | None = None,
   fold: int | None = None,
   gallery: embedder.Embedder | None = None,
+  asked: people_table.Asked | None = None,
 ) -> results.Result:
   """Verification of a list of pairs, or of a pack.
 
@@ -65,6 +68,7 @@ def pairs(
     threshold: a cosine chosen elsewhere, at which accuracy is to be told too.
     fold: the only fold to test, from 0; None for all.
     gallery: another net, which embeds the second image of each pair.
+    asked: groups of people, which are told apart as well.
   """
   opened = _open_pairs(model, options, file, protocol)
   enrolled = None
@@ -72,7 +76,6 @@ def pairs(
     seen = _open_pairs(gallery, options, file, protocol)
     enrolled = _features_used(gallery, options, seen).summed
   found, used = _verify(model, options, opened, threshold, enrolled)
-  chosen = verification.used_images(opened)
   told = overlap.told(
     overlap.trained_on(model.run),
     opened,
@@ -81,17 +84,18 @@ def pairs(
     fold=fold,
   )
   if gallery is not None:
-    told["notes"] = [*told.get("notes", ()), _in_gallery(gallery)]
+    note = f"The second image of each pair was embedded by {gallery.run}, step"
+    told["notes"] = [*told.get("notes", ()), f"{note} {gallery.step:,}."]
   else:
     projector.write(
       model.run,
       options.name,
       used.units,
       opened.source,
-      chosen,
+      verification.used_images(opened),
       step=model.step,
     )
-  return pair_results.result(
+  result = pair_results.result(
     found,
     opened,
     # What is told of one net's features would be of half of the images.
@@ -105,13 +109,10 @@ def pairs(
     **told,
     data={"pairs": file, "images": options.path},
   )
-
-
-def _in_gallery(gallery: embedder.Embedder) -> str:
-  return (
-    f"The second image of each pair was embedded by {gallery.run}, step"
-    f" {gallery.step:,}."
-  )
+  if asked is None:
+    return result
+  draws = {"threshold": threshold, "samples": options.samples}
+  return groups.add(result, found, opened, asked, **draws)
 
 
 def threshold_of(
@@ -167,8 +168,8 @@ def identify(
     crop=model.card.crop,
     exif=model.card.exif,
   )
-  used = _features(model, options, source, known.tolist())
-  vectors = used.units.astype(np.float32)
+  indices = known.tolist()
+  vectors = _features(model, options, source, indices).units.astype(np.float32)
   read = thumbnails.face(source)
   quantities, curves, notes, shown = [], {}, [], []
   if search:

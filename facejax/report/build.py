@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 from matplotlib import figure
 
 import facejax
-from facejax.report import captions, pages, plots, svg, training_plots
+from facejax.report import (
+  captions,
+  heat_maps,
+  pages,
+  plots,
+  svg,
+  training_plots,
+)
 from facejax.runs import card as card_lib
 from facejax.runs import folder, goodput, history, metrics_file, results
 from facejax.runtime import progress, text_lines, whole_files
@@ -18,6 +25,7 @@ from facejax.runtime import progress, text_lines, whole_files
 logger = logging.getLogger(__name__)
 
 PAGE = "index.html"
+_DRAW = {**plots.DRAW, "groups": heat_maps.groups}
 # What a tile shows of each kind of result, beside its first figure.
 _HEADLINES = {
   "verification": ("tar_at_far_1e-3", "tar_at_far_1e-2"),
@@ -126,13 +134,13 @@ def _sections(found: Iterable[results.Result]) -> Iterable[Section]:
       curves = {"roc": curves["roc"], "det": curves["roc"]} | curves
     figures = [
       _drawn(
-        plots.DRAW[kind](curve),
+        _DRAW[kind](curve),
         captions.TITLES[kind],
         captions.caption(kind, curve),
         f"r{k}-{kind}",
       )
       for kind, curve in curves.items()
-      if kind in plots.DRAW
+      if kind in _DRAW
     ]
     yield Section(result.name, f"r{k}", result, _headlines(result), figures)
 
