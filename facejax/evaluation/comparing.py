@@ -108,18 +108,12 @@ def compare(
     for side in (first, second)
   ]
   (ours, our_draws), (theirs, their_draws) = sides
-  variances = (our_draws - their_draws).variance()
+  variances = (our_draws - their_draws).variance().tolist()
   for k, (key, label) in enumerate(statistics):
     found = paired.difference(
-      ours[k],
-      theirs[k],
-      variance=float(variances[k]),
-      people=who.people,
+      ours[k], theirs[k], variance=variances[k], people=who.people
     )
-    note = _BOOTSTRAP.format(samples=samples)
-    errors = key != "area_under_curve"
-    if key.startswith("fnmr"):
-      note = f"threshold of each net where FMR is not above; {note}"
+    errors, note = key != "area_under_curve", _how(key, samples)
     rows.append(
       ComparedFigure(key, label, ours[k], theirs[k], found, 1.0, errors, note)
     )
@@ -127,6 +121,14 @@ def compare(
   return [
     row._replace(p_value=p) for row, p in zip(rows, adjusted, strict=True)
   ]
+
+
+def _how(key: str, samples: int) -> str:
+  """The convention of a figure that is bootstrapped."""
+  note = _BOOTSTRAP.format(samples=samples)
+  if not key.startswith("fnmr"):
+    return note
+  return f"threshold of each net where FMR is not above; {note}"
 
 
 def notes(
@@ -263,7 +265,7 @@ def _draws(
   statistics: dict[tuple[str, str], Statistic],
   *,
   samples: int,
-) -> tuple[list[list[float]], people_bootstrap.Drawn]:
+) -> tuple[list[list[float]], people_bootstrap.Resampled]:
   """Each figure of each run, and what their mean over runs varies by."""
   drawn = [
     people_bootstrap.bootstrap(

@@ -14,7 +14,7 @@ Statistic = Callable[[counts.Counts], float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Drawn:
+class Resampled:
   """Figures of merit of pairs whose people were drawn again.
 
   Attributes:
@@ -27,9 +27,9 @@ class Drawn:
   people: np.ndarray
   couples: np.ndarray
 
-  def __sub__(self, other: "Drawn") -> "Drawn":
+  def __sub__(self, other: "Resampled") -> "Resampled":
     """Of a difference between two nets that saw the same draws."""
-    return Drawn(
+    return Resampled(
       self.values - other.values,
       self.people - other.people,
       self.couples - other.couples,
@@ -56,9 +56,9 @@ class Drawn:
     return intervals.Interval(low, high)
 
 
-def mean(drawn: Sequence[Drawn]) -> Drawn:
+def mean(drawn: Sequence[Resampled]) -> Resampled:
   """Of several nets that saw the same draws."""
-  return Drawn(
+  return Resampled(
     np.mean([one.values for one in drawn], axis=0),
     np.mean([one.people for one in drawn], axis=0),
     np.mean([one.couples for one in drawn], axis=0),
@@ -122,7 +122,7 @@ def bootstrap(
   *,
   samples: int = 1000,
   seed: int = 0,
-) -> Drawn:
+) -> Resampled:
   """Figures of merit of pairs whose people are drawn again.
 
   Draws without a genuine or without an impostor pair are drawn anew. Many scores
@@ -158,28 +158,31 @@ def bootstrap(
   # Of falling thresholds, the first that each score reaches.
   place = np.searchsorted(-thin.thresholds, -scores, side="left")
 
-  def again(often: np.ndarray) -> counts.Counts | None:
-    ours, theirs = (
-      np.bincount(place[kind], often[kind], len(thin.thresholds))
-      .astype(np.int64)
-      .cumsum()
-      for kind in (same, ~same)
-    )
-    # One draw in five or more has both kinds, however few people there are.
-    if not ours[-1] or not theirs[-1]:
-      return None
-    return dataclasses.replace(thin, same=ours, different=theirs)
-
   def drawn(draws: Iterator[np.ndarray]) -> np.ndarray:
-    usable = filter(None, map(again, draws))
+    usable = filter(None, (_counted(thin, place, same, o) for o in draws))
     found = [
       [statistic(one) for statistic in statistics]
       for one in itertools.islice(usable, samples)
     ]
     return np.array(found, np.float64).reshape(samples, -1).T
 
-  return Drawn(
+  return Resampled(
     np.array([statistic(tally) for statistic in statistics], np.float64),
     drawn(multiplicities(who, seed=seed)),
     drawn(couples(who, seed=seed)),
   )
+
+
+def _counted(
+  thin: counts.Counts, place: np.ndarray, same: np.ndarray, often: np.ndarray
+) -> counts.Counts | None:
+  """The pairs of a draw; None if it has one kind, at most four draws in five."""
+  ours, theirs = (
+    np.bincount(place[kind], often[kind], len(thin.thresholds))
+    .astype(np.int64)
+    .cumsum()
+    for kind in (same, ~same)
+  )
+  if not ours[-1] or not theirs[-1]:
+    return None
+  return dataclasses.replace(thin, same=ours, different=theirs)
