@@ -1,5 +1,6 @@
 """facejax.evaluate: every figure is what the embeddings say."""
 
+import collections
 import copy
 import dataclasses
 import json
@@ -12,6 +13,7 @@ from PIL import Image
 
 from facejax import evaluate
 from facejax.data import align, images
+from facejax.data.aligning import enrolment
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import clusters, identification, overlap, protocols
 from facejax.metrics import clustering as cluster_metrics
@@ -108,6 +110,22 @@ def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   results.write(model.run, result)
   (read,) = results.read_all(model.run)
   assert read.quantities == list(result.quantities)
+
+
+def test_photos_without_a_face_are_a_rate(model, tiny_faces, tmp_path):
+  faces = shutil.copytree(tiny_faces, tmp_path / "faces")
+  write_list(tmp_path / "list.txt", faces)
+  fates = {"aligned": 12, "photo without a face": 3}
+  enrolment.finish(faces, collections.Counter(fates))
+  result = protocols.pairs(
+    model, options("mine", faces), file=str(tmp_path / "list.txt")
+  )
+  assert result["failure_to_enrol"] == 3 / 15
+  whole = protocols.pairs(
+    model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
+  )
+  keys = [quantity.key for quantity in whole.quantities]
+  assert "failure_to_enrol" not in keys
 
 
 def test_a_gallery_of_another_net(model, tiny_faces, tmp_path, vectors):

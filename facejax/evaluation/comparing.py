@@ -10,15 +10,15 @@ import rich.text
 
 from facejax.evaluation import error_rates
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves, paired, people_intervals
+from facejax.metrics import curves, paired, people_bootstrap, people_intervals
 from facejax.metrics import verification as metrics
 
 Statistic = Callable[[counts_lib.Counts], float]
 LEVEL = 0.05
 _FMRS = {"1e-1": 0.1} | error_rates.FMRS
 _BOOTSTRAP = (
-  "standard error over people: {samples:,} bootstraps of people, the same ones"
-  " for all nets"
+  "standard error over people: {samples:,} draws of people, the same ones for"
+  " all nets"
 )
 _PAIRS = "whom the pairs show is not known: they are taken as independent"
 
@@ -107,18 +107,13 @@ def compare(
     _draws(side, pairs, who, statistics, samples=samples)
     for side in (first, second)
   ]
+  (ours, our_draws), (theirs, their_draws) = sides
+  variances = (our_draws - their_draws).variance().tolist()
   for k, (key, label) in enumerate(statistics):
-    (ours, our_draws), (theirs, their_draws) = sides
     found = paired.difference(
-      ours[k],
-      theirs[k],
-      variance=float(np.var(our_draws[k] - their_draws[k])),
-      people=who.people,
+      ours[k], theirs[k], variance=variances[k], people=who.people
     )
-    note = _BOOTSTRAP.format(samples=samples)
-    errors = key != "area_under_curve"
-    if key.startswith("fnmr"):
-      note = f"threshold of each net where FMR is not above; {note}"
+    errors, note = key != "area_under_curve", _how(key, samples)
     rows.append(
       ComparedFigure(key, label, ours[k], theirs[k], found, 1.0, errors, note)
     )
@@ -126,6 +121,14 @@ def compare(
   return [
     row._replace(p_value=p) for row, p in zip(rows, adjusted, strict=True)
   ]
+
+
+def _how(key: str, samples: int) -> str:
+  """The convention of a figure that is bootstrapped."""
+  note = _BOOTSTRAP.format(samples=samples)
+  if not key.startswith("fnmr"):
+    return note
+  return f"threshold of each net where FMR is not above; {note}"
 
 
 def notes(
@@ -160,10 +163,13 @@ def notes(
 
 def table(rows: Sequence[ComparedFigure], title: str) -> rich.table.Table:
   """The rows for the console; their conventions are the caption."""
+  labels: dict[str, list[str]] = {}
+  for row in rows:
+    labels.setdefault(row.convention, []).append(row.label)
   out = rich.table.Table(
     title=rich.text.Text(title),
     caption=rich.text.Text(
-      "\n".join(f"{row.label}: {row.convention}" for row in rows)
+      "\n".join(f"{', '.join(names)}: {how}" for how, names in labels.items())
     ),
     caption_justify="left",
     box=rich.box.SIMPLE_HEAD,
@@ -259,19 +265,13 @@ def _draws(
   statistics: dict[tuple[str, str], Statistic],
   *,
   samples: int,
-) -> tuple[list[list[float]], np.ndarray]:
-  """Each figure of each run, and their mean over runs for each draw of people."""
-  figures, drawn = [], []
-  for one in side:
-    tally = counts_lib.count(one.values, pairs.same)
-    figures.append([statistic(tally) for statistic in statistics.values()])
-    drawn.append(
-      people_intervals.bootstrap(
-        one.values,
-        pairs.same,
-        who,
-        [*statistics.values()],
-        samples=samples,
-      )
+) -> tuple[list[list[float]], people_bootstrap.Resampled]:
+  """Each figure of each run, and what their mean over runs varies by."""
+  drawn = [
+    people_bootstrap.bootstrap(
+      one.values, pairs.same, who, [*statistics.values()], samples=samples
     )
-  return np.transpose(figures).tolist(), np.mean(drawn, axis=0)
+    for one in side
+  ]
+  figures = np.transpose([one.values for one in drawn]).tolist()
+  return figures, people_bootstrap.mean(drawn)

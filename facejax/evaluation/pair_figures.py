@@ -6,7 +6,13 @@ import numpy as np
 
 from facejax.evaluation import error_rates, verification
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves, intervals, people_intervals, validation
+from facejax.metrics import (
+  curves,
+  intervals,
+  people_bootstrap,
+  people_intervals,
+  validation,
+)
 from facejax.metrics import verification as metrics
 from facejax.runs import results
 
@@ -192,20 +198,15 @@ def _drawn(
       name: error_rates.fnmr_statistic(fmr)
       for name, fmr in error_rates.resolved(tally.totals()[1]).items()
     }
-    try:
-      found = people_intervals.bootstrap(
-        scores,
-        same,
-        who,
-        [*statistics.values(), *more.values()],
-        samples=samples,
-      )
-    except people_intervals.TooFewPeopleError:
-      pass
-    else:
-      keys = [*statistics, *more]
-      ends = [intervals.percentiles(values) for values in found]
-      return dict(zip(keys, ends, strict=True)), _PEOPLE
+    found = people_bootstrap.bootstrap(
+      scores,
+      same,
+      who,
+      [*statistics.values(), *more.values()],
+      samples=samples,
+    )
+    keys = enumerate([*statistics, *more])
+    return {key: found.interval(k) for k, key in keys}, _PEOPLE
   return {
     key: counts_lib.interval(tally, function, samples=samples)
     for key, function in statistics.items()

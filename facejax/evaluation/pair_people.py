@@ -6,11 +6,13 @@ by person say it, and lists whose files are called by people; packs do not.
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
+from facejax.data.pairs import templates
 from facejax.metrics import people_intervals
 from facejax.runtime import text_lines
 
@@ -48,6 +50,30 @@ def _sides(pairs: pair_sets.PairSet) -> tuple[np.ndarray, np.ndarray] | None:
     if np.array_equal(first == second, pairs.same):
       return first, second
   return None
+
+
+def of_templates(
+  enrolled: Sequence[templates.Enrolled], pairs: templates.TemplatePairs
+) -> people_intervals.Compared | None:
+  """Whom pairs of templates show, where lists tell it of all of them.
+
+  Args:
+    enrolled: the lists of galleries and of probes.
+    pairs: templates to verify.
+  """
+  if not enrolled:
+    return None
+  template, place = np.unique(
+    np.concatenate([one.template for one in enrolled]), return_index=True
+  )
+  subject = np.concatenate([one.subject for one in enrolled])[place]
+  sides = pairs.first, pairs.second
+  if not np.isin(np.concatenate(sides), template).all():
+    return None
+  first, second = (subject[np.searchsorted(template, side)] for side in sides)
+  if not np.array_equal(first == second, pairs.same):
+    return None
+  return people_intervals.compared(first, second)
 
 
 def people_of(source: Any, indices: np.ndarray) -> list[str]:

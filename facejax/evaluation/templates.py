@@ -5,7 +5,7 @@ see `facejax.data.pairs.templates`. Images are cut out by its five points.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from facejax.evaluation import (
   error_rates,
   features,
   pair_figures,
+  pair_people,
   pair_results,
 )
 from facejax.metrics import counts as counts_lib
@@ -158,7 +159,10 @@ def result(
   )
   scores = scores.astype(np.float64)  # thresholds lie between float32's
   tally = counts_lib.count(scores, pairs.same)
-  who = _people(tables, pairs)
+  enrolled = [
+    lists.read_enrolled(p) for p in (*tables.galleries, *tables.probes)
+  ]
+  who = pair_people.of_templates(enrolled, pairs)
   quantities = _verified(
     tally, scores[pairs.same], who and who.of(pairs.same), rule
   )
@@ -183,30 +187,6 @@ def result(
     curves=shown,
     **about,
   )
-
-
-def _people(
-  tables: Lists, pairs: lists.TemplatePairs
-) -> people_intervals.Compared | None:
-  """Whom pairs show, where the lists of galleries and probes tell of all."""
-  enrolled = [
-    lists.read_enrolled(p) for p in (*tables.galleries, *tables.probes)
-  ]
-  if not enrolled:
-    return None
-  template, place = np.unique(
-    np.concatenate([one.template for one in enrolled]), return_index=True
-  )
-  subject = np.concatenate([one.subject for one in enrolled])[place]
-  if not np.isin(np.concatenate([pairs.first, pairs.second]), template).all():
-    return None
-  first, second = (
-    subject[np.searchsorted(template, side)]
-    for side in (pairs.first, pairs.second)
-  )
-  if not np.array_equal(first == second, pairs.same):
-    return None
-  return people_intervals.compared(first, second)
 
 
 def _verified(
@@ -258,20 +238,7 @@ def _searched(
   names = " and ".join(
     path.stem.rpartition("_")[2] for path in tables.galleries
   )
-  out = []
-  for k in (1, 5, 10):
-    ranks = np.concatenate([one.ranks[one.mated] for one in found])
-    mated = np.concatenate([asked.subject[one.mated] for one in found])
-    out.append(
-      error_rates.of_share(
-        f"rank_{k}",
-        f"1:N rank-{k}",
-        ranks <= k,
-        people_intervals.compared(mated, mated),
-        convention=f"mated probes of {names}; {rule}",
-        what="probes",
-      )
-    )
+  out = _ranked(found, asked.subject, f"mated probes of {names}; {rule}")
   for fpir in _FPIRS:
     if any(one.mated.all() for one in found):
       break
@@ -290,6 +257,26 @@ def _searched(
   else:
     out += error_rates.fnir(found, asked.subject)
   return out
+
+
+def _ranked(
+  found: Sequence[gallery.Search], subject: np.ndarray, note: str
+) -> list[results.Quantity]:
+  """Rank-k of the probes of all galleries, who show these subjects."""
+  ranks = np.concatenate([one.ranks[one.mated] for one in found])
+  mated = np.concatenate([subject[one.mated] for one in found])
+  who = people_intervals.compared(mated, mated)
+  return [
+    error_rates.of_share(
+      f"rank_{k}",
+      f"1:N rank-{k}",
+      ranks <= k,
+      who,
+      convention=note,
+      what="probes",
+    )
+    for k in (1, 5, 10)
+  ]
 
 
 def _once(listed: lists.Enrolled) -> lists.Enrolled:

@@ -9,19 +9,11 @@ double sum over comparisons that share a person, each with its residual.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from facejax.metrics import checks, counts, intervals
-
-# Draws that lack one kind of pair are drawn anew, up to this many times.
-_PATIENCE = 20
-
-
-class TooFewPeopleError(ValueError):
-  """Hardly any draw of the people has pairs of both kinds."""
+from facejax.metrics import intervals
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +38,7 @@ class Compared:
     return compared(self.first[mine], self.second[mine])
 
   @functools.cached_property
-  def _couples(self) -> np.ndarray:
+  def couples(self) -> np.ndarray:
     """One number for each two people who are compared, [comparisons]."""
     low = np.minimum(self.first, self.second).astype(np.int64)
     high = np.maximum(self.first, self.second)
@@ -69,9 +61,9 @@ class Compared:
     mine += np.bincount(
       self.second[other], residuals[other], minlength=self.people
     )
-    couples = np.bincount(self._couples, residuals)
+    couples = np.bincount(self.couples, residuals)
     apart = np.zeros(len(couples), bool)
-    apart[self._couples] = other
+    apart[self.couples] = other
     least = float(np.square(couples).sum())
     return max(
       float(np.square(mine).sum() - np.square(couples[apart]).sum()), least
@@ -181,108 +173,15 @@ def wilson(
   return intervals.wilson(share * trials, trials, level=level)
 
 
-def multiplicities(
-  who: Compared, *, samples: int, seed: int = 0
-) -> Iterator[np.ndarray]:
-  """How often each comparison counts when people are drawn with replacement.
-
-  As many people as there are, are drawn; a comparison of two people counts the
-  product of how often the two were drawn, one of a person with himself as often
-  as he was. Yields int64 [comparisons], `samples` times.
-
-  Where two people are compared once and hardly anybody twice, the product varies
-  three times as much as it should: intervals are up to √3 times too wide there,
-  and exact where everybody is compared with many.
-
-  References:
-    Snijders, Borgatti, *Non-parametric standard errors and tests for network
-    statistics*, 1999 (the vertex bootstrap).
-
-  >>> who = compared(["ada", "ada"], ["ada", "bob"])
-  >>> sorted({tuple(map(int, m)) for m in multiplicities(who, samples=50)})
-  [(0, 0), (1, 1), (2, 0)]
-  """
-  if samples < 1:
-    raise ValueError(f"samples is {samples}; use 1 or more")
-  rng = np.random.default_rng(seed)
-  apart = who.first != who.second
-  for _ in range(samples):
-    drawn = rng.integers(0, who.people, who.people)
-    often = np.bincount(drawn, minlength=who.people)
-    found = often[who.first]
-    found[apart] *= often[who.second[apart]]
-    yield found
-
-
-def bootstrap(
-  scores: npt.ArrayLike,
-  same: npt.ArrayLike,
-  who: Compared,
-  statistics: Sequence[Callable[[counts.Counts], float]],
-  *,
-  samples: int = 1000,
-  seed: int = 0,
-) -> np.ndarray:
-  """Figures of merit of pairs whose people are drawn again.
-
-  Draws without a genuine or without an impostor pair are drawn anew. Many scores
-  are taken on `counts.thinned` thresholds.
-
-  Args:
-    scores: similarities, [pairs].
-    same: bool, [pairs].
-    who: whom each pair compares.
-    statistics: of counts, as those of `curves`.
-    samples: how often to draw.
-    seed: of the draws; two nets on the same pairs see the same people.
-
-  Returns:
-    float64 [statistics, samples]; `intervals.percentiles` makes intervals.
-
-  Raises:
-    ValueError: as `counts.count`, and if shapes do not fit.
-    TooFewPeopleError: if hardly any draw has both kinds of pair.
-
-  >>> from facejax.metrics import curves
-  >>> rng = np.random.default_rng(0)
-  >>> who = compared(rng.integers(0, 30, 500), rng.integers(0, 30, 500))
-  >>> same = who.first == who.second
-  >>> drawn = bootstrap(rng.normal(same), same, who, [curves.area], samples=100)
-  >>> low, high = intervals.percentiles(drawn[0])
-  >>> 0.5 < low < high < 1
-  True
-  """
-  scores, same = checks.pairs(scores, same)
-  _fits(scores, who)
-  tally = counts.thinned(counts.count(scores, same))
-  # Of falling thresholds, the first that each score reaches.
-  place = np.searchsorted(-tally.thresholds, -scores, side="left")
-  size, out = len(tally.thresholds), []
-  for often in multiplicities(who, samples=samples * _PATIENCE, seed=seed):
-    drawn = [
-      np.bincount(place[kind], often[kind], size).astype(np.int64).cumsum()
-      for kind in (same, ~same)
-    ]
-    if drawn[0][-1] and drawn[1][-1]:
-      again = dataclasses.replace(tally, same=drawn[0], different=drawn[1])
-      out.append([statistic(again) for statistic in statistics])
-    if len(out) == samples:
-      return np.array(out, np.float64).reshape(samples, -1).T
-  raise TooFewPeopleError(
-    f"only {len(out)} of {samples * _PATIENCE} draws of {who.people} people have"
-    " genuine and impostor pairs; use pairs of more people"
-  )
-
-
 def _weighted(
   values: npt.ArrayLike, who: Compared, weights: npt.ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
   values = np.asarray(values, np.float64)
-  _fits(values, who)
+  fits(values, who)
   if weights is None:
     return values, np.full(len(who), 1 / len(who))
   weights = np.asarray(weights, np.float64)
-  _fits(weights, who)
+  fits(weights, who)
   if (weights < 0).any() or not math.isclose(weights.sum(), 1, rel_tol=1e-6):
     raise ValueError(
       f"weights sum to {weights.sum():.6g}; use numbers from 0 on that sum to 1"
@@ -290,7 +189,8 @@ def _weighted(
   return values, weights
 
 
-def _fits(values: np.ndarray, who: Compared) -> None:
+def fits(values: np.ndarray, who: Compared) -> None:
+  """Raises ValueError unless there is a value for each comparison."""
   if values.shape != (len(who),):
     raise ValueError(
       f"{values.shape} values of {len(who)} comparisons; give one for each"

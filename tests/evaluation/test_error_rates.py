@@ -114,7 +114,7 @@ def test_a_share_has_its_counts_and_its_interval():
   assert (one.low, one.high) == people_intervals.wilson(values, who)
 
 
-def test_draws_of_two_people_fall_back_to_pairs():
+def test_two_people_are_enough():
   who = people_intervals.compared([0, 0, 0, 0], [0, 1, 1, 0])
   scores, same = np.array([0.9, 0.1, 0.3, 0.2]), who.first == who.second
   _, found = rates(scores, same, who)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from facejax.data.pairs import pairs as pair_sets
+from facejax.data.pairs import templates
 from facejax.evaluation import pair_people
 
 
@@ -58,3 +59,26 @@ def test_packs_do_not_say_it():
   # Every image another person contradicts the genuine pairs.
   names = [f"{k}/1.jpg" for k in range(4)]
   assert pair_people.known(pairs_of(Named(names), [1, 0, 0, 1])) is None
+
+
+def test_lists_of_galleries_and_probes_tell_of_templates():
+  def asked(first, second, same):
+    return templates.TemplatePairs(
+      np.asarray(first), np.asarray(second), np.asarray(same, bool)
+    )
+
+  enrolled = [
+    templates.Enrolled(np.array([4, 4, 9]), np.array([70, 70, 80])),
+    templates.Enrolled(np.array([6, 2]), np.array([70, 80])),
+  ]
+  pairs = asked([4, 9, 4], [6, 2, 2], [1, 1, 0])
+  who = pair_people.of_templates(enrolled, pairs)
+  assert who is not None
+  assert who.first.tolist() == [0, 1, 0] and who.second.tolist() == [0, 1, 1]
+  # One template is nowhere, lists contradict the pairs, there are none.
+  for lists, other in (
+    (enrolled, asked([4], [5], [1])),
+    (enrolled, asked([4, 9], [6, 2], [1, 0])),
+    ([], pairs),
+  ):
+    assert pair_people.of_templates(lists, other) is None

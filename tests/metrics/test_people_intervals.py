@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from facejax.metrics import counts, curves, intervals, people_intervals
+from facejax.metrics import intervals, people_intervals
 
 near = pytest.approx
 normal = statistics.NormalDist()
@@ -153,63 +153,6 @@ def test_coverage_of_people_who_are_shared(kind, rate, least):
   assert held[1] < 1000 * least, held
 
 
-def test_each_comparison_counts_the_product_of_its_two_people():
-  who = people_intervals.compared([0, 0, 1, 2, 2], [0, 1, 2, 2, 0])
-  drawn = np.array(list(people_intervals.multiplicities(who, samples=400)))
-  a, c = drawn[:, 0], drawn[:, 3]
-  b = 3 - a - c  # as many people as there are
-  assert (b >= 0).all()
-  np.testing.assert_array_equal(drawn[:, 1], a * b)
-  np.testing.assert_array_equal(drawn[:, 2], b * c)
-  np.testing.assert_array_equal(drawn[:, 4], c * a)
-  assert a.mean() == near(1, abs=0.15)
-  again = np.array(list(people_intervals.multiplicities(who, samples=400)))
-  np.testing.assert_array_equal(drawn, again)
-
-
-def test_drawn_people_are_counted_as_repeated_pairs():
-  """The figures of a draw are those of its pairs written out."""
-  first, second, *_ = everybody(12, 3)
-  rng = np.random.default_rng(1)
-  same = first == second
-  scores = rng.normal(same, 1).round(1)  # with ties
-  who = people_intervals.compared(first, second)
-
-  def tar(accepted):
-    return curves.at_far(accepted, 0.1).tar.value
-
-  found = people_intervals.bootstrap(
-    scores, same, who, [curves.area, curves.equal_error_rate, tar], samples=5
-  )
-  assert found.shape == (3, 5)
-  draws = people_intervals.multiplicities(who, samples=5)
-  for k, often in enumerate(draws):
-    tally = counts.count(np.repeat(scores, often), np.repeat(same, often))
-    expected = curves.area(tally), curves.equal_error_rate(tally), tar(tally)
-    assert found[:, k] == near(expected)
-
-
-def test_the_bootstrap_spreads_as_the_double_sum_says():
-  rng = np.random.default_rng(2)
-  first, second, *_ = everybody(80, 2)
-  same = first == second
-  who = people_intervals.compared(first, second)
-  hard = rng.normal(size=80)
-  scores = rng.normal(same, 1) + 0.5 * (hard[first] + hard[second])
-
-  def far(accepted):
-    # At a given threshold, 1.
-    passed = np.searchsorted(-accepted.thresholds, -1.0, side="right")
-    return accepted.different[passed - 1] / accepted.different[-1]
-
-  drawn = people_intervals.bootstrap(scores, same, who, [far], samples=400)[0]
-  errors = scores[~same] >= 1
-  expected = people_intervals.variance(errors, who.of(~same)) ** 0.5
-  assert drawn.std() == near(expected, rel=0.15)
-  naive = np.sqrt(errors.mean() * (1 - errors.mean()) / len(errors))
-  assert drawn.std() > 3 * naive
-
-
 def test_the_published_package_says_the_same():
   cimat = pytest.importorskip("cimat", reason="the authors' own package")
   rng = np.random.default_rng(3)
@@ -243,23 +186,6 @@ def test_bad_input_is_refused():
     (lambda: people_intervals.variance([1], who), "of 2 comparisons"),
     (lambda: people_intervals.wilson([1, 0], who, weights=[1, 1]), "sum to 2"),
     (lambda: people_intervals.wilson([1, 0], who, level=95), "level is 95"),
-    (
-      lambda: list(people_intervals.multiplicities(who, samples=0)),
-      "samples is 0",
-    ),
-    (
-      lambda: people_intervals.bootstrap(
-        [0.5, 0.1, 0.2],
-        [True, True, False],
-        people_intervals.compared([0, 0, 1], [0, 0, 0]),
-        [curves.area],
-        samples=3,
-      ),
-      None,
-    ),
   ):
-    if message:
-      with pytest.raises(ValueError, match=message):
-        call()
-    else:
-      assert call().shape == (1, 3)
+    with pytest.raises(ValueError, match=message):
+      call()
