@@ -25,6 +25,7 @@ def result(
   fold: int | None = None,
   hardest: int = 8,
   samples: int = 1000,
+  things: str = "images",
   **about: Any,
 ) -> results.Result:
   """The result of a pair set, with curves and the hardest pairs.
@@ -38,6 +39,7 @@ def result(
       for all of them in turn.
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
+    things: what is paired.
     about: further fields of the result: name, step, data, notes.
 
   Raises:
@@ -79,7 +81,7 @@ def result(
   return results.Result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
-    f" {images_here:,} images {what}",
+    f" {images_here:,} {things} {what}",
     quantities=[*quantities, *pair_figures.rates(tally, samples=samples)],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
