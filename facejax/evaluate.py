@@ -15,7 +15,7 @@ import rich.table
 import rich.text
 
 from facejax.data import places
-from facejax.evaluation import clusters, protocols, table
+from facejax.evaluation import clusters, papers, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
@@ -42,6 +42,10 @@ Protocols:
                   FPIR, precision at 1, R-precision, MAP@R, clusters
   clustering      --path PEOPLE: clusters alone
   ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
+  ytf             --pairs splits.txt --path FRAMES, which has NAME/VIDEO/FRAME.jpg:
+                  verification of videos, by mean feature and by pairs of frames
+  megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
+                  rank-1 among 10 … all distractors, TAR at FAR 1e-6
 
 Examples:
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw
@@ -54,6 +58,10 @@ Examples:
       whether the old run's gallery is of use to the new net
   python -m facejax.evaluate runs/cosface-lfw \\
     --protocol identification --path orl
+  python -m facejax.evaluate runs/cosface-lfw --protocol ytf --frames 100 \\
+    --pairs splits.txt --path aligned_images_DB
+  python -m facejax.evaluate runs/cosface-lfw --protocol megaface \\
+    --path facescrub --distractors flickr.npz --leave-out megaface_noises.txt
 
 Exit codes: 0 done, 2 bad input."""
 
@@ -62,7 +70,7 @@ _LISTS = {"cfp": "cfp_fp"} | {
 }
 _TEMPLATES = ("ijbb", "ijbc")
 _PEOPLE = ("identification", "clustering")
-_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
+_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES, *papers.NAMES)
 
 
 @command_line.command(computes=True)
@@ -112,11 +120,14 @@ def _complete(args: argparse.Namespace) -> None:
     needed = ("path",)
   elif args.protocol in _TEMPLATES:
     needed = ("pairs", "path")
+  elif args.protocol in papers.NAMES:
+    needed = ()
   else:
     needed = ("pairs",)
   for name in needed:
     if not getattr(args, name):
       raise ValueError(f"--protocol {args.protocol} needs --{name}")
+  papers.check(args)
   if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
     raise ValueError(f"--protocol {args.protocol} has no folds")
   if args.gallery_net and args.protocol in (*_PEOPLE, *_TEMPLATES):
@@ -128,6 +139,9 @@ def _complete(args: argparse.Namespace) -> None:
 
 def _name(args: argparse.Namespace) -> str:
   """What the result is called when nobody says."""
+  if args.protocol in papers.NAMES:
+    name = papers.name(args)
+    return name if args.fold is None else f"{name}_fold{args.fold}"
   place = pathlib.Path(args.path if args.protocol in _PEOPLE else args.pairs)
   stem = text_lines.printable(place.resolve().stem)
   name = {"pairs": stem, "lfw": "lfw_view2"}.get(args.protocol, args.protocol)
@@ -148,6 +162,8 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
   )
+  if args.protocol in papers.NAMES:
+    return papers.evaluate(args, model, options)
   gallery = _gallery(args, model)
   threshold = args.threshold
   if args.threshold_pairs:
@@ -245,7 +261,12 @@ def parser() -> command_line.Parser:
   share: Any = command_line.number(float, 0, 1)
   seed: Any = command_line.number(int, 0, 2**32 - 1)
   add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
-  add("--seed", type=seed, default=0, help="of the halves of the open set (0)")
+  add(
+    "--seed",
+    type=seed,
+    default=0,
+    help="of the halves of the open set, of the order of distractors (0)",
+  )
   add("--method", choices=clusters.METHODS, help="of the clusters")
   add("--hardest", type=count, default=8, help="pairs of each kind to show (8)")
   add("--samples", type=count, default=1000, help="draws of a bootstrap (1000)")
@@ -259,6 +280,7 @@ def parser() -> command_line.Parser:
       default=True,
       help=what,
     )
+  papers.add_flags(parser)
   command_flags.batch_size(parser)
   command_flags.devices(parser)
   command_flags.processes(parser)

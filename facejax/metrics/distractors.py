@@ -137,10 +137,8 @@ class Crowd:
       scores = probes @ block.astype(probes.dtype, copy=False).T
       np.maximum(self._best, scores.max(axis=1), out=self._best)
       full = self._tail.size == self._keep
-      bar = self._tail[-1] if full else -np.inf
-      more = scores[scores > bar]
-      if more.size:
-        self._tail = _largest(np.r_[self._tail, more], self._keep)
+      more = scores[scores > (self._tail.min() if full else -np.inf)]
+      self._tail = _kept(np.r_[self._tail, more], self._keep)
       self._seen += len(block)
 
   def strangers(self) -> Strangers:
@@ -153,7 +151,7 @@ class Crowd:
       raise ValueError("there are no distractors")
     return Strangers(
       self._best.copy(),
-      self._tail,
+      _largest(self._tail, self._keep),
       self._keep,
       len(self._probes) * self._seen,
     )
@@ -278,7 +276,13 @@ def _rate(right: np.ndarray) -> intervals.Rate:
   return intervals.Rate(int(np.count_nonzero(right)), right.size)
 
 
+def _kept(scores: np.ndarray, keep: int) -> np.ndarray:
+  """The largest scores, in no order."""
+  if scores.size <= keep:
+    return scores
+  return np.partition(scores, scores.size - keep)[scores.size - keep :]
+
+
 def _largest(scores: np.ndarray, keep: int) -> np.ndarray:
-  if scores.size > keep:
-    scores = np.partition(scores, scores.size - keep)[scores.size - keep :]
-  return np.sort(scores)[::-1]
+  """The same, falling."""
+  return np.sort(_kept(scores, keep))[::-1]
