@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import processes
 from PIL import Image
 
 from facejax import evaluate
@@ -291,3 +292,18 @@ def test_the_command(model, sets, capsys):
 def test_what_does_not_belong_is_refused(model, capsys, arguments, message):
   assert evaluate.main([model.run, "--protocol", *arguments]) == 2
   assert message in capsys.readouterr().err
+
+
+def test_two_processes_find_what_one_does(model, sets, tmp_path):
+  root, *_ = sets
+  result = megaface.searched(
+    model, options(root / "facescrub"), distractors=str(root / "flickr")
+  )
+  arguments = [model.run, "--protocol", "megaface", "--batch-size", 4]
+  arguments += ["--path", root / "facescrub", "--distractors", root / "flickr"]
+  codes, outputs = processes.run(arguments, command=("-m", "facejax.evaluate"))
+  assert codes == [0, 0], outputs
+  (found,) = results.read_all(model.run)
+  assert [q.value for q in found.quantities] == [
+    q.value for q in result.quantities
+  ]

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import processes
 from PIL import Image
 
 from facejax import evaluate
@@ -195,3 +196,15 @@ def test_the_command(model, ytf, capsys):
   assert result.name == "ytf_first2" and "the first 2 of each" in result.about
   page = pathlib.Path(model.run, "report", "index.html").read_text()
   assert "Ada_One/" in page
+
+
+def test_two_processes_find_what_one_does(model, ytf):
+  file, path, *_ = ytf
+  result = videos.verified(model, options(path), file=str(file))
+  arguments = [model.run, "--protocol", "ytf", "--pairs", file, "--path", path]
+  arguments += ["--batch-size", 4, "--samples", 20]
+  codes, outputs = processes.run(arguments, command=("-m", "facejax.evaluate"))
+  assert codes == [0, 0], outputs
+  (found,) = results.read_all(model.run)
+  for one, other in zip(result.quantities, found.quantities, strict=True):
+    assert one.value == pytest.approx(other.value, abs=1e-5), one.key
