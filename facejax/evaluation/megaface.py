@@ -91,7 +91,8 @@ def _compared(
   # Distractors that each size has beside those of the size before.
   band = np.searchsorted(sizes, place, side="right")
   keep = int(min(_FARS["1e-1"] * len(probes) * count + 1, _KEPT))
-  parts = [metrics.Crowd(probes, keep=keep) for _ in sizes]
+  first = metrics.Crowd(probes, keep=keep)
+  parts = [first, *(first.another() for _ in sizes[1:])]
   start = 0
   for block in strangers.blocks():
     mine = band[start : start + len(block)]

@@ -107,12 +107,20 @@ class Crowd:
     Raises:
       ValueError: if an embedding is zero or not finite, or `keep` is below 1.
     """
-    self._probes = checks.units(probes, "probes")
     if keep < 1:
       raise ValueError(f"keep is {keep}; use 1 or more")
-    self._keep, self._seen = keep, 0
-    self._best = np.full(len(self._probes), -np.inf, self._probes.dtype)
-    self._tail = np.empty(0, self._probes.dtype)
+    self._begin(checks.units(probes, "probes"), keep)
+
+  def _begin(self, units: np.ndarray, keep: int) -> None:
+    self._probes, self._keep, self._seen = units, keep, 0
+    self._best = np.full(len(units), -np.inf, units.dtype)
+    self._tail = np.empty(0, units.dtype)
+
+  def another(self) -> "Crowd":
+    """An empty one of the same probes, which both hold together."""
+    other = object.__new__(Crowd)
+    other._begin(self._probes, self._keep)
+    return other
 
   def add(self, distractors: npt.ArrayLike) -> None:
     """Compares some more; a memory map is read in blocks.
