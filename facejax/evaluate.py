@@ -15,7 +15,8 @@ import rich.table
 import rich.text
 
 from facejax.data import places
-from facejax.evaluation import clusters, papers, protocols, table
+from facejax.data.pairs import protocols as pair_lists
+from facejax.evaluation import clusters, further, protocols, table
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
@@ -36,14 +37,17 @@ Protocols:
                   (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …)
   lfw             the same of LFW's View 2, pairs.txt; lists and images are found
                   in FACEJAX_DATA. Says who of the tested people was trained on
-  cfp, cfp_ff, agedb, calfw, cplfw
+  cfp, cfp_ff, agedb, calfw, cplfw, xqlfw, mlfw, rfw, bfw
                   the same where a list is not to be guessed
+  drawn           --path PEOPLE: verification on pairs that are drawn, in ten folds
+                  with nobody in two of them
   identification  --path PEOPLE, a folder a person: rank-k, CMC, open-set TPIR at
                   FPIR, precision at 1, R-precision, MAP@R, clusters
   clustering      --path PEOPLE: clusters alone
   ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
   ytf             --pairs splits.txt --path FRAMES, which has NAME/VIDEO/FRAME.jpg:
                   verification of videos, by mean feature and by pairs of frames
+  tinyface        --path Testing_Set: rank-k among mates and distractors
   megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
                   rank-1 among 10 … all distractors, TAR at FAR 1e-6
 
@@ -65,12 +69,12 @@ Examples:
 
 Exit codes: 0 done, 2 bad input."""
 
-_LISTS = {"cfp": "cfp_fp"} | {
-  name: name for name in ("lfw", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw")
+_LISTS = {"cfp": "cfp_fp", "xqlfw": "lfw", "mlfw": "agedb"} | {
+  name: name for name in pair_lists.PROTOCOLS
 }
 _TEMPLATES = ("ijbb", "ijbc")
 _PEOPLE = ("identification", "clustering")
-_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES, *papers.NAMES)
+_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES, *further.NAMES)
 
 
 @command_line.command(computes=True)
@@ -120,14 +124,14 @@ def _complete(args: argparse.Namespace) -> None:
     needed = ("path",)
   elif args.protocol in _TEMPLATES:
     needed = ("pairs", "path")
-  elif args.protocol in papers.NAMES:
+  elif args.protocol in further.NAMES:
     needed = ()
   else:
     needed = ("pairs",)
   for name in needed:
     if not getattr(args, name):
       raise ValueError(f"--protocol {args.protocol} needs --{name}")
-  papers.check(args)
+  further.check(args)
   if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
     raise ValueError(f"--protocol {args.protocol} has no folds")
   if args.gallery_net and args.protocol in (*_PEOPLE, *_TEMPLATES):
@@ -139,8 +143,8 @@ def _complete(args: argparse.Namespace) -> None:
 
 def _name(args: argparse.Namespace) -> str:
   """What the result is called when nobody says."""
-  if args.protocol in papers.NAMES:
-    name = papers.name(args)
+  if args.protocol in further.NAMES:
+    name = further.name(args)
     return name if args.fold is None else f"{name}_fold{args.fold}"
   place = pathlib.Path(args.path if args.protocol in _PEOPLE else args.pairs)
   stem = text_lines.printable(place.resolve().stem)
@@ -162,8 +166,8 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
   )
-  if args.protocol in papers.NAMES:
-    return papers.evaluate(args, model, options)
+  if args.protocol in further.NAMES:
+    return further.evaluate(args, model, options)
   gallery = _gallery(args, model)
   threshold = args.threshold
   if args.threshold_pairs:
@@ -280,7 +284,7 @@ def parser() -> command_line.Parser:
       default=True,
       help=what,
     )
-  papers.add_flags(parser)
+  further.add_flags(parser)
   command_flags.batch_size(parser)
   command_flags.devices(parser)
   command_flags.processes(parser)

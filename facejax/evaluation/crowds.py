@@ -73,7 +73,7 @@ def probes(
   with progress.counting("embedded", len(rows)) as advance:
     used = features.of_images(
       model.features_batch,
-      _decoded(model, files),
+      model.decoded(files),
       rows.tolist(),
       batch_size=model.batch_size(options.batch_size),
       advance=advance,
@@ -146,7 +146,7 @@ class _Embedded:
     self.kept = _kept(_paths(self._files), left_out)
 
   def blocks(self) -> Iterator[np.ndarray]:
-    source = _decoded(self._model, self._files)
+    source = self._model.decoded(self._files)
     rows = np.flatnonzero(self.kept).tolist()
     with progress.counting("embedded", len(rows)) as advance:
       for _, found in self._model.embedded(
@@ -158,17 +158,6 @@ class _Embedded:
         advance=advance,
       ):
         yield found
-
-
-def _decoded(
-  model: embedder.Embedder, files: encoded.EncodedImages
-) -> encoded.Decoded:
-  return encoded.Decoded(
-    files,
-    image_size=model.card.image_size,
-    crop=model.card.crop,
-    exif=model.card.exif,
-  )
 
 
 def _paths(files: encoded.EncodedImages) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """The protocols that facejax.evaluate knows, each from images to a result."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from facejax.data import encoded, fingerprints, image_sets
+from facejax.data import fingerprints, image_sets
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
   clusters,
@@ -66,12 +66,37 @@ def pairs(
     gallery: another net, which embeds the second image of each pair.
   """
   opened = _open_pairs(model, options, file, protocol)
-  enrolled = None
-  if gallery is not None:
-    seen = _open_pairs(gallery, options, file, protocol)
-    enrolled = _features_used(gallery, options, seen).summed
+  seen = gallery and _open_pairs(gallery, options, file, protocol)
+  return verified(
+    model,
+    options,
+    opened,
+    threshold=threshold,
+    fold=fold,
+    gallery=gallery and (gallery, seen),
+    data={"pairs": file, "images": options.path},
+  )
+
+
+def verified(
+  model: embedder.Embedder,
+  options: ProtocolOptions,
+  opened: pair_sets.PairSet,
+  *,
+  threshold: float | None = None,
+  fold: int | None = None,
+  gallery: Any = None,
+  data: Mapping[str, str],
+) -> results.Result:
+  """The same of pairs that are open already.
+
+  Args: see `pairs`, and
+    opened: the pairs.
+    gallery: another net and the pairs as it sees them.
+    data: where they come from, for the result.
+  """
+  enrolled = gallery and _features_used(gallery[0], options, gallery[1]).summed
   found, used = _verify(model, options, opened, threshold, enrolled)
-  chosen = verification.used_images(opened)
   told = overlap.told(
     overlap.trained_on(model.run),
     opened,
@@ -80,16 +105,10 @@ def pairs(
     fold=fold,
   )
   if gallery is not None:
-    told["notes"] = [*told.get("notes", ()), _in_gallery(gallery)]
+    told["notes"] = [*told.get("notes", ()), _in_gallery(gallery[0])]
   else:
-    projector.write(
-      model.run,
-      options.name,
-      used.units,
-      opened.source,
-      chosen,
-      step=model.step,
-    )
+    shown = used.units, opened.source, verification.used_images(opened)
+    projector.write(model.run, options.name, *shown, step=model.step)
   return pair_results.result(
     found,
     opened,
@@ -101,7 +120,7 @@ def pairs(
     name=options.name,
     step=model.step,
     **told,
-    data={"pairs": file, "images": options.path},
+    data=data,
   )
 
 
@@ -147,12 +166,7 @@ def identify(
   files = image_sets.open_set(options.path)
   known = np.flatnonzero(files.labels >= 0)
   labels = files.labels[known]
-  source = encoded.Decoded(
-    files,
-    image_size=model.card.image_size,
-    crop=model.card.crop,
-    exif=model.card.exif,
-  )
+  source = model.decoded(files)
   used = _features(model, options, source, known.tolist())
   vectors = used.units.astype(np.float32)
   read = thumbnails.face(source)

@@ -55,12 +55,7 @@ def verified(
     fold: the only fold to test, from 0; None for all.
   """
   opened = video_lists.open_videos(file, options.path, frames=frames)
-  source = encoded.Decoded(
-    opened.frames,
-    image_size=model.card.image_size,
-    crop=model.card.crop,
-    exif=model.card.exif,
-  )
+  source = model.decoded(opened.frames)
   films = pair_sets.PairSet(
     name=options.name,
     source=Films(source),
