@@ -8,12 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import rich
-import rich.box
-import rich.markup
-import rich.table
-import rich.text
-
 from facejax.data import places
 from facejax.data.pairs import protocols as pair_lists
 from facejax.evaluation import clusters, further, protocols, table
@@ -34,7 +28,8 @@ RUN/report/NAME.json, and builds RUN/report/index.html anew.
 
 Protocols:
   pairs           --pairs LIST_OR_PACK --path IMAGES: verification over folds
-                  (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …)
+                  (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …);
+                  of a folder of packs each
   lfw             the same of LFW's View 2, pairs.txt; lists and images are found
                   in FACEJAX_DATA. Says who of the tested people was trained on
   cfp, cfp_ff, agedb, calfw, cplfw, xqlfw, mlfw, rfw, bfw
@@ -88,18 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if args.workdir in pretrained.PACKAGES:
     # What is found out of a net that has no folder here is kept with it.
     args.workdir = model.run
-  result = _evaluate(args, model)
+  found = [_evaluate(one, model) for one in further.each(args, _name)]
   if not distributed.primary():
     return 0
-  written = results.write(args.workdir, result)
+  written = [str(results.write(args.workdir, result)) for result in found]
   page = build.write(args.workdir)
-  rich.print(table.table(result))
-  for text in result.notes:
-    rich.print(rich.markup.escape(text))
-  for text in result.warnings:
-    rich.print(f"[yellow]warning:[/yellow] {rich.markup.escape(text)}")
+  for result in found:
+    table.show(result)
   seconds = time.monotonic() - started
-  print(f"{written} and {page} written, {progress.duration(seconds)}")
+  files = ", ".join(written)
+  print(f"{files} and {page} written, {progress.duration(seconds)}")
   return 0
 
 

@@ -1,9 +1,15 @@
-"""Further protocols of `facejax.evaluate`: their flags, checks and names."""
+"""Further protocols of `facejax.evaluate`: their flags, checks and names.
+
+And each pack of a folder, which are evaluated in turn.
+"""
 
 import argparse
+import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, get_args
 
+from facejax.data.pairs import pack_folders
 from facejax.evaluation import drawn, megaface, protocols, tinyface, videos
 from facejax.runs import embedder, results
 from facejax.runtime import command_line, text_lines
@@ -79,6 +85,27 @@ def check(args: argparse.Namespace) -> None:
   for flag in needed:
     if not getattr(args, flag):
       raise ValueError(f"--protocol {args.protocol} needs {_spelt(flag)}")
+
+
+def each(
+  args: argparse.Namespace, name: Callable[[argparse.Namespace], str]
+) -> list[argparse.Namespace]:
+  """The arguments for each pack, where --pairs is a folder of packs.
+
+  Args:
+    args: those of the command, with a name.
+    name: what a result is called when nobody says.
+  """
+  if args.protocol != "pairs" or not os.path.isdir(args.pairs):
+    return [args]
+  paths = pack_folders.expanded([args.pairs])
+  if paths == [args.pairs]:
+    return [args]
+  given = "" if args.name == name(args) else f"{args.name}_"
+  found = [argparse.Namespace(**vars(args) | {"pairs": path}) for path in paths]
+  for one in found:
+    one.name = given + name(one)
+  return found
 
 
 def name(args: argparse.Namespace) -> str:

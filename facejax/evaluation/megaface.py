@@ -119,7 +119,7 @@ def _ranks(
   return [
     results.of_rate(
       f"rank_1_of_{size}",
-      f"Rank-1 of {size:,}",
+      f"Rank-1 among {size:,}",
       metrics.of_trials(index, scores, strangers, far=0).rank_one,
       note,
     )

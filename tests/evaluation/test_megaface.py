@@ -270,7 +270,7 @@ def test_the_command(model, sets, capsys):
   arguments += ["--batch-size", 4]
   assert evaluate.main([model.run, *map(str, arguments)]) == 0
   out = " ".join(capsys.readouterr().out.split())
-  assert "Rank-1 of 24" in out and "TAR at FAR 1e-2" in out
+  assert "Rank-1 among 24" in out and "TAR at FAR 1e-2" in out
   (result,) = results.read_all(model.run)
   assert result.name == "megaface_facescrub"
   page = pathlib.Path(model.run, "report", "index.html").read_text()
