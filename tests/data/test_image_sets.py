@@ -106,6 +106,7 @@ def test_a_list_of_megaface(tiny_faces, tmp_path, name):
     ('{"path": ["a.jpg"], "id": []}', "lists 1 and 0 paths and people"),
     ('{"path": []}', "lists 0 paths"),
     ("[1", "damaged"),
+    ('{"path": ' + "[" * 100_000, "damaged"),
   ],
 )
 def test_damaged_lists_of_megaface(tmp_path, text, message):
