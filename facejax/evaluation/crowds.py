@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from facejax.data import encoded, image_sets, refined
+from facejax.data import encoded, fingerprints, image_sets, refined
 from facejax.evaluation import features, protocols
 from facejax.runs import embedder
 from facejax.runtime import progress
@@ -27,12 +27,14 @@ class Probes(NamedTuple):
     people: the person of each, int [probes].
     names: of the people.
     about: see `Distractors`.
+    fingerprint: see there.
   """
 
   vectors: np.ndarray
   people: np.ndarray
   names: Sequence[str]
   about: str = ""
+  fingerprint: str = ""
 
 
 class Distractors(Protocol):
@@ -40,11 +42,13 @@ class Distractors(Protocol):
 
   Attributes:
     kept: which of them take part, bool [faces].
-    about: what made them, in words; "" where that is known to be the net.
+    about: that it is not known what made them; "" where the net did.
+    fingerprint: of the names of images, "" of embeddings.
   """
 
   kept: np.ndarray
   about: str
+  fingerprint: str
 
   def blocks(self) -> Iterator[np.ndarray]:
     """Embeddings of those that are kept, in order, [rows, dim] at a time."""
@@ -79,7 +83,10 @@ def probes(
       advance=advance,
     )
   vectors = used.units.astype(np.float32)
-  return Probes(vectors, files.labels[rows], files.class_names)
+  known = fingerprints.fingerprint(files)
+  return Probes(
+    vectors, files.labels[rows], files.class_names, fingerprint=known
+  )
 
 
 def distractors(
@@ -102,6 +109,8 @@ def distractors(
 
 class _Stored:
   """Distractors in a file of embeddings."""
+
+  fingerprint = ""
 
   def __init__(
     self,
@@ -143,6 +152,7 @@ class _Embedded:
   ):
     self._model, self._files = model, image_sets.open_set(path, recursive=True)
     self._size = model.batch_size(options.batch_size)
+    self.fingerprint = fingerprints.fingerprint(self._files)
     self.kept = _kept(_paths(self._files), left_out)
 
   def blocks(self) -> Iterator[np.ndarray]:

@@ -41,33 +41,37 @@ def searched(
   probes = crowds.probes(model, options, left_out)
   index, scores = metrics.trials(probes.vectors, probes.people)
   sizes, found = _compared(probes.vectors, strangers, seed)
-  quantities = _ranks(sizes, found, index, scores)
-  rates = [quantity.value for quantity in quantities]
+  ranks = _ranks(sizes, found, index, scores)
   names = [str(probes.names[k]) for k in np.unique(probes.people).tolist()]
   text, warn = overlap.of_people(overlap.trained_on(model.run), names)
-  notes = [f"{_left_out(left_out)}."] if len(left_out) else []
+  notes = [] if warn else [f"{text}."]
   warnings = [f"{text}."] if warn else []
   warnings += [f"{one.about}." for one in (probes, strangers) if one.about]
+  if len(left_out):
+    notes.append(f"{_left_out(left_out)}.")
   if _FARS["1e-6"] * found[-1].pairs < 1:
     warnings.append(
       f"{found[-1].pairs:,} comparisons with distractors do not resolve FAR 1e-6"
     )
+  data = {
+    "probes": options.path,
+    "distractors": distractors,
+    "left out": ", ".join(leave_out),
+    "fingerprint of the probes": probes.fingerprint,
+    "fingerprint of the distractors": strangers.fingerprint,
+  }
+  rates = [quantity.value for quantity in ranks]
   return results.Result(
     name=options.name,
     protocol="megaface",
     about=f"{len(probes.people):,} probes of {len(names):,} people,"
     f" {len(scores):,} trials, {sizes[-1]:,} distractors",
-    quantities=[
-      quantities[-1],
-      *_rates(found[-1], index, scores),
-      *quantities[:-1],
-    ],
+    quantities=[ranks[-1], *_rates(found[-1], index, scores), *ranks[:-1]],
     warnings=warnings,
-    notes=notes if warn else [f"{text}.", *notes],
+    notes=notes,
     curves={"distractors": {"count": sizes, "rate": rates}},
     step=model.step,
-    data={"probes": options.path, "distractors": distractors}
-    | ({"left out": ", ".join(leave_out)} if leave_out else {}),
+    data={name: value for name, value in data.items() if value},
   )
 
 

@@ -140,6 +140,8 @@ def test_embeddings_stand_for_images(model, sets, tmp_path, suffix):
     q.key: q.value for q in expected.quantities
   }
   assert not any("does not say" in text for text in found.warnings)
+  assert "fingerprint of the probes" in expected.data
+  assert [*found.data] == ["probes", "distractors"]
 
 
 def test_lists_of_the_development_kit(model, sets):
