@@ -9,6 +9,7 @@ References:
 """
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,24 +52,13 @@ def searched(
     # Every distractor is a person of its own.
     np.r_[ids[1], -1 - np.arange(strangers)],
   )
-  entries = len(ids[1]) + strangers
-  note = (
-    f"gallery of {entries:,} images, best cosine of each person, every"
-    " distractor a person of its own; ties count against the mate; image and"
-    " mirror image summed; interval: Wilson's, which takes probes as independent;"
-  )
   ranks = [k for k in _RANKS if k <= len(set(ids[1])) + strangers]
   return results.Result(
     name=options.name,
     protocol="identification",
     about=f"{len(ids[0]):,} probes of {len(set(ids[0])):,} people,"
     f" {len(ids[1]):,} images of mates, {strangers:,} distractors",
-    quantities=[
-      results.of_rate(
-        f"rank_{k}", f"Rank-{k}", identification.rank_k(found, k), note
-      )
-      for k in ranks
-    ],
+    quantities=_rates(found, ranks, len(ids[1]) + strangers),
     curves={
       "cmc": {
         "rank": np.arange(1, ranks[-1] + 1),
@@ -82,6 +72,22 @@ def searched(
     step=model.step,
     data={"images": options.path},
   )
+
+
+def _rates(
+  found: gallery.Search, ranks: Sequence[int], entries: int
+) -> list[results.Quantity]:
+  note = (
+    f"gallery of {entries:,} images, best cosine of each person, every"
+    " distractor a person of its own; ties count against the mate; image and"
+    " mirror image summed; interval: Wilson's, which takes probes as independent;"
+  )
+  return [
+    results.of_rate(
+      f"rank_{k}", f"Rank-{k}", identification.rank_k(found, k), note
+    )
+    for k in ranks
+  ]
 
 
 def _open(root: str, name: str) -> encoded.EncodedImages:

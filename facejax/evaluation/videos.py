@@ -56,25 +56,18 @@ def verified(
   """
   opened = video_lists.open_videos(file, options.path, frames=frames)
   source = model.decoded(opened.frames)
-  films = pair_sets.PairSet(
-    name=options.name,
-    source=Films(source),
-    first=opened.first,
-    second=opened.second,
-    same=opened.same,
-    fold=opened.fold,
-  )
+  pairs = opened.first, opened.second, opened.same, opened.fold
+  films = pair_sets.PairSet(options.name, Films(source), *pairs)
   verification.check(films)
   if fold is not None and fold not in opened.fold:
     raise ValueError(f"there is no fold {fold + 1}")
   means, pooled = _embedded(model, options, source)
+  scores = templates.pair_scores(pooled, films.first, films.second)
   found = {
     "mean_feature": verification.scored(
       films, means.summed, threshold=threshold
     ),
-    "frame_pairs": verification.of_scores(
-      films, templates.pair_scores(pooled, films.first, films.second), threshold
-    ),
+    "frame_pairs": verification.of_scores(films, scores, threshold),
   }
   told, trained = [], overlap.trained_on(model.run)
   for name in found if rule == "both" else [rule]:
