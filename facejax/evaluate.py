@@ -7,14 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import rich
-import rich.box
-import rich.markup
-import rich.table
-import rich.text
-
 from facejax.evaluation import (
   clusters,
+  further,
   pair_lists,
   people_table,
   protocols,
@@ -39,15 +34,23 @@ are expected.
 
 Protocols:
   pairs           --pairs LIST_OR_PACK --path IMAGES: verification over folds
-                  (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …)
+                  (the protocol of a list is guessed: LFW, CFP, AgeDB, CALFW …);
+                  of a folder of packs each
   lfw             the same of LFW's View 2, pairs.txt; lists and images are found
                   in FACEJAX_DATA. Says who of the tested people was trained on
-  cfp, cfp_ff, agedb, calfw, cplfw
+  cfp, cfp_ff, agedb, calfw, cplfw, xqlfw, mlfw, rfw, bfw
                   the same where a list is not to be guessed
+  drawn           --path PEOPLE: verification on pairs that are drawn, in ten folds
+                  with nobody in two of them
   identification  --path PEOPLE, a folder a person: rank-k, CMC, open-set TPIR at
                   FPIR, precision at 1, R-precision, MAP@R, clusters
   clustering      --path PEOPLE: clusters alone
   ijbb, ijbc      --pairs FOLDER_OF_LISTS --path LOOSE_CROPS: templates 1:1 and 1:N
+  ytf             --pairs splits.txt --path FRAMES, which has NAME/VIDEO/FRAME.jpg:
+                  verification of videos, by mean feature and by pairs of frames
+  tinyface        --path Testing_Set: rank-k among mates and distractors
+  megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
+                  rank-1 among 10 … all distractors, TAR at FAR 1e-6
 
 Examples:
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw
@@ -63,13 +66,17 @@ Examples:
       whether the old run's gallery is of use to the new net
   python -m facejax.evaluate runs/cosface-lfw \\
     --protocol identification --path orl
+  python -m facejax.evaluate runs/cosface-lfw --protocol ytf --frames 100 \\
+    --pairs splits.txt --path aligned_images_DB
+  python -m facejax.evaluate runs/cosface-lfw --protocol megaface \\
+    --path facescrub --distractors flickr.npz --leave-out megaface_noises.txt
 
 Exit codes: 0 done, 2 bad input."""
 
 _LISTS = pair_lists.LISTS
 _TEMPLATES = ("ijbb", "ijbc")
 _PEOPLE = ("identification", "clustering")
-_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES)
+_PROTOCOLS = ("pairs", *_LISTS, *_PEOPLE, *_TEMPLATES, *further.NAMES)
 
 
 @command_line.command(computes=True)
@@ -83,18 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if args.workdir in pretrained.PACKAGES:
     # What is found out of a net that has no folder here is kept with it.
     args.workdir = model.run
-  result = _evaluate(args, model)
+  found = [_evaluate(one, model) for one in further.each(args, _name)]
   if not distributed.primary():
     return 0
-  written = results.write(args.workdir, result)
+  written = [str(results.write(args.workdir, result)) for result in found]
   page = build.write(args.workdir)
-  rich.print(table.table(result))
-  for text in result.notes:
-    rich.print(rich.markup.escape(text))
-  for text in result.warnings:
-    rich.print(f"[yellow]warning:[/yellow] {rich.markup.escape(text)}")
+  for result in found:
+    table.show(result)
   seconds = time.monotonic() - started
-  print(f"{written} and {page} written, {progress.duration(seconds)}")
+  files = ", ".join(written)
+  print(f"{files} and {page} written, {progress.duration(seconds)}")
   return 0
 
 
@@ -117,11 +122,14 @@ def _complete(args: argparse.Namespace) -> None:
     needed = ("path",)
   elif args.protocol in _TEMPLATES:
     needed = ("pairs", "path")
+  elif args.protocol in further.NAMES:
+    needed = ()
   else:
     needed = ("pairs",)
   for name in needed:
     if not getattr(args, name):
       raise ValueError(f"--protocol {args.protocol} needs --{name}")
+  further.check(args)
   if args.fold is not None and args.protocol in (*_PEOPLE, *_TEMPLATES):
     raise ValueError(f"--protocol {args.protocol} has no folds")
   if args.gallery_net and args.protocol in (*_PEOPLE, *_TEMPLATES):
@@ -129,19 +137,15 @@ def _complete(args: argparse.Namespace) -> None:
   if args.threshold is not None and args.threshold_pairs:
     raise ValueError("--threshold and --threshold-pairs: give one of them")
   args.name = args.name or _name(args)
-  if args.group_by and not args.groups:
-    raise ValueError("--group-by needs --groups, a table of people")
-  no_pairs = args.protocol in (*_PEOPLE, *_TEMPLATES)
-  if args.groups and (no_pairs or args.fold is not None):
-    raise ValueError(
-      "--groups is for all pairs of a list: leave out --fold, and use --protocol"
-      " pairs or one of the lists"
-    )
-  _groups(args)  # mistakes are told before the net is loaded
+  takes = args.protocol in ("pairs", *_LISTS) and args.fold is None
+  args.asked = people_table.of_flags(args, takes=takes)
 
 
 def _name(args: argparse.Namespace) -> str:
   """What the result is called when nobody says."""
+  if args.protocol in further.NAMES:
+    name = further.name(args)
+    return name if args.fold is None else f"{name}_fold{args.fold}"
   place = pathlib.Path(args.path if args.protocol in _PEOPLE else args.pairs)
   stem = text_lines.printable(place.resolve().stem)
   name = {"pairs": stem, "lfw": "lfw_view2"}.get(args.protocol, args.protocol)
@@ -162,6 +166,8 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
   )
+  if args.protocol in further.NAMES:
+    return further.evaluate(args, model, options)
   gallery = _gallery(args, model)
   threshold = args.threshold
   if args.threshold_pairs:
@@ -195,13 +201,8 @@ def _evaluate(
     threshold=threshold,
     fold=None if args.fold is None else args.fold - 1,
     gallery=gallery,
-    asked=_groups(args),
+    asked=args.asked,
   )
-
-
-def _groups(args: argparse.Namespace) -> people_table.Asked | None:
-  """Groups of people that are to be told apart."""
-  return people_table.asked(args.groups, args.group_by) if args.groups else None
 
 
 def _gallery(
@@ -256,19 +257,7 @@ def parser() -> command_line.Parser:
     help="pairs: another run's net for the second images, as a gallery has it",
   )
   add("--fold", type=count, help="test this fold alone, counted from 1")
-  add(
-    "--groups",
-    default="",
-    metavar="PEOPLE.csv",
-    help="pairs: name and groups of people; FMR and FNMR of each group",
-  )
-  add(
-    "--group-by",
-    nargs="+",
-    default=(),
-    metavar="COLUMN[,COLUMN]",
-    help="columns of --groups; joined by a comma they are crossed (each by itself)",
-  )
+  people_table.add_flags(parser)
   add(
     "--gallery-images",
     type=count,
@@ -278,7 +267,12 @@ def parser() -> command_line.Parser:
   share: Any = command_line.number(float, 0, 1)
   seed: Any = command_line.number(int, 0, 2**32 - 1)
   add("--fpir", type=share, default=0.01, help="strangers that may pass (0.01)")
-  add("--seed", type=seed, default=0, help="of the halves of the open set (0)")
+  add(
+    "--seed",
+    type=seed,
+    default=0,
+    help="of the halves of the open set, of the order of distractors (0)",
+  )
   add("--method", choices=clusters.METHODS, help="of the clusters")
   add("--hardest", type=count, default=8, help="pairs of each kind to show (8)")
   add("--samples", type=count, default=1000, help="draws of a bootstrap (1000)")
@@ -292,6 +286,7 @@ def parser() -> command_line.Parser:
       default=True,
       help=what,
     )
+  further.add_flags(parser)
   command_flags.batch_size(parser)
   command_flags.devices(parser)
   command_flags.processes(parser)

@@ -248,6 +248,10 @@ def protocols() -> list[Files]:
     *({"agedb.txt": agedb}, {"guess-agedb.txt": agedb}),
     *({"calfw.txt": calfw}, {"cplfw.txt": calfw}, {"guess-calfw.txt": calfw}),
     *({"lfw.txt": lfw}, {"guess-lfw.txt": lfw}),
+    *({"rfw.txt": lfw[4:]}, {"guess-rfw.txt": lfw[4:]}),
+    {
+      "bfw.txt": b"fold,p1,p2,label,x\n1,a/1.jpg,a/2.jpg,1,\n5,a/1.jpg,b/1.jpg,0,\n"
+    },
   ]
 
 

@@ -212,6 +212,32 @@ def look_at_paths(pairs: Sequence[protocols.ListedPair]) -> None:
       assert _is_inside(image), image
 
 
+def splits() -> list[Files]:
+  """Pairs of videos, MegaFace's lists of images, and those to leave out."""
+  header = b"split number, first name, second name, is same, original\n"
+  return [
+    {"splits.txt": header + b"1, A/0, A/1, 1, 0\n2, A/0, B/3, 0, 1\n"},
+    {"list.json": b'{"id": ["A", "B"], "path": ["A/1.jpg", "B/2.jpg"]}'},
+    {"noises.txt": b"# noises\nA_1.png\n7\tA/1@N/2_0.jpg\n"},
+  ]
+
+
+@target("splits", splits)
+def read_splits(folder: pathlib.Path) -> None:
+  from facejax.data import image_sets, refined
+  from facejax.data.pairs import videos
+
+  (path,) = folder.iterdir()
+  if path.name == "splits.txt":
+    look_at_paths(list(videos.read_splits(path)))
+  elif path.name == "list.json":
+    files = image_sets.open_set(path)
+    assert len(files) == len(files.labels) > 0
+    assert files.labels.max() < files.num_classes
+  else:
+    refined.RefinedList([path]).holds("faces/A/A_1.jpg")
+
+
 @target("templates", fuzz_samples.templates)
 def read_templates(folder: pathlib.Path) -> None:
   from facejax.data.pairs import templates

@@ -12,7 +12,7 @@ from helpers import tiny_run as tiny
 from PIL import Image
 
 from facejax import evaluate
-from facejax.data import align, images
+from facejax.data import align, images, make_pairs
 from facejax.data.aligning import enrolment
 from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import clusters, identification, overlap, protocols
@@ -463,6 +463,26 @@ def test_the_command_writes_and_shows(run, tiny_faces, tmp_path, capsys):
   (sprite,) = projected.rglob("sprite.png")
   with Image.open(sprite) as picture:
     assert picture.size[0] == 4 * 48
+
+
+def test_each_pack_of_a_folder(run, tiny_faces, tmp_path, capsys):
+  write_list(tmp_path / "list.txt", tiny_faces)
+  packs = tmp_path / "packs"
+  packs.mkdir()
+  for name in ("one.npz", "two.bin"):
+    arguments = [tiny_faces, tmp_path / "list.txt", packs / name]
+    assert make_pairs.main([str(argument) for argument in arguments]) == 0
+  arguments = [str(run), "--pairs", str(packs), "--devices", "2"]
+  arguments += ["--batch-size", "4", "--samples", "20"]
+  assert evaluate.main(arguments) == 0
+  out = " ".join(capsys.readouterr().out.split())
+  assert "one: 24 pairs" in out and "two: 24 pairs" in out
+  found = results.read_all(run)
+  assert [result.name for result in found] == ["one", "two"]
+  assert found[0]["equal_error_rate"] == found[1]["equal_error_rate"]
+  assert evaluate.main([*arguments, "--name", "mine", "--fold", "1"]) == 0
+  names = [result.name for result in results.read_all(run)]
+  assert names == ["mine_one_fold1", "mine_two_fold1", "one", "two"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """What a command may be told to embed: a folder, a list, a record file."""
 
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from facejax.data import encoded, formats, images
 from facejax.data.stores import folder, folder_scan
-from facejax.runtime import text_lines
+from facejax.runtime import json_files, text_lines
 
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
 _SETS = (".rec",)
+_JSON = re.compile(r"\.json(_[0-9]+)*$")
 
 
 class ListedImages:
@@ -62,6 +64,7 @@ def open_set(
   - a list (.txt, .csv, .tsv, .lst): `PATH` or `PATH<tab>NAME` a line, in .csv
     with a comma between; lines that begin with # do not count, paths go from
     the folder of the list;
+  - a list of MegaFace (.json, .json_1000_1): "path", and "id" of people;
   - a folder of images, of folders with images, one a person, or of both;
   - what `facejax.train` reads: .rec, array records, a data set of TFDS.
 
@@ -85,11 +88,13 @@ def open_set(
     return formats.open_images(path, max_bad_share=max_bad_share)
   if path.endswith(_LISTS):
     return _read_list(path)
+  if _JSON.search(path):
+    return _read_json(path)
   if images.is_image_name(path) or images.check(path) is None:
     return ListedImages([path])
   raise ValueError(
     f"{path!r} is neither an image nor a list of them"
-    f" ({', '.join(_LISTS)}), a .rec file or a folder"
+    f" ({', '.join(_LISTS)}, .json), a .rec file or a folder"
   )
 
 
@@ -140,3 +145,25 @@ def _read_list(path: str) -> ListedImages:
   if not places:
     raise ValueError(f"{path!r} lists no image")
   return ListedImages(places, who)
+
+
+def _read_json(path: str) -> ListedImages:
+  """A list as MegaFace's development kit has it: {"path": […], "id": […]}."""
+  content = json_files.read(path)
+  places, who = content.get("path"), content.get("id")
+  lists: list[list[str]] = []
+  for each in [places] if who is None else [places, who]:
+    if isinstance(each, list) and all(isinstance(name, str) for name in each):
+      lists.append(each)
+    else:
+      raise ValueError(
+        f'{path!r} is no list of images: expected {{"path": ["A/1.jpg", …]}}, and'
+        ' "id": ["A", …] where their people are known'
+      )
+  if not places or len({len(each) for each in lists}) > 1:
+    raise ValueError(
+      f"{path!r} lists {' and '.join(str(len(each)) for each in lists)} paths"
+      " and people; expected as many of each, and one or more"
+    )
+  home = os.path.dirname(path)
+  return ListedImages([os.path.join(home, place) for place in places], who)

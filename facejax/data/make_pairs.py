@@ -34,7 +34,8 @@ facejax reads it without running it, other programs may not.
 Exit codes: 0 written; 2 bad input, and nothing was written."""
 
 _LISTS = """a list of pairs: pairs.txt of LFW, pairs_CALFW.txt, pairs_CPLFW.txt,
-'FIRST SECOND 1' a line as for AgeDB-30, or Split/FP or Split/FF of CFP"""
+'FIRST SECOND 1' a line as for AgeDB-30 and MLFW, RFW's, BFW's table, or Split/FP
+or Split/FF of CFP"""
 
 
 @command_line.command()

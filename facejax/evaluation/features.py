@@ -5,14 +5,14 @@ the two, and the lengths tell how clear a face is.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from facejax.data import sources
 from facejax.metrics import checks, templates
-from facejax.runs import embedding_loop
-from facejax.runtime import unit_vectors
+from facejax.runs import embedder, embedding_loop
+from facejax.runtime import progress, unit_vectors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +61,36 @@ def of_images(
   """
   if not len(indices):
     raise ValueError("there are no images")
+  found = [
+    batch
+    for _, batch in in_batches(
+      embed, source, indices, batch_size=batch_size, advance=advance
+    )
+  ]
+  return Features(
+    np.concatenate([batch.plain for batch in found]),
+    np.concatenate([batch.mirrored for batch in found]),
+  )
+
+
+def in_batches(
+  embed: embedding_loop.Embed,
+  source: sources.Source,
+  indices: Sequence[int],
+  *,
+  batch_size: int,
+  advance: Callable[[int], object] = lambda count: None,
+) -> Iterator[tuple[list[int], Features]]:
+  """The same batch by batch, for what need not lie in memory at once.
+
+  Args: see `of_images`.
+
+  Yields:
+    The indices of a batch, and their features.
+
+  Raises:
+    ValueError: if an image cannot be read, or a feature is zero or not finite.
+  """
 
   def both(images: np.ndarray) -> np.ndarray:
     # Contiguous: what is compiled for images takes these as well.
@@ -68,7 +98,7 @@ def of_images(
     views = [np.asarray(embed(view), np.float32) for view in (images, mirror)]
     return np.concatenate(views, axis=1)
 
-  batches = embedding_loop.embedded(
+  for kept, found in embedding_loop.embedded(
     both,
     lambda index: source[index],
     list(indices),
@@ -76,10 +106,35 @@ def of_images(
     name=source.name,
     advance=advance,
     share=True,
-  )
-  plain, mirrored = np.split(np.concatenate([f for _, f in batches]), 2, axis=1)
-  # Named while the images are known; nothing is normalised yet.
-  unit_vectors.largest_entries(
-    plain + mirrored, name=lambda row: f"of {source.name(indices[row])}"
-  )
-  return Features(plain, mirrored)
+  ):
+    plain, mirrored = np.split(found, 2, axis=1)
+    # Named while the images are known; nothing is normalised yet.
+    unit_vectors.largest_entries(
+      plain + mirrored,
+      name=lambda row, kept=kept: f"of {source.name(kept[row])}",
+    )
+    yield kept, Features(plain, mirrored)
+
+
+def embedded(
+  model: embedder.Embedder,
+  source: sources.Source,
+  indices: Sequence[int],
+  batch_size: int,
+) -> Features:
+  """Features of some images of a source by a net, with a progress bar.
+
+  Args:
+    model: the net.
+    source: the images.
+    indices: which of them.
+    batch_size: images at once, over all devices.
+  """
+  with progress.counting("embedded", len(indices)) as advance:
+    return of_images(
+      model.features_batch,
+      source,
+      indices,
+      batch_size=model.batch_size(batch_size),
+      advance=advance,
+    )

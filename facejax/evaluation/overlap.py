@@ -109,7 +109,7 @@ def told(
   threshold: float,
   *,
   fold: int | None = None,
-) -> dict[str, list[str]]:
+) -> dict[str, Any]:
   """Who of the tested people was trained on, and accuracy without them.
 
   Args:

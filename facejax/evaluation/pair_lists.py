@@ -3,10 +3,11 @@
 import os
 
 from facejax.data import places
+from facejax.data.pairs import protocols as formats
 
 # Name of a command's protocol -> whose list of pairs it is.
-LISTS = {"cfp": "cfp_fp"} | {
-  name: name for name in ("lfw", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw")
+LISTS = {"cfp": "cfp_fp", "xqlfw": "lfw", "mlfw": "agedb"} | {
+  name: name for name in formats.PROTOCOLS
 }
 
 

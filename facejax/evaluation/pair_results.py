@@ -32,6 +32,7 @@ def result(
   hardest: int = 8,
   samples: int = 1000,
   more: Sequence[results.Quantity] = (),
+  things: str = "images",
   **about: Any,
 ) -> results.Result:
   """The result of a pair set, with curves and the hardest pairs.
@@ -46,6 +47,7 @@ def result(
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
     more: figures that come from elsewhere.
+    things: what is paired.
     about: further fields of the result: name, step, data, notes.
 
   Raises:
@@ -89,7 +91,7 @@ def result(
   return results.Result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
-    f" {images_here:,} images {what}",
+    f" {images_here:,} {things} {what}",
     quantities=[*quantities, *more],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(

@@ -4,6 +4,7 @@ Nothing is inferred from faces. The file is a table (CSV) with a header, a row a
 person: the name, as folders of images have it, then columns of groups.
 """
 
+import argparse
 import csv
 import os
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,44 @@ class Asked(NamedTuple):
 
   people: People
   groupings: Sequence[tuple[str, ...]]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that name a file of groups."""
+  parser.add_argument(
+    "--groups",
+    default="",
+    metavar="PEOPLE.csv",
+    help="pairs: name and groups of people; FMR and FNMR of each group",
+  )
+  parser.add_argument(
+    "--group-by",
+    nargs="+",
+    metavar="COLUMN[,COLUMN]",
+    help="columns of --groups; joined by a comma they are crossed (each by itself)",
+  )
+
+
+def of_flags(args: argparse.Namespace, *, takes: bool) -> Asked | None:
+  """What the flags of `add_flags` ask for.
+
+  Args:
+    args: of the command.
+    takes: whether its protocol tells groups apart.
+
+  Raises:
+    ValueError: as `asked`, and if the flags do not belong.
+  """
+  if not args.groups:
+    if args.group_by:
+      raise ValueError("--group-by needs --groups, a table of people")
+    return None
+  if not takes:
+    raise ValueError(
+      "--groups is for all pairs of a list: leave out --fold, and use --protocol"
+      " pairs or one of the lists"
+    )
+  return asked(args.groups, args.group_by or ())
 
 
 def asked(path: str | os.PathLike[str], by: Sequence[str]) -> Asked:

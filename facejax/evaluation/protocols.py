@@ -1,12 +1,12 @@
 """The protocols that facejax.evaluate knows, each from images to a result."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from facejax.data import encoded, fingerprints, image_sets
+from facejax.data import fingerprints, image_sets
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
   clusters,
@@ -25,7 +25,6 @@ from facejax.evaluation import (
 from facejax.evaluation import templates as template_results
 from facejax.metrics import verification as metrics
 from facejax.runs import embedder, results
-from facejax.runtime import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +70,38 @@ def pairs(
     asked: groups of people, which are told apart as well.
   """
   opened = _open_pairs(model, options, file, protocol)
-  enrolled = None
-  if gallery is not None:
-    seen = _open_pairs(gallery, options, file, protocol)
-    enrolled = _features_used(gallery, options, seen).summed
+  return verified(
+    model,
+    options,
+    opened,
+    threshold=threshold,
+    fold=fold,
+    gallery=gallery
+    and (gallery, _open_pairs(gallery, options, file, protocol)),
+    asked=asked,
+    data={"pairs": file, "images": options.path},
+  )
+
+
+def verified(
+  model: embedder.Embedder,
+  options: ProtocolOptions,
+  opened: pair_sets.PairSet,
+  *,
+  threshold: float | None = None,
+  fold: int | None = None,
+  gallery: Any = None,
+  asked: people_table.Asked | None = None,
+  data: Mapping[str, str],
+) -> results.Result:
+  """The same of pairs that are open already.
+
+  Args: see `pairs`, and
+    opened: the pairs.
+    gallery: another net and the pairs as it sees them.
+    data: where they come from, for the result.
+  """
+  enrolled = gallery and _features_used(gallery[0], options, gallery[1]).summed
   found, used = _verify(model, options, opened, threshold, enrolled)
   told = overlap.told(
     overlap.trained_on(model.run),
@@ -84,17 +111,13 @@ def pairs(
     fold=fold,
   )
   if gallery is not None:
-    note = f"The second image of each pair was embedded by {gallery.run}, step"
-    told["notes"] = [*told.get("notes", ()), f"{note} {gallery.step:,}."]
-  else:
-    projector.write(
-      model.run,
-      options.name,
-      used.units,
-      opened.source,
-      verification.used_images(opened),
-      step=model.step,
+    note = (
+      f"The second image of each pair was embedded by {gallery[0].run}, step"
     )
+    told["notes"] = [*told.get("notes", ()), f"{note} {gallery[0].step:,}."]
+  else:
+    shown = used.units, opened.source, verification.used_images(opened)
+    projector.write(model.run, options.name, *shown, step=model.step)
   result = pair_results.result(
     found,
     opened,
@@ -107,7 +130,7 @@ def pairs(
     name=options.name,
     step=model.step,
     **told,
-    data={"pairs": file, "images": options.path},
+    data=data,
   )
   if asked is None:
     return result
@@ -119,8 +142,7 @@ def threshold_of(
   model: embedder.Embedder, options: ProtocolOptions, *, file: str
 ) -> float:
   """The cosine with the highest accuracy on pairs of their own."""
-  opened = _open_pairs(model, options, file, None)
-  found, _ = _verify(model, options, opened, None)
+  _, found = scored(model, options, file=file)
   return metrics.best_threshold(found.scores, found.same)
 
 
@@ -162,14 +184,9 @@ def identify(
   files = image_sets.open_set(options.path)
   known = np.flatnonzero(files.labels >= 0)
   labels = files.labels[known]
-  source = encoded.Decoded(
-    files,
-    image_size=model.card.image_size,
-    crop=model.card.crop,
-    exif=model.card.exif,
-  )
-  indices = known.tolist()
-  vectors = _features(model, options, source, indices).units.astype(np.float32)
+  source = model.decoded(files)
+  used = features.embedded(model, source, known.tolist(), options.batch_size)
+  vectors = used.units.astype(np.float32)
   read = thumbnails.face(source)
   quantities, curves, notes, shown = [], {}, [], []
   if search:
@@ -237,7 +254,9 @@ def templates(
     crop=model.card.crop,
     exif=model.card.exif,
   )
-  used = _features(model, options, source, range(len(source)))
+  used = features.embedded(
+    model, source, range(len(source)), options.batch_size
+  )
   return template_results.result(
     options.name,
     used,
@@ -281,20 +300,4 @@ def _features_used(
 ) -> features.Features:
   """Of the images that occur in a set of pairs."""
   used = verification.used_images(opened).tolist()
-  return _features(model, options, opened.source, used)
-
-
-def _features(
-  model: embedder.Embedder,
-  options: ProtocolOptions,
-  source: Any,
-  indices: Sequence[int],
-) -> features.Features:
-  with progress.counting("embedded", len(indices)) as advance:
-    return features.of_images(
-      model.features_batch,
-      source,
-      indices,
-      batch_size=model.batch_size(options.batch_size),
-      advance=advance,
-    )
+  return features.embedded(model, opened.source, used, options.batch_size)

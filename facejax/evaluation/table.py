@@ -1,10 +1,21 @@
 """A result as a table for the console."""
 
+import rich
 import rich.box
+import rich.markup
 import rich.table
 import rich.text
 
 from facejax.runs import results
+
+
+def show(result: results.Result) -> None:
+  """Prints the figures of a result, its notes and its warnings."""
+  rich.print(table(result))
+  for text in result.notes:
+    rich.print(rich.markup.escape(text))
+  for text in result.warnings:
+    rich.print(f"[yellow]warning:[/yellow] {rich.markup.escape(text)}")
 
 
 def table(result: results.Result) -> rich.table.Table:

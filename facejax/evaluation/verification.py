@@ -112,7 +112,7 @@ def figures(pairs: pair_sets.PairSet, *, given: bool = False) -> list[str]:
     given: whether a threshold will be given.
   """
   scores = np.linspace(-1, 1, len(pairs))
-  found = _verification(pairs, scores, 0.0 if given else None).metrics
+  found = of_scores(pairs, scores, 0.0 if given else None).metrics
   about = ("_std", "_standard_error", "_far", "threshold")
   accuracy = "accuracy_at_given_threshold"
   return [k for k in found if k == accuracy or not k.endswith(about)]
@@ -169,7 +169,7 @@ def scored(
     ]
     a, b = (np.searchsorted(used, side) for side in (pairs.first, pairs.second))
     cosines = _cosines(units[0], a, units[-1], b)
-    return _verification(pairs, cosines, threshold)
+    return of_scores(pairs, cosines, threshold)
 
 
 @contextlib.contextmanager
@@ -252,9 +252,19 @@ def _cosines(
   )
 
 
-def _verification(
-  pairs: pair_sets.PairSet, scores: np.ndarray, threshold: float | None
+def of_scores(
+  pairs: pair_sets.PairSet, scores: np.ndarray, threshold: float | None = None
 ) -> Verification:
+  """The outcome where scores are known.
+
+  Args:
+    pairs: the pair set.
+    scores: cosines, or what is made of cosines, float64 [pairs].
+    threshold: see `evaluate_pairs`.
+
+  Raises:
+    ValueError: if all pairs are of one kind or in one fold.
+  """
   same, fold = pairs.same, pairs.fold
   folds = verification.ten_fold_accuracy(scores, same, fold)
   metrics = {

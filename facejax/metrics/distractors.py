@@ -8,6 +8,9 @@ when the mate scores above every distractor,
 Verification sets the scores of all trials against those of every probe with
 every distractor: at FAR 1e-6 only the best few of those need be kept.
 
+A million distractors need not lie in memory at once: a `Crowd` compares them as
+they come, in any portions, and keeps one score a probe and the best few.
+
 References:
   Kemelmacher-Shlizerman et al., *The MegaFace Benchmark: 1 Million Faces for
   Recognition at Scale*, 2016.
@@ -64,6 +67,8 @@ def compare(
 ) -> Strangers:
   """Compares every probe with every distractor by cosine, in blocks.
 
+  `Crowd` does the same with distractors that come bit by bit.
+
   Args:
     probes: embeddings of any length, [probes, dim].
     distractors: embeddings, [distractors, dim]; a memory map is read in blocks.
@@ -77,27 +82,87 @@ def compare(
   >>> strangers.best.round(3).tolist(), strangers.tail.round(3).tolist()
   ([0.707, 0.707], [0.707, 0.707, 0.0])
   """
-  probes = checks.units(probes, "probes")
-  shape = np.shape(distractors)
-  if len(shape) != 2 or not shape[0] or shape[1] != probes.shape[1]:
-    raise ValueError(
-      f"distractors have shape {shape}; must be [rows, {probes.shape[1]}]"
+  crowd = Crowd(probes, keep=keep)
+  crowd.add(distractors)
+  return crowd.strangers()
+
+
+class Crowd:
+  """Compares probes with distractors as these come, in any portions.
+
+  >>> crowd = Crowd([[1, 0], [0, 1]], keep=3)
+  >>> for distractor in [[1, 1]], [[-1, 0]]:
+  ...   crowd.add(distractor)
+  >>> crowd.strangers().best.round(3).tolist(), crowd.strangers().pairs
+  ([0.707, 0.707], 4)
+  """
+
+  def __init__(self, probes: npt.ArrayLike, *, keep: int):
+    """Begins with no distractors.
+
+    Args:
+      probes: embeddings of any length, [probes, dim].
+      keep: see `compare`.
+
+    Raises:
+      ValueError: if an embedding is zero or not finite, or `keep` is below 1.
+    """
+    if keep < 1:
+      raise ValueError(f"keep is {keep}; use 1 or more")
+    self._begin(checks.units(probes, "probes"), keep)
+
+  def _begin(self, units: np.ndarray, keep: int) -> None:
+    self._probes, self._keep, self._seen = units, keep, 0
+    self._best = np.full(len(units), -np.inf, units.dtype)
+    self._tail = np.empty(0, units.dtype)
+
+  def another(self) -> "Crowd":
+    """An empty one of the same probes, which both hold together."""
+    other = object.__new__(Crowd)
+    other._begin(self._probes, self._keep)
+    return other
+
+  def add(self, distractors: npt.ArrayLike) -> None:
+    """Compares some more; a memory map is read in blocks.
+
+    Args:
+      distractors: embeddings of any length, [rows, dim].
+
+    Raises:
+      ValueError: if shapes do not fit, or an embedding is zero or not finite.
+    """
+    probes, shape = self._probes, np.shape(distractors)
+    if len(shape) != 2 or not shape[0] or shape[1] != probes.shape[1]:
+      raise ValueError(
+        f"distractors have shape {shape}; must be [rows, {probes.shape[1]}]"
+      )
+    rows = max(1, _CELLS // len(probes))
+    for start in range(0, shape[0], rows):
+      block = checks.units(
+        np.asarray(distractors[start : start + rows]),  # pyright: ignore
+        f"distractors from row {self._seen}",
+      )
+      scores = probes @ block.astype(probes.dtype, copy=False).T
+      np.maximum(self._best, scores.max(axis=1), out=self._best)
+      full = self._tail.size == self._keep
+      more = scores[scores > (self._tail.min() if full else -np.inf)]
+      self._tail = _kept(np.r_[self._tail, more], self._keep)
+      self._seen += len(block)
+
+  def strangers(self) -> Strangers:
+    """What was found so far, of at least one distractor.
+
+    Raises:
+      ValueError: if there was none.
+    """
+    if not self._seen:
+      raise ValueError("there are no distractors")
+    return Strangers(
+      self._best.copy(),
+      _largest(self._tail, self._keep),
+      self._keep,
+      len(self._probes) * self._seen,
     )
-  if keep < 1:
-    raise ValueError(f"keep is {keep}; use 1 or more")
-  rows = max(1, _CELLS // len(probes))
-  best = np.full(len(probes), -np.inf, probes.dtype)
-  tail, bar = np.empty(0, probes.dtype), -np.inf
-  for start in range(0, shape[0], rows):
-    block = checks.units(
-      np.asarray(distractors[start : start + rows]),  # pyright: ignore
-      f"distractors from row {start}",
-    )
-    scores = probes @ block.astype(probes.dtype, copy=False).T
-    np.maximum(best, scores.max(axis=1), out=best)
-    tail = _largest(np.r_[tail, scores[scores > bar]], keep)
-    bar = tail[-1] if tail.size == keep else -np.inf
-  return Strangers(best, tail, keep, len(probes) * shape[0])
 
 
 def trials(
@@ -164,12 +229,38 @@ def megaface(
   >>> result.rank_one.value, result.tar.value
   (1.0, 1.0)
   """
-  index, scores = trials(probes, probe_ids)
-  if len(strangers.best) != len(np.asarray(probe_ids)):
+  count = len(np.asarray(probe_ids))
+  if len(strangers.best) != count:
     raise ValueError(
-      f"strangers are of {len(strangers.best)} probes, not of these "
-      f"{len(np.asarray(probe_ids))}"
+      f"strangers are of {len(strangers.best)} probes, not of these {count}"
     )
+  return of_trials(*trials(probes, probe_ids), strangers, far=far)
+
+
+def of_trials(
+  index: np.ndarray,
+  scores: np.ndarray,
+  strangers: Strangers,
+  *,
+  far: float = 1e-6,
+) -> MegaFace:
+  """The same of `trials`, for several sets of distractors or rates.
+
+  Args:
+    index: the probe of each trial, int [trials].
+    scores: its cosine with the mate, [trials].
+    strangers: of the same probes.
+    far: see `megaface`.
+
+  Raises:
+    ValueError: if `strangers` kept too short a tail for `far`.
+
+  >>> probes = [[1, 0], [1, 0.1]]
+  >>> found = trials(probes, [7, 7])
+  >>> few, more = (compare(probes, [d], keep=3) for d in ([0, 1], [1, 0.05]))
+  >>> [of_trials(*found, s).rank_one.value for s in (few, few + more)]
+  [1.0, 0.0]
+  """
   allowed = checks.allowed(checks.share(far, "far"), strangers.pairs)
   if allowed >= len(strangers.tail) < strangers.pairs:
     raise ValueError(
@@ -193,7 +284,13 @@ def _rate(right: np.ndarray) -> intervals.Rate:
   return intervals.Rate(int(np.count_nonzero(right)), right.size)
 
 
+def _kept(scores: np.ndarray, keep: int) -> np.ndarray:
+  """The largest scores, in no order."""
+  if scores.size <= keep:
+    return scores
+  return np.partition(scores, scores.size - keep)[scores.size - keep :]
+
+
 def _largest(scores: np.ndarray, keep: int) -> np.ndarray:
-  if scores.size > keep:
-    scores = np.partition(scores, scores.size - keep)[scores.size - keep :]
-  return np.sort(scores)[::-1]
+  """The same, falling."""
+  return np.sort(_kept(scores, keep))[::-1]

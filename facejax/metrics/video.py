@@ -6,7 +6,8 @@ Two rules score a pair of videos with frames u and v of length 1:
     "frame_pairs"   mean over all frame pairs of cosine(u, v)
 
 The second is FaceNet's (over the first hundred frames). It needs no pairs of
-frames: the mean of inner products is the inner product of the means.
+frames: the mean of inner products is the inner product of the means. Nor need
+all frames be there at once: `FrameMeans` adds them up as they come.
 
 References:
   Wolf et al., *Face Recognition in Unconstrained Videos with Matched Background
@@ -65,12 +66,71 @@ def pool(
     x, video = x[early], video[early]
   if rule == "mean_feature":
     return templates.pool(x, video, np.zeros(len(x), int))
-  order = np.argsort(video, kind="stable")
-  ids, first, count = np.unique(
-    video[order], return_index=True, return_counts=True
-  )
-  sums = np.add.reduceat(checks.units(x[order], "features"), first)
-  return templates.Templates(ids, sums / count[:, None].astype(x.dtype))
+  ids, place = np.unique(video, return_inverse=True)
+  means = FrameMeans(len(ids))
+  means.add(checks.units(x, "features"), place)
+  return templates.Templates(ids, means.values().astype(x.dtype))
+
+
+class FrameMeans:
+  """The mean over the frames of each video, as frames come in any portions.
+
+  Holds one vector a video, however many frames there are. Of features it is,
+  but for its length, the vector of "mean_feature"; of features of length 1 that
+  of "frame_pairs".
+
+  >>> means = FrameMeans(2)
+  >>> means.add([[1, 0], [0, 2]], [1, 1])
+  >>> means.add([[3, 0]], [0])
+  >>> means.values().tolist()
+  [[3.0, 0.0], [0.5, 1.0]]
+  """
+
+  def __init__(self, videos: int):
+    """Begins with no frames.
+
+    Args:
+      videos: how many there are, numbered from 0.
+    """
+    self._counts = np.zeros(videos, np.int64)
+    self._sums = np.zeros((videos, 0))
+
+  def add(self, features: npt.ArrayLike, video: npt.ArrayLike) -> None:
+    """Adds frames.
+
+    Args:
+      features: of some frames, [frames, dim].
+      video: the video of each, int [frames].
+
+    Raises:
+      ValueError: if shapes differ, a value is not finite, or there is no such
+        video.
+    """
+    x = checks.vectors(features, "features")
+    video = checks.labels(video, len(x), "video")
+    if not 0 <= video.min() <= video.max() < len(self._counts):
+      raise ValueError(
+        f"videos {video.min()} … {video.max()}; there are {len(self._counts)},"
+        " from 0"
+      )
+    if not self._sums.shape[1]:
+      self._sums = np.zeros((len(self._counts), x.shape[1]))
+    np.add.at(self._sums, video, x)
+    self._counts += np.bincount(video, minlength=len(self._counts))
+
+  def values(self) -> np.ndarray:
+    """The means, float64 [videos, dim].
+
+    Raises:
+      ValueError: if a video has no frames.
+    """
+    missing = np.flatnonzero(self._counts == 0)
+    if missing.size:
+      raise ValueError(
+        f"{missing.size} of {len(self._counts)} videos have no frames; the first"
+        f" is number {missing[0]}"
+      )
+    return self._sums / self._counts[:, None]
 
 
 def scores(

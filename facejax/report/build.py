@@ -32,6 +32,7 @@ _HEADLINES = {
   "identification": ("tpir_at_fpir", "pairwise_f_cross_fitted"),
   "clustering": ("bcubed_f_cross_fitted",),
   "templates": ("rank_1",),
+  "megaface": ("tar_at_far_1e-6",),
 }
 # What stands side by side of several sets of pairs.
 _SIDE_BY_SIDE = ("accuracy_facenet", "accuracy_at_given_threshold")

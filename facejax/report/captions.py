@@ -9,6 +9,7 @@ TITLES = {
   "histogram": "Scores",
   "cmc": "CMC",
   "open_set": "Open set",
+  "distractors": "Rank-1 by distractors",
   "map": "People in the embedding",
   "reject": "Error against reject",
   "groups": "Groups of people",
@@ -82,6 +83,15 @@ def _open_set(curve: Mapping[str, Any]) -> str:
   )
 
 
+def _distractors(curve: Mapping[str, Any]) -> str:
+  return (
+    "Share of trials whose mate scores above every distractor:"
+    f" {100 * curve['rate'][0]:.1f} % among {curve['count'][0]:,},"
+    f" {100 * curve['rate'][-1]:.1f} % among {curve['count'][-1]:,}. It cannot"
+    " rise, as smaller sets lie within larger ones."
+  )
+
+
 def _map(curve: Mapping[str, Any]) -> str:
   share = 100 * sum(curve["explained"])
   return (
@@ -115,6 +125,7 @@ _CAPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
   "histogram": _histogram,
   "cmc": _cmc,
   "open_set": _open_set,
+  "distractors": _distractors,
   "map": _map,
   "reject": _reject,
   "groups": _groups,

@@ -135,6 +135,15 @@ def cmc(curve: Curve) -> figure.Figure:
   return out
 
 
+def distractors(curve: Curve) -> figure.Figure:
+  """Draws rank-1 over the number of distractors, on a logarithmic axis."""
+  out, axis = panel("distractors", "mate above all of them (%)")
+  rates = 100 * np.asarray(curve["rate"], float)
+  axis.plot(curve["count"], rates, "o-", ms=4, color=COLOURS[2])
+  axis.set(xscale="log", ylim=(max(0, min(float(rates.min()) - 5, 90)), 101))
+  return out
+
+
 def open_set(curve: Curve) -> figure.Figure:
   """Draws mates that are found over strangers that pass."""
   out, axis = panel(
@@ -195,6 +204,7 @@ DRAW: Mapping[str, Callable[[Curve], figure.Figure]] = {
   "histogram": histogram,
   "cmc": cmc,
   "open_set": open_set,
+  "distractors": distractors,
   "map": people_map,
   "reject": reject,
 }

@@ -188,6 +188,15 @@ class Embedder:
     """The next size that splits evenly over the devices."""
     return -(-wanted // self.mesh.size) * self.mesh.size
 
+  def decoded(self, files: encoded.EncodedImages) -> encoded.Decoded:
+    """Images in files as the net takes them, when they are asked for."""
+    return encoded.Decoded(
+      files,
+      image_size=self.card.image_size,
+      crop=self.card.crop,
+      exif=self.card.exif,
+    )
+
   def image(self, image: Image) -> np.ndarray:
     """One image as the net takes it: uint8 [*card.image_size, 3].
 

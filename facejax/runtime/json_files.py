@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     content = json.loads(pathlib.Path(path).read_text())
     if not isinstance(content, dict):
       raise ValueError("no JSON object")
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{os.fspath(path)} is damaged ({error})") from None
   return content
 

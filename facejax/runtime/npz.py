@@ -4,7 +4,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -80,3 +80,66 @@ def _map(path, file, *, end: int) -> np.ndarray:
   if 0 in shape:
     return np.empty(shape, dtype, order)
   return np.memmap(path, dtype, "r", file.tell(), shape, order)
+
+
+class Member:
+  """One array of an archive, whose rows are read in order, block by block.
+
+  Nothing is mapped and nothing but a block is held, compressed or not.
+
+  Attributes:
+    shape: of the array.
+    dtype: of the array.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], name: str):
+    """Reads its header.
+
+    Raises:
+      KeyError: there is no such member.
+      ValueError: it is damaged, stored column by column, or holds objects of
+        Python.
+      zipfile.BadZipFile: the archive is damaged.
+    """
+    self._path, self._name = path, f"{name}.npy"
+    with zipfile.ZipFile(path) as archive, archive.open(self._name) as file:
+      self.shape, self.dtype = _row_header(file)
+
+  def blocks(self, rows: int) -> Iterator[np.ndarray]:
+    """Yields arrays [rows, …], the last one what is left.
+
+    Raises:
+      ValueError: the member is cut short.
+    """
+    width = math.prod(self.shape[1:]) * self.dtype.itemsize
+    with (
+      zipfile.ZipFile(self._path) as archive,
+      archive.open(self._name) as file,
+    ):
+      _row_header(file)
+      for start in range(0, self.shape[0], rows):
+        count = min(rows, self.shape[0] - start)
+        data = file.read(count * width)
+        if len(data) < count * width:
+          raise ValueError(f"{self._name} is cut short")
+        block = np.frombuffer(data, self.dtype)
+        yield block.reshape(count, *self.shape[1:])
+
+
+def _row_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+  version = np.lib.format.read_magic(file)
+  if version not in ((1, 0), (2, 0)):
+    raise ValueError(f"a header of version {version}, not 1.0 or 2.0")
+  read = (
+    np.lib.format.read_array_header_1_0
+    if version == (1, 0)
+    else np.lib.format.read_array_header_2_0
+  )
+  shape, column_major, dtype = read(file)
+  if dtype.hasobject:
+    raise ValueError("it holds objects of Python (pickle)")
+  if column_major and len(shape) > 1:
+    raise ValueError(
+      "it is stored column by column; save numpy.ascontiguousarray of it"
+    )
+  return shape, dtype

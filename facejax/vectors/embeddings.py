@@ -20,7 +20,7 @@ import numpy as np
 from facejax.runtime import extras, file_kinds, npz, text_lines, whole_files
 
 SUFFIXES = (".npz", ".parquet")
-_ABOUT = b"facejax"
+ABOUT = b"facejax"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
       f" {' or '.join(SUFFIXES)}"
     )
   if path.suffix == ".parquet":
-    _pyarrow()
+    pyarrow()
   if not path.absolute().parent.is_dir():
     raise FileNotFoundError(f"there is no folder {os.fspath(path.parent)!r}")
 
@@ -138,7 +138,7 @@ def join(
 
 def read_skipped(path: pathlib.Path) -> list[str]:
   """What could not be read of a part."""
-  with _explained(path), np.load(path, allow_pickle=False) as archive:
+  with explained(path), np.load(path, allow_pickle=False) as archive:
     return archive["skipped"].tolist()
 
 
@@ -190,7 +190,7 @@ def _write_npz(path, whole: Embeddings, blocks) -> None:
 
 def _read_npz(path: pathlib.Path) -> Embeddings:
   file_kinds.refuse(path, "embeddings", ("npz", "zip"))
-  with _explained(path):
+  with explained(path):
     vectors = np.asarray(npz.mapped(path, "embeddings"), np.float32)
     with np.load(path, allow_pickle=False) as archive:
       found = {name: archive[name] for name in archive if name != "embeddings"}
@@ -215,7 +215,7 @@ def _read_npz(path: pathlib.Path) -> Embeddings:
 
 
 def _write_parquet(path, whole: Embeddings, blocks) -> None:
-  pa, parquet = _pyarrow()
+  pa, parquet = pyarrow()
   dim = whole.vectors.shape[1]
   extra = {"about": dict(whole.about), "skipped": list(whole.skipped)}
   schema = pa.schema(
@@ -224,7 +224,7 @@ def _write_parquet(path, whole: Embeddings, blocks) -> None:
       ("label", pa.string()),
       ("embedding", pa.list_(pa.float32(), dim)),
     ],
-    metadata={_ABOUT: json.dumps(extra).encode()},
+    metadata={ABOUT: json.dumps(extra).encode()},
   )
   start = 0
   with parquet.ParquetWriter(path, schema) as writer:
@@ -242,9 +242,9 @@ def _write_parquet(path, whole: Embeddings, blocks) -> None:
 
 
 def _read_parquet(path: pathlib.Path) -> Embeddings:
-  _, parquet = _pyarrow()
+  _, parquet = pyarrow()
   file_kinds.refuse(path, "embeddings in Parquet", ("parquet",))
-  with _explained(path):
+  with explained(path):
     table = parquet.read_table(path)
     column = table.column("embedding").combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
@@ -252,7 +252,7 @@ def _read_parquet(path: pathlib.Path) -> Embeddings:
     names = sorted({name for name in who if name is not None})
     number = {name: k for k, name in enumerate(names)}
     labels = [-1 if name is None else number[name] for name in who]
-    extra = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
+    extra = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
     return Embeddings(
       np.asarray(flat, np.float32).reshape(len(column), -1),
       np.asarray(table.column("path").to_pylist(), str),
@@ -263,7 +263,12 @@ def _read_parquet(path: pathlib.Path) -> Embeddings:
     )
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+  """The modules pyarrow and pyarrow.parquet.
+
+  Raises:
+    ImportError: without them; says how to install them.
+  """
   with extras.needed():
     import pyarrow
     from pyarrow import parquet
@@ -271,7 +276,8 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _explained(path: pathlib.Path) -> Iterator[None]:
+def explained(path: pathlib.Path) -> Iterator[None]:
+  """Turns what a damaged file leads to into a ValueError that names it."""
   try:
     yield
   except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:

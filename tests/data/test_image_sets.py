@@ -82,3 +82,34 @@ def test_nothing_there(tmp_path):
     image_sets.open_set(tmp_path / "nowhere")
   with pytest.raises(ValueError, match="one folder per identity"):
     image_sets.open_set(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["list.json", "list.json_1000_1"])
+def test_a_list_of_megaface(tiny_faces, tmp_path, name):
+  shutil.copytree(tiny_faces, tmp_path / "faces")
+  (tmp_path / name).write_text(
+    '{"path": ["faces/person1/4.png", "faces/person0/0.png"], "id": ["b", "a"]}'
+  )
+  files = image_sets.open_set(tmp_path / name)
+  assert files.class_names == ["a", "b"] and files.labels.tolist() == [1, 0]
+  assert images.decode(files.encoded(0), name="a").shape == (40, 36, 3)
+  (tmp_path / name).write_text('{"path": ["faces/person1/4.png"]}')
+  assert image_sets.open_set(tmp_path / name).labels.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("{}", "is no list of images"),
+    ('{"path": "a.jpg"}', "is no list of images"),
+    ('{"path": ["a.jpg"], "id": [1]}', "is no list of images"),
+    ('{"path": ["a.jpg"], "id": []}', "lists 1 and 0 paths and people"),
+    ('{"path": []}', "lists 0 paths"),
+    ("[1", "damaged"),
+    ('{"path": ' + "[" * 100_000, "damaged"),
+  ],
+)
+def test_damaged_lists_of_megaface(tmp_path, text, message):
+  (tmp_path / "list.json").write_text(text)
+  with pytest.raises(ValueError, match=message):
+    image_sets.open_set(tmp_path / "list.json")

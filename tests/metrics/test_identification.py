@@ -169,7 +169,12 @@ def test_megaface_matches_a_slow_twin_however_it_is_split(far, monkeypatch):
     distractors.compare(probes, others[part], keep=201)
     for part in (slice(0, 7), slice(7, 8), slice(8, None))
   ]
-  for strangers in (whole, parts[2] + parts[0] + parts[1]):
+  crowd = distractors.Crowd(probes, keep=201).another()
+  for part in (slice(0, 11), slice(11, 12), slice(12, None)):
+    crowd.add(others[part])
+  streamed = crowd.strangers()
+  assert streamed.pairs == whole.pairs == 1000
+  for strangers in (whole, parts[2] + parts[0] + parts[1], streamed):
     np.testing.assert_array_equal(strangers.best, whole.best)
     np.testing.assert_array_equal(strangers.tail, whole.tail)
     result = distractors.megaface(probes, ids, strangers, far=far)
@@ -207,6 +212,10 @@ def test_all_distractors_may_pass():
     (lambda: distractors.compare([[1, 0]], [[1]], keep=1), r"\[rows, 2\]"),
     (lambda: distractors.compare([[1]], [[1]], keep=0), "keep is 0"),
     (lambda: distractors.compare([[1]], [[0]], keep=1), "from row 0 .* zero"),
+    (
+      lambda: distractors.Crowd([[1]], keep=1).strangers(),
+      "there are no distractors",
+    ),
     (
       lambda: distractors.megaface(
         np.eye(2),

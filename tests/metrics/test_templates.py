@@ -112,6 +112,27 @@ def test_videos_match_loops_over_frames(rule, frames):
     assert 2 - 2 * score == pytest.approx(distance)
 
 
+def test_means_of_frames_do_not_depend_on_how_they_come():
+  rng = np.random.default_rng(1)
+  film = rng.integers(0, 5, 40)
+  x = rng.normal(size=(40, 4)).astype(np.float32) + np.float32(0.5)
+  means = video.FrameMeans(5)
+  for start, stop in ((0, 1), (1, 20), (20, 40)):
+    means.add(x[start:stop], film[start:stop])
+  expected = [x[film == k].mean(axis=0, dtype=np.float64) for k in range(5)]
+  np.testing.assert_allclose(means.values(), expected, rtol=1e-12)
+  # Of features of length 1 they are the vectors of pairs of frames.
+  units = video.FrameMeans(5)
+  units.add(x / np.linalg.norm(x, axis=1, keepdims=True), film)
+  pooled = video.pool(x, film, rule="frame_pairs")
+  np.testing.assert_allclose(pooled.features, units.values(), rtol=1e-5)
+  # Their directions are those of mean features.
+  pooled = video.pool(x, film).features
+  found = means.values()
+  found /= np.linalg.norm(found, axis=1, keepdims=True)
+  np.testing.assert_allclose(pooled, found, rtol=1e-5)
+
+
 ONE = {"features": [[1, 0]], "template": [0], "media": [0]}
 
 
@@ -147,6 +168,8 @@ def test_bad_templates_are_refused(change, message):
     (lambda: video.pool([[1]], [0], frames=0), "frames is 0"),
     (lambda: video.pool([[0]], [0], rule="frame_pairs"), "zero vector"),
     (lambda: video.pool([[1], [-1]], [0, 0]), "template 0 cancel"),
+    (lambda: video.FrameMeans(2).add([[1]], [2]), "videos 2 … 2; there are 2"),
+    (lambda: video.FrameMeans(2).values(), "2 of 2 videos have no frames"),
     (lambda: video.scores(video.pool([[1]], [0]), [0], [4]), "first is 4"),
   ],
 )

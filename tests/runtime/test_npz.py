@@ -63,3 +63,37 @@ def test_damage_is_an_error(tmp_path):
     archive.writestr("x.npy", member[:-4])
   with pytest.raises(ValueError, match="beyond"):
     npz.mapped(tmp_path / "d.npz", "x")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+def test_members_are_read_block_by_block(tmp_path, save, rows):
+  x = np.arange(21, dtype=np.float64).reshape(7, 3)
+  names = np.asarray([f"n{k}" for k in range(7)])
+  save(tmp_path / "a.npz", x=x, names=names)
+  for name, whole in (("x", x), ("names", names)):
+    member = npz.Member(tmp_path / "a.npz", name)
+    assert member.shape == whole.shape and member.dtype == whole.dtype
+    blocks = list(member.blocks(rows))
+    assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_members_that_cannot_be_read_in_rows(tmp_path):
+  np.savez(
+    tmp_path / "a.npz",
+    columns=np.asfortranarray(np.ones((2, 3))),
+    objects=np.asarray([{}], object),
+  )
+  for name, message in (("columns", "column by column"), ("objects", "pickle")):
+    with pytest.raises(ValueError, match=message):
+      npz.Member(tmp_path / "a.npz", name)
+  with pytest.raises(KeyError):
+    npz.Member(tmp_path / "a.npz", "nothing")
+  with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (4, 2)}
+    with archive.open("x.npy", "w") as file:
+      np.lib.format.write_array_header_1_0(file, header)
+      file.write(bytes(24))
+  with pytest.raises(ValueError, match="cut short"):
+    list(npz.Member(tmp_path / "b.npz", "x").blocks(4))

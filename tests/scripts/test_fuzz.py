@@ -13,7 +13,15 @@ READERS = [
   *("record_io", "record_io_idx", "record_io_scan", "record_io_lst"),
   *("array_records", "array_records_json", "tfds", "pack_bin", "pack_npz"),
   *("jpeg", "png", "netpbm", "gif", "bmp", "webp", "tiff"),
-  *("lfw_lists", "protocols", "protocol_cfp", "templates", "landmarks", "dlib"),
+  *(
+    "lfw_lists",
+    "protocols",
+    "protocol_cfp",
+    "splits",
+    "templates",
+    "landmarks",
+  ),
+  "dlib",
 ]
 
 BROKEN = """

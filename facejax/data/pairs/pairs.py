@@ -156,7 +156,7 @@ def random_pairs(
 
 
 def fitting(
-  labels: np.ndarray, *, at_most: int, folds: int = 10
+  labels: np.ndarray, *, at_most: int, folds: int = 10, apart: bool = False
 ) -> tuple[int, int]:
   """Returns how many pairs `random_pairs` can draw, and in how many folds.
 
@@ -168,9 +168,11 @@ def fitting(
     labels: The person of each image.
     at_most: The most pairs that are wanted.
     folds: How many folds are wanted.
+    apart: Whether nobody may lie in two folds, whatever that costs.
 
   Raises:
-    ValueError: There are not two pairs of each kind.
+    ValueError: There are not two pairs of each kind, or `apart` not one of each
+      kind in every fold.
 
   >>> fitting(np.repeat(np.arange(20), 5), at_most=2000)
   (400, 10)
@@ -187,9 +189,15 @@ def fitting(
   folds = min(folds, half)
   # Who lies in which fold is drawn; how many images of whom is not.
   groups = _split_people(labels, folds, np.random.default_rng(0))
-  apart = folds * min(min(_capacity(labels[group])) for group in groups)
-  if half <= 2 * apart:
-    half = min(half, apart)
+  most = folds * min(min(_capacity(labels[group])) for group in groups)
+  if apart and not most:
+    raise ValueError(
+      f"{len(labels)} images of {len(np.unique(labels))} people are too few for"
+      f" {folds} folds without a person in two of them: each needs two people,"
+      " one of them with two images"
+    )
+  if apart or half <= 2 * most:
+    half = min(half, most)
   return 2 * half, folds
 
 

@@ -14,8 +14,15 @@ first; of the genuine and of the impostor pairs each tenth goes to one fold.
 
 `agedb`: a line `FIRST.jpg SECOND.jpg 1` for each pair, 0 or -1 for different
 people; the ten folds follow each other. It is the form in which repositories
-hand on the 30-year pairs of AgeDB, and others; the `.mat` of its authors is not
-read.
+hand on the 30-year pairs of AgeDB, and others, and that of MLFW's `pairs.txt`;
+the `.mat` of AgeDB's authors is not read.
+
+`rfw`: `African_pairs.txt` and its like, lines `NAME I J` or `NAME1 I NAME2 J` as
+in LFW, but without a header; the ten folds follow each other. Images lie at
+`NAME/NAME_0001.jpg` under the folder of the group. XQLFW's list has LFW's form.
+
+`bfw`: the table of Balanced Faces in the Wild, .csv with columns `fold`, `p1`,
+`p2` and `label` (1 for the same person) among others, which are not read.
 
 References:
   Sengupta, Chen, Castillo, Patel, Chellappa, Jacobs. Frontal to Profile Face
@@ -26,6 +33,10 @@ References:
   Recognition in Unconstrained Environments. 2017.
   Zheng, Deng. Cross-Pose LFW: A Database for Studying Cross-Pose Face
   Recognition in Unconstrained Environments. 2018.
+  Robinson, Livitz, Henon, Qin, Fu, Timoner. Face Recognition: Too Bias, or Not
+  Too Bias? 2020. (BFW)
+  Wang, Deng, Hu, Tao, Huang. Racial Faces in the Wild: Reducing Racial Bias by
+  Information Maximization Adaptation Network. 2019.
   The folds of CALFW and CPLFW: FaceX-Zoo, test_protocol/utils/pairs_parser.py.
 """
 
@@ -39,7 +50,9 @@ import numpy as np
 from facejax.data.pairs import encoded_pairs, lfw
 from facejax.runtime import text_lines
 
-Protocol = Literal["lfw", "cfp_ff", "cfp_fp", "agedb", "calfw", "cplfw"]
+Protocol = Literal[
+  "lfw", "cfp_ff", "cfp_fp", "agedb", "calfw", "cplfw", "rfw", "bfw"
+]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 
@@ -108,8 +121,13 @@ def guess(path: str | os.PathLike[str]) -> Protocol:
   fields = next(text_lines.rows(path)).fields
   if len(fields) <= 2 and all(map(text_lines.is_count, fields)):
     return "lfw"
+  numbers = fields[1:] if len(fields) == 3 else fields[1::2]
+  if len(fields) in (3, 4) and all(map(text_lines.is_count, numbers)):
+    return "rfw"
   if len(fields) == 3 and fields[2] in _LABELS:
     return "agedb"
+  if {*"".join(fields).split(",")} >= _COLUMNS:
+    return "bfw"
   if len(fields) == 2 and fields[1].isdecimal():
     return "cplfw"
   raise ValueError(
@@ -126,6 +144,44 @@ def _lfw(path: str) -> Iterator[ListedPair]:
     )
     where = f"{path!r} line {pair.line}"
     yield ListedPair(where, first, second, pair.same, pair.fold)
+
+
+def _rfw(path: str) -> Iterator[ListedPair]:
+  rows = list(text_lines.rows(path))
+  folds = encoded_pairs.folds_in_order(len(rows))
+  for row, fold in zip(rows, folds.tolist(), strict=True):
+    same = len(row.fields) == 3
+    if not same and len(row.fields) != 4:
+      raise row.error(
+        f"expected 'NAME I J' or 'NAME1 I NAME2 J', got {list(row.fields)}"
+      )
+    names = (row.fields[0], row.fields[0 if same else 2])
+    numbers = row.fields[1:] if same else row.fields[1::2]
+    first, second = (
+      row.image(f"{name}/{name}_{row.count(number):04d}")
+      for name, number in zip(names, numbers, strict=True)
+    )
+    if first == second or (not same and names[0] == names[1]):
+      raise row.error(f"the pair {list(row.fields)} repeats itself")
+    yield ListedPair(row.where, first, second, same, fold)
+
+
+def _bfw(path: str) -> Iterator[ListedPair]:
+  rows = text_lines.rows(path, separator=",")
+  header = next(rows)
+  if missing := _COLUMNS - {*header.fields}:
+    raise header.error(f"there are no columns {', '.join(sorted(missing))}")
+  columns = [header.fields.index(k) for k in ("fold", "p1", "p2", "label")]
+  for row in rows:
+    if len(row.fields) != len(header.fields):
+      raise row.error(
+        f"expected {len(header.fields)} fields, got {len(row.fields)}"
+      )
+    fold, first, second, label = (row.fields[k] for k in columns)
+    if label not in ("0", "1"):
+      raise row.error(f"expected a label of 0 or 1, got {label[:80]!r}")
+    paths = row.image(first), row.image(second)
+    yield ListedPair(row.where, *paths, label == "1", row.count(fold) - 1)
 
 
 def _agedb(path: str) -> Iterator[ListedPair]:
@@ -200,6 +256,7 @@ def _cfp_images(split: str, letter: str) -> dict[int, str]:
 
 
 _LABELS = ("1", "0", "-1")
+_COLUMNS = {"fold", "p1", "p2", "label"}
 _READERS: dict[str, Callable[[str], Iterator[ListedPair]]] = {
   "lfw": _lfw,
   "cfp_ff": lambda path: _cfp(path, "FF"),
@@ -207,4 +264,6 @@ _READERS: dict[str, Callable[[str], Iterator[ListedPair]]] = {
   "agedb": _agedb,
   "calfw": _alternating,
   "cplfw": _alternating,
+  "rfw": _rfw,
+  "bfw": _bfw,
 }

@@ -273,3 +273,65 @@ def test_malformed_template_lists(tmp_path, reader, text, message):
     read(write(tmp_path / "list.txt", text))
   with pytest.raises(FileNotFoundError, match="there is no file"):
     read(tmp_path / "nowhere.txt")
+
+
+RFW = "".join(
+  [f"m.0{fold}x\t1\t2\nm.0{fold}x\t2\tm.0{fold}y\t11\n" for fold in range(10)]
+)
+
+
+def test_racial_faces_in_the_wild(tmp_path):
+  path = write(tmp_path / "African_pairs.txt", RFW)
+  assert protocols.guess(path) == "rfw"
+  read = sides(protocols.read_list(path))
+  assert len(read) == 20
+  assert read[2:4] == [
+    ("m.01x/m.01x_0001", "m.01x/m.01x_0002", True, 1),
+    ("m.01x/m.01x_0002", "m.01y/m.01y_0011", False, 1),
+  ]
+
+
+def test_balanced_faces_in_the_wild(tmp_path):
+  lines = [
+    "fold,p1,p2,label,id1,id2,att1,att2,vgg16",
+    "1,asian_females/n000009/0010_01.jpg,asian_females/n000009/0043_01.jpg,"
+    "1,0,0,asian_females,asian_females,0.82",
+    "5,asian_females/n000009/0010_01.jpg,white_males/n000012/0001_02.jpg,"
+    "0,0,7,asian_females,white_males,0.1",
+  ]
+  path = write(tmp_path / "bfw.csv", "\n".join(lines) + "\n")
+  assert protocols.guess(path) == "bfw"
+  first = "asian_females/n000009/0010_01.jpg"
+  assert sides(protocols.read_list(path)) == [
+    (first, "asian_females/n000009/0043_01.jpg", True, 0),
+    (first, "white_males/n000012/0001_02.jpg", False, 4),
+  ]
+
+
+def test_masked_and_cross_quality_lfw_have_forms_that_are_known(tmp_path):
+  text = "Ann_X_0001_0001.jpg Ann_X_0002_0003.jpg 1\n"
+  text += "Ann_X_0001_0002.jpg Bob_Y_0001_0001.jpg 0\n"
+  assert protocols.guess(write(tmp_path / "pairs.txt", text)) == "agedb"
+  text = "10\t300\nAnn_X\t1\t2\n"
+  assert protocols.guess(write(tmp_path / "xqlfw_pairs.txt", text)) == "lfw"
+
+
+@pytest.mark.parametrize(
+  ("protocol", "text", "message"),
+  [
+    ("rfw", "A 1 2\nA 1\n", "line 2: expected 'NAME I J'"),
+    ("rfw", "A 1 x\n", "line 1: expected a number"),
+    ("rfw", "A 1 1\n", "line 1: the pair .* repeats"),
+    ("rfw", "A 1 A 2\n", "line 1: the pair .* repeats"),
+    ("rfw", "../A 1 2\n", "line 1: .* leads out"),
+    ("bfw", "fold,p1,p2\n", "line 1: there are no columns label"),
+    ("bfw", "fold,p1,p2,label\n1,a.jpg,b.jpg\n", "line 2: expected 4 fields"),
+    ("bfw", "fold,p1,p2,label\n1,a.jpg,b.jpg,x\n", "line 2: .*label of 0 or 1"),
+    ("bfw", "fold,p1,p2,label\n1,/a.jpg,b.jpg,1\n", "line 2: .* leads out"),
+    ("bfw", "fold,p1,p2,label\n", "lists no pair"),
+  ],
+)
+def test_malformed_lists_of_groups(tmp_path, protocol, text, message):
+  path = write(tmp_path / "list", text)
+  with pytest.raises(ValueError, match=message):
+    protocols.read_list(path, protocol)
