@@ -43,8 +43,8 @@ seed of each shows may be the seed's.
 
 Accuracy is compared pair by pair. Pairs that share a person are taken as
 dependent where people are known, which they are of lists and folders, not of
-packs. p is adjusted for the number of figures (Holm): below 0.05 one side is
-called the better one.
+packs. Of many figures one differs by chance: where p for all of them together
+(Holm) is below 0.05 one side is called better.
 
 Protocols: lfw (View 2; list and images are found in FACEJAX_DATA), cfp, cfp_ff,
 agedb, calfw, cplfw, or pairs, whose list is guessed.

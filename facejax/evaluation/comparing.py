@@ -58,7 +58,7 @@ class ComparedFigure(NamedTuple):
     first: of each run of the first side.
     second: of each run of the second side.
     found: the difference of their means.
-    p_value: of it, beside all other figures (Holm).
+    p_value: of all figures together (Holm); that of this alone is in `found`.
     lower_is_better: whether it is an error.
     convention: how it came about.
   """
@@ -128,7 +128,7 @@ def _how(key: str, samples: int) -> str:
   note = _BOOTSTRAP.format(samples=samples)
   if not key.startswith("fnmr"):
     return note
-  return f"threshold of each net where FMR is not above; {note}"
+  return f"FNMR at the threshold of each net where FMR is not above; {note}"
 
 
 def notes(
@@ -137,8 +137,9 @@ def notes(
   """What a reader must know of the rows."""
   count, least = max(len(first), len(second)), min(len(first), len(second))
   out = [
-    f"A - B over the same {len(pairs.same):,} pairs; interval 95 %, Student's t;"
-    " p of no difference, for all figures together (Holm)",
+    f"A - B over the same {len(pairs.same):,} pairs; interval 95 % and p, the chance"
+    " of such a difference if there were none, by Student's t; Holm: p for all"
+    f" figures together; below {LEVEL} one side is called better",
   ]
   if pairs.who is None:
     out.append(_PAIRS)
@@ -174,10 +175,11 @@ def table(rows: Sequence[ComparedFigure], title: str) -> rich.table.Table:
     caption_justify="left",
     box=rich.box.SIMPLE_HEAD,
     show_edge=False,
+    padding=(0, 1, 0, 0),  # so that several runs a side fit 80 columns
     min_width=78,
   )
-  out.add_column("figure (%)", overflow="fold")
-  for header in ("A", "B", "A - B", "95 % interval", "p", "better"):
+  out.add_column("(%)", no_wrap=True)
+  for header in ("A", "B", "A - B", "95 % interval", "p", "Holm", "better"):
     out.add_column(header, justify="right", no_wrap=True)
   for row in rows:
     low, high = (100 * end for end in row.found.interval)
@@ -187,16 +189,21 @@ def table(rows: Sequence[ComparedFigure], title: str) -> rich.table.Table:
       _mean(row.second),
       f"{100 * row.found.value:+.2f}",
       f"{low:+.2f} … {high:+.2f}",
-      f"{row.p_value:.3f}" if row.p_value >= 0.001 else "< 0.001",
+      _chance(row.found.p_value),
+      _chance(row.p_value),
       row.better or "-",
     )
   return out
 
 
+def _chance(p_value: float) -> str:
+  return f"{p_value:.3f}" if p_value >= 0.001 else "<.001"
+
+
 def _mean(values: Sequence[float]) -> str:
   text = f"{100 * np.mean(values):.2f}"
   return (
-    f"{text} ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else text
+    f"{text}±{100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else text
   )
 
 
@@ -247,14 +254,12 @@ def _accuracy(
 def _statistics(impostors: int) -> dict[tuple[str, str], Statistic]:
   """By key and label; FNMR where the rule of 30 has enough impostor pairs."""
   out: dict[tuple[str, str], Statistic] = {
-    (f"fnmr_at_fmr_{name}", f"FNMR at FMR {name}"): error_rates.fnmr_statistic(
-      fmr
-    )
+    (f"fnmr_at_fmr_{name}", f"FNMR@{name}"): error_rates.fnmr_statistic(fmr)
     for name, fmr in _FMRS.items()
     if not error_rates.too_few(fmr, impostors, name="FMR", what="pairs")
   }
-  out["equal_error_rate", "Equal error rate"] = curves.equal_error_rate
-  out["area_under_curve", "Area under the ROC"] = curves.area
+  out["equal_error_rate", "EER"] = curves.equal_error_rate
+  out["area_under_curve", "AUC"] = curves.area
   return out
 
 

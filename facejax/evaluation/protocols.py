@@ -213,9 +213,8 @@ def identify(
   names = [files.class_names[int(label)] for label in np.unique(labels)]
   text, warn = overlap.of_people(overlap.trained_on(model.run), names)
   shown_map = thumbnails.people_map(vectors, labels, files.class_names)
-  projector.write(
-    model.run, options.name, vectors, source, known, step=model.step
-  )
+  kept = vectors, source, known
+  projector.write(model.run, options.name, *kept, step=model.step)
   return results.Result(
     name=options.name,
     protocol="identification" if search else "clustering",
@@ -289,15 +288,12 @@ def _verify(
   gallery: np.ndarray | None = None,
 ) -> tuple[verification.Verification, features.Features]:
   used = _features_used(model, options, opened)
-  found = verification.scored(
-    opened, used.summed, threshold=threshold, gallery=gallery
-  )
-  return found, used
+  more = {"threshold": threshold, "gallery": gallery}
+  return verification.scored(opened, used.summed, **more), used
 
 
 def _features_used(
   model: embedder.Embedder, options: ProtocolOptions, opened: pair_sets.PairSet
 ) -> features.Features:
-  """Of the images that occur in a set of pairs."""
   used = verification.used_images(opened).tolist()
   return features.embedded(model, opened.source, used, options.batch_size)
