@@ -19,7 +19,6 @@ from facejax.metrics import (
   counts,
   curves,
   group_rates,
-  intervals,
   people_intervals,
 )
 from facejax.runs import results
@@ -27,8 +26,6 @@ from facejax.runs import results
 Quantity = results.Quantity
 
 LEAST = 30  # comparisons of each kind that a group must have
-# Figures that too many draws cannot tell have no interval.
-_TOLD = 0.95
 _CHANCE = 0.95
 
 
@@ -209,26 +206,21 @@ def _by_group(
 
 def _unequal(
   decided: group_rates.Decided,
-  told: group_rates.Table,
+  told: group_rates.GroupTable,
   names: Sequence[str],
   key: str,
   what: str,
   samples: int,
 ) -> list[Quantity]:
   """How unequal the rates of groups are, beside what chance makes of it."""
-  again = list(group_rates.drawn(decided, samples=samples))
   dealt = list(group_rates.dealt(decided, samples=samples))
   out = []
   for name, label, convention, of in _measures(told, names):
     with np.errstate(all="ignore"):
-      values = np.array([of(table) for table in again])
       chance = np.array([of(table) for table in dealt])
     note = f"{convention}; interval: bootstrap of people"
-    finite = values[np.isfinite(values)]
-    ends: tuple[float | None, float | None] = (None, None)
-    if len(finite) >= _TOLD * samples:
-      ends = intervals.percentiles(finite)
-    else:
+    again = group_rates.resampled(decided, of, samples=samples)
+    if again is None:
       note += ", not told: in too many draws a group has no error"
     # What cannot be told of a deal is at least as large as any number.
     limit = np.quantile(
@@ -241,7 +233,7 @@ def _unequal(
         f"{name}_{key}",
         f"{label}, {what}",
         of(told),
-        *ends,
+        *(again.interval(0) if again else (None, None)),
         unit="",
         convention=note,
       )
@@ -249,7 +241,7 @@ def _unequal(
   return out
 
 
-def _measures(told: group_rates.Table, names: Sequence[str]):
+def _measures(told: group_rates.GroupTable, names: Sequence[str]):
   """Key, label, convention, and the function of a table, of each measure."""
   for label in ("FMR", "FNMR"):
     kind = label.lower()

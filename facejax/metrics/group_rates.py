@@ -6,15 +6,17 @@ are is summed up in several numbers, each of which hides what others show.
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from facejax.metrics import people_intervals
+from facejax.metrics import people_bootstrap, people_intervals
 
 ALPHA = 0.5  # share of FMR against FNMR in what joins both
+_TOLD = 0.95  # of the draws, or there is no interval
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class Decided:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Table:
+class GroupTable:
   """Errors and comparisons, counted.
 
   Attributes:
@@ -80,7 +82,7 @@ class Table:
     return _share(self.false_non_matches, self.genuine)
 
 
-def table(found: Decided, often: np.ndarray | None = None) -> Table:
+def table(found: Decided, often: np.ndarray | None = None) -> GroupTable:
   """Counts comparisons, each as often as told.
 
   >>> who = people_intervals.compared([0, 0, 2, 1], [0, 1, 3, 2])
@@ -100,7 +102,7 @@ def table(found: Decided, often: np.ndarray | None = None) -> Table:
     upper = np.rint(upper).astype(np.int64).reshape(found.groups, -1)
     return upper + np.triu(upper, 1).T
 
-  return Table(
+  return GroupTable(
     counts(~found.same & found.accepted),
     counts(~found.same),
     np.diagonal(counts(found.same & ~found.accepted)),
@@ -181,19 +183,40 @@ def inequity(fmr: npt.ArrayLike, fnmr: npt.ArrayLike) -> float:
   )
 
 
-def drawn(
-  found: Decided, *, samples: int = 1000, seed: int = 0
-) -> Iterator[Table]:
-  """The table of people who are drawn again, `samples` times."""
-  for often in people_intervals.multiplicities(
-    found.who, samples=samples, seed=seed
-  ):
-    yield table(found, often)
+def resampled(
+  found: Decided,
+  measure: Callable[[GroupTable], float],
+  *,
+  samples: int = 1000,
+  seed: int = 0,
+) -> people_bootstrap.Resampled | None:
+  """A measure of people who are drawn again; None where it often is not told.
+
+  That is where in more than one draw of twenty it is no number, as of groups
+  without an error.
+  """
+
+  def values(draws: Iterator[np.ndarray]) -> np.ndarray:
+    taken = itertools.islice(draws, samples)
+    with np.errstate(all="ignore"):
+      told = np.array([measure(table(found, often)) for often in taken])
+    return told[np.isfinite(told)]
+
+  people = values(people_bootstrap.multiplicities(found.who, seed=seed))
+  couples = values(people_bootstrap.couples(found.who, seed=seed))
+  value = measure(table(found))
+  if min(len(people), len(couples)) < _TOLD * samples or not np.isfinite(value):
+    return None
+  # Only their variances are compared: they need not be as many.
+  size = min(len(people), len(couples))
+  return people_bootstrap.Resampled(
+    np.array([value]), people[None, :size], couples[None, :size]
+  )
 
 
 def dealt(
   found: Decided, *, samples: int = 1000, seed: int = 0
-) -> Iterator[Table]:
+) -> Iterator[GroupTable]:
   """The table where groups of the same sizes are dealt to people by chance.
 
   How unequal they are then, is what groups that do not matter look like.

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from facejax.metrics import group_rates, intervals, people_intervals
+from facejax.metrics import group_rates, people_bootstrap, people_intervals
 
 
 def everybody(people=12, groups=3, seed=0, chance=(0.1, 0.3)):
@@ -51,7 +51,7 @@ def test_counts_are_those_by_hand():
 def test_people_drawn_twice_count_so():
   """As if the comparisons were listed as often."""
   found = everybody()
-  often = next(people_intervals.multiplicities(found.who, samples=1, seed=3))
+  often = next(people_bootstrap.multiplicities(found.who, seed=3))
   told = group_rates.table(found, often)
   again = np.repeat(np.arange(len(often)), often)
   listed = group_rates.Decided(
@@ -88,16 +88,23 @@ def test_groups_without_an_error():
   assert group_rates.gini([0.0, 0.0, 0.3]) == pytest.approx(1)
 
 
+def ratio(found, worst, best):
+  """The interval of the FMR of one group over that of another."""
+  again = group_rates.resampled(
+    found,
+    lambda told: group_rates.worst_over_best(told.fmr, worst=worst, best=best),
+    samples=300,
+  )
+  assert again is not None
+  return again.interval(0)
+
+
 def test_groups_that_do_not_matter_look_like_chance():
   """Two made-up groups: the interval of their ratio covers 1."""
   found = everybody(people=60, groups=2, chance=(0.05, 0.2))
   told = group_rates.table(found)
   worst, best = int(np.argmax(told.fmr)), int(np.argmin(told.fmr))
-  ratios = [
-    group_rates.worst_over_best(one.fmr, worst=worst, best=best)
-    for one in group_rates.drawn(found, samples=300)
-  ]
-  low, high = intervals.percentiles(np.array(ratios))
+  low, high = ratio(found, worst, best)
   assert low < 1 < high
   dealt = [
     group_rates.worst_over_best(o.fmr)
@@ -117,11 +124,7 @@ def test_a_group_that_is_treated_worse_is_found():
     found.accepted | worse, found.same, found.who, found.group, found.groups
   )
   told = group_rates.table(found)
-  ratios = [
-    group_rates.worst_over_best(one.fmr, worst=1, best=0)
-    for one in group_rates.drawn(found, samples=300)
-  ]
-  low, _ = intervals.percentiles(np.array(ratios))
+  low, _ = ratio(found, 1, 0)
   assert low > 1.5
   dealt = [
     group_rates.worst_over_best(o.fmr)
