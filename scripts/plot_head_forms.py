@@ -65,11 +65,15 @@ def accuracies(runs: Sequence[pathlib.Path]) -> dict[str, dict[str, list]]:
   """Accuracies in percent, data -> form -> one a run."""
   found: dict[str, dict[str, list]] = {}
   for run in runs:
-    page = json.loads((run / "report" / "metrics.json").read_text())
+    path = run / "report" / "metrics.json"
+    if not path.exists():  # not yet at its end
+      continue
+    page = json.loads(path.read_text())
     form = form_of(page["summary"]["config"])
     if form is None:
       continue
-    for name, result in page["results"].items():
+    # The first set of pairs; others choose a threshold.
+    for name, result in list(page["results"].items())[:1]:
       each = found.setdefault(name, {form: [] for form in FORMS})
       each[form].append(100 * result["metrics"]["accuracy"])
   return found
