@@ -74,14 +74,9 @@ def probes(
     return Probes(found.vectors[rows], labels, found.names, about)
   files = image_sets.open_set(options.path)
   rows = _rows(options.path, files.labels, _paths(files), left_out)
-  with progress.counting("embedded", len(rows)) as advance:
-    used = features.of_images(
-      model.features_batch,
-      model.decoded(files),
-      rows.tolist(),
-      batch_size=model.batch_size(options.batch_size),
-      advance=advance,
-    )
+  used = features.embedded(
+    model, model.decoded(files), rows.tolist(), options.batch_size
+  )
   vectors = used.units.astype(np.float32)
   known = fingerprints.fingerprint(files)
   return Probes(

@@ -1,9 +1,8 @@
 """How a net treats groups of people, whom a file of the user's tells."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,13 +212,14 @@ def _unequal(
   samples: int,
 ) -> list[Quantity]:
   """How unequal the rates of groups are, beside what chance makes of it."""
+  draws = group_rates.drawn(decided, samples=samples)
   dealt = list(group_rates.dealt(decided, samples=samples))
   out = []
   for name, label, convention, of in _measures(told, names):
     with np.errstate(all="ignore"):
       chance = np.array([of(table) for table in dealt])
     note = f"{convention}; interval: bootstrap of people"
-    again = group_rates.resampled(decided, of, samples=samples)
+    again = group_rates.resampled(told, draws, of)
     if again is None:
       note += ", not told: in too many draws a group has no error"
     # What cannot be told of a deal is at least as large as any number.
@@ -252,26 +252,13 @@ def _measures(told: group_rates.GroupTable, names: Sequence[str]):
       f"{kind}_worst_over_best",
       f"{label}, worst over best",
       f"{names[worst]} over {names[best]}, the same two in every draw",
-      functools.partial(
-        lambda table, kind, **which: group_rates.worst_over_best(
-          getattr(table, kind), **which
-        ),
-        kind=kind,
-        worst=worst,
-        best=best,
-      ),
+      _of(group_rates.worst_over_best, kind, worst=worst, best=best),
     )
     yield (
       f"{kind}_worst_over_mean",
       f"{label}, worst over geometric mean",
       f"NIST IR 8429; {names[worst]}, the same in every draw",
-      functools.partial(
-        lambda table, kind, **which: group_rates.worst_over_mean(
-          getattr(table, kind), **which
-        ),
-        kind=kind,
-        worst=worst,
-      ),
+      _of(group_rates.worst_over_mean, kind, worst=worst),
     )
   yield (
     "garbe",
@@ -287,3 +274,8 @@ def _measures(told: group_rates.GroupTable, names: Sequence[str]):
     " all are equal",
     lambda table: group_rates.inequity(table.fmr, table.fnmr),
   )
+
+
+def _of(measure: Callable[..., float], kind: str, **which: int):
+  """A measure of one kind of rate, as a function of a table."""
+  return lambda table: measure(getattr(table, kind), **which)

@@ -183,32 +183,48 @@ def inequity(fmr: npt.ArrayLike, fnmr: npt.ArrayLike) -> float:
   )
 
 
+def drawn(
+  found: Decided, *, samples: int = 1000, seed: int = 0
+) -> tuple[list[GroupTable], list[GroupTable]]:
+  """The table of people who are drawn again, and that of couples."""
+  draws = (
+    people_bootstrap.multiplicities(found.who, seed=seed),
+    people_bootstrap.couples(found.who, seed=seed),
+  )
+  people, couples = (
+    [table(found, often) for often in itertools.islice(one, samples)]
+    for one in draws
+  )
+  return people, couples
+
+
 def resampled(
-  found: Decided,
+  told: GroupTable,
+  draws: tuple[list[GroupTable], list[GroupTable]],
   measure: Callable[[GroupTable], float],
-  *,
-  samples: int = 1000,
-  seed: int = 0,
 ) -> people_bootstrap.Resampled | None:
   """A measure of people who are drawn again; None where it often is not told.
 
   That is where in more than one draw of twenty it is no number, as of groups
   without an error.
+
+  Args:
+    told: the table as it is.
+    draws: of `drawn`.
+    measure: of a table.
   """
 
-  def values(draws: Iterator[np.ndarray]) -> np.ndarray:
-    taken = itertools.islice(draws, samples)
+  def values(tables: list[GroupTable]) -> np.ndarray:
     with np.errstate(all="ignore"):
-      told = np.array([measure(table(found, often)) for often in taken])
-    return told[np.isfinite(told)]
+      found = np.array([measure(one) for one in tables])
+    return found[np.isfinite(found)]
 
-  people = values(people_bootstrap.multiplicities(found.who, seed=seed))
-  couples = values(people_bootstrap.couples(found.who, seed=seed))
-  value = measure(table(found))
-  if min(len(people), len(couples)) < _TOLD * samples or not np.isfinite(value):
-    return None
+  people, couples = (values(tables) for tables in draws)
+  value = measure(told)
   # Only their variances are compared: they need not be as many.
   size = min(len(people), len(couples))
+  if size < _TOLD * len(draws[0]) or not np.isfinite(value):
+    return None
   return people_bootstrap.Resampled(
     np.array([value]), people[None, :size], couples[None, :size]
   )

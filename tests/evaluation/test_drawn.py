@@ -1,8 +1,5 @@
 """Drawn pairs of any folder of people, nobody in two folds."""
 
-import copy
-import shutil
-
 import numpy as np
 import pytest
 from helpers import tiny_run as tiny
@@ -13,13 +10,6 @@ from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import drawn, protocols
 from facejax.metrics import verification as metrics
 from facejax.runs import results
-
-
-@pytest.fixture
-def model(tiny_run, tiny_model, tmp_path):
-  mine = copy.copy(tiny_model)
-  mine.run = str(shutil.copytree(tiny_run, tmp_path / "run"))
-  return mine
 
 
 @pytest.fixture(scope="module")

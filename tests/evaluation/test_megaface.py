@@ -1,9 +1,7 @@
 """MegaFace, in the official layout, against loops over trials."""
 
-import copy
 import json
 import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -18,13 +16,6 @@ from facejax.runs import results
 from facejax.vectors import embeddings
 
 PROBES, STRANGERS = 4, 24
-
-
-@pytest.fixture
-def model(tiny_run, tiny_model, tmp_path):
-  mine = copy.copy(tiny_model)
-  mine.run = str(shutil.copytree(tiny_run, tmp_path / "run"))
-  return mine
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """TinyFace, in the official layout, against a loop over probes."""
 
-import copy
 import shutil
 
 import numpy as np
@@ -13,13 +12,6 @@ from facejax.evaluation import protocols, tinyface
 from facejax.runs import results
 
 PEOPLE, STRANGERS = 5, 12
-
-
-@pytest.fixture
-def model(tiny_run, tiny_model, tmp_path):
-  mine = copy.copy(tiny_model)
-  mine.run = str(shutil.copytree(tiny_run, tmp_path / "run"))
-  return mine
 
 
 @pytest.fixture

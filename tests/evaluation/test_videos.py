@@ -1,10 +1,8 @@
 """YouTube Faces, in the official layout, against loops over frames."""
 
-import copy
 import itertools
 import json
 import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -20,13 +18,6 @@ from facejax.runs import results
 PEOPLE, FILMS = ("Ada_One", "Bob_Two", "Cy_Three", "Dee_Four"), 2
 # Frames of a film; the numbers have one, two and three digits.
 FIRST = 8
-
-
-@pytest.fixture
-def model(tiny_run, tiny_model, tmp_path):
-  mine = copy.copy(tiny_model)
-  mine.run = str(shutil.copytree(tiny_run, tmp_path / "run"))
-  return mine
 
 
 @pytest.fixture(scope="module")

@@ -91,9 +91,9 @@ def test_groups_without_an_error():
 def ratio(found, worst, best):
   """The interval of the FMR of one group over that of another."""
   again = group_rates.resampled(
-    found,
+    group_rates.table(found),
+    group_rates.drawn(found, samples=300),
     lambda told: group_rates.worst_over_best(told.fmr, worst=worst, best=best),
-    samples=300,
   )
   assert again is not None
   return again.interval(0)
