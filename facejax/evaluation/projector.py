@@ -9,7 +9,7 @@ from PIL import Image
 
 from facejax.data import sources
 from facejax.runs import folder, results
-from facejax.runtime import tensorboard, text_lines
+from facejax.runtime import distributed, tensorboard, text_lines
 
 _MOST = 2000
 _SIDE = 48
@@ -27,7 +27,7 @@ def write(
   """Writes tensorboard/embeddings/NAME: vectors, people, and thumbnails.
 
   `tensorboard --logdir RUN/tensorboard` shows them under "Projector". Of more
-  than 2,000 images every so many is taken.
+  than 2,000 images every so many is taken. Process 0 writes; others do nothing.
 
   Args:
     run: the folder of the run.
@@ -39,6 +39,8 @@ def write(
   """
   stem = results.file_name(name).removesuffix(".json")
   target = pathlib.Path(run, folder.TENSORBOARD, "embeddings", stem)
+  if not distributed.primary():
+    return target
   shutil.rmtree(target, ignore_errors=True)
   rows = np.arange(0, len(vectors), -(-len(vectors) // _MOST))
   labels, names = np.asarray(source.labels), source.class_names
