@@ -51,6 +51,8 @@ Protocols:
   tinyface        --path Testing_Set: rank-k among mates and distractors
   megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
                   rank-1 among 10 … all distractors, TAR at FAR 1e-6
+  overlap         --path TEST --training FACES: who of the test set is in a training
+                  set, by face: lists for --seen here and for train --data.exclude
 
 Examples:
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw
@@ -165,6 +167,7 @@ def _evaluate(
     batch_size=args.batch_size,
     hardest=args.hardest,
     samples=args.samples,
+    seen=args.seen,
   )
   if args.protocol in further.NAMES:
     return further.evaluate(args, model, options)

@@ -425,11 +425,15 @@ def test_accuracy_without_those_trained_on():
   sides = list("aacd"), list("bccd")
   scores = np.asarray([0.9, 0.1, 0.2, 0.9])
   same = np.asarray([False, False, True, True])
-  text = overlap.of_pairs(trained, sides, scores, same, 0.5)
-  assert text is not None
-  assert "2 of 4 pairs" in text and "50.00 %" in text
+  without, those = overlap.of_pairs(trained, sides, scores, same, 0.5)
+  assert (without.key, without.value) == ("accuracy_of_unseen", 0.5)
+  assert (those.key, those.value) == ("accuracy_of_seen", 0.5)
+  assert "nobody was trained on, 2 genuine" in without.convention
+  assert (
+    "1 of 2." in without.convention and "share people" in without.convention
+  )
   strangers = overlap.Trained(frozenset("z"), "")
-  assert overlap.of_pairs(strangers, sides, scores, same, 0.5) is None
+  assert not overlap.of_pairs(strangers, sides, scores, same, 0.5)
 
 
 def test_the_command_writes_and_shows(run, tiny_faces, tmp_path, capsys):

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from facejax.data.pairs import pack_folders
-from facejax.evaluation import drawn, megaface, protocols, tinyface, videos
+from facejax.evaluation import (
+  drawn,
+  megaface,
+  overlap,
+  overlap_search,
+  protocols,
+  tinyface,
+  videos,
+)
 from facejax.runs import embedder, results
 from facejax.runtime import command_line, text_lines
 
@@ -20,19 +28,26 @@ _NEEDED = {
   "megaface": ("path", "distractors"),
   "tinyface": ("path",),
   "drawn": ("path",),
+  "overlap": ("path", "training"),
 }
 NAMES = tuple(_NEEDED)
-_OWN = ("frames", "rule", "distractors", "leave_out", "drawn_pairs")
+_OWN = (
+  "frames", "rule", "distractors", "leave_out", "drawn_pairs", "training",
+  "strangers",
+)  # fmt: skip
 # What each takes beside that, of flags that not all protocols have.
 _TAKEN = {
   "ytf": ("frames", "rule", "threshold", "fold"),
   "megaface": ("leave_out",),
   "tinyface": (),
   "drawn": ("threshold", "fold", "drawn_pairs"),
+  "overlap": ("threshold", "strangers"),
 }
 _FLAGS = (
   *_OWN, "pairs", "fold", "threshold", "threshold_pairs", "gallery_net",
 )  # fmt: skip
+# Protocols that do not say who of the tested people was trained on.
+_NAMELESS = ("tinyface", "overlap", "ijbb", "ijbc")
 _PAIRS = 6000
 
 
@@ -65,6 +80,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help=f"drawn: how many at most ({_PAIRS})",
   )
+  add(
+    "--training",
+    default="",
+    metavar="FACES",
+    help="overlap: the training set, a folder a person, or a list with names",
+  )
+  few: Any = command_line.number(float, 1e-6, 2**20)
+  add(
+    "--strangers",
+    type=few,
+    metavar="N",
+    help="overlap: how many of all tested people may be found wrongly (0.5)",
+  )
+  add(
+    "--seen",
+    default="",
+    metavar="LIST",
+    help="tested people that were trained on, as overlap lists them (by name)",
+  )
 
 
 def check(args: argparse.Namespace) -> None:
@@ -79,6 +113,12 @@ def check(args: argparse.Namespace) -> None:
     refused = [flag for flag in _FLAGS if flag not in taken]
   else:
     refused = _OWN
+  if args.seen:
+    if args.protocol in _NAMELESS:
+      raise ValueError(
+        f"--protocol {args.protocol} has no --seen: nobody is named there"
+      )
+    overlap.trained_on(args.workdir, args.seen)
   for flag in refused:
     if getattr(args, flag) not in (None, ""):
       raise ValueError(f"--protocol {args.protocol} has no {_spelt(flag)}")
@@ -137,6 +177,14 @@ def evaluate(
     )
   if args.protocol == "tinyface":
     return tinyface.searched(model, options)
+  if args.protocol == "overlap":
+    return overlap_search.searched(
+      model,
+      options,
+      training=args.training,
+      threshold=args.threshold,
+      strangers=args.strangers or 0.5,
+    )
   fold = None if args.fold is None else args.fold - 1
   if args.protocol == "drawn":
     return drawn.verified(

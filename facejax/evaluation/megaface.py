@@ -43,7 +43,9 @@ def searched(
   sizes, found = _compared(probes.vectors, strangers, seed)
   ranks = _ranks(sizes, found, index, scores)
   names = [str(probes.names[k]) for k in np.unique(probes.people).tolist()]
-  text, warn = overlap.of_people(overlap.trained_on(model.run), names)
+  text, warn = overlap.of_people(
+    overlap.trained_on(model.run, options.seen), names
+  )
   notes = [] if warn else [f"{text}."]
   warnings = [f"{text}."] if warn else []
   warnings += [f"{one.about}." for one in (probes, strangers) if one.about]

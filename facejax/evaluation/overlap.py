@@ -2,6 +2,8 @@
 
 A face that the net has seen in training is easier than one that it has not:
 published protocols test on other people. Where they do not, it must be said.
+People are the same where their names are, or where a list says so that was made
+by faces, see `overlap_search`.
 """
 
 import os
@@ -16,23 +18,41 @@ from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces
 from facejax.evaluation import error_rates, pair_people
 from facejax.metrics import people_intervals
-from facejax.runs import folder
+from facejax.runs import folder, results
+from facejax.runtime import text_lines
 
 
 class Trained(NamedTuple):
-  """The people that a net was trained on, or why they are not known."""
+  """The people that a net was trained on, or why they are not known.
+
+  Attributes:
+    names: of the people, or of those tested that were found among them.
+    about: how many they are, or why they are not known.
+    seen: the list of those tested that were found; "" where names tell.
+  """
 
   names: frozenset[str] | None
   about: str
+  seen: str = ""
 
 
-def trained_on(run: str | os.PathLike[str]) -> Trained:
-  """`trained_people` of the folder of a run.
+def trained_on(run: str | os.PathLike[str], seen: str = "") -> Trained:
+  """`trained_people` of the folder of a run, or of a list of people.
+
+  Args:
+    run: the folder.
+    seen: a list of the tested people that are in its training set, a name a
+      line; "" to go by the names of both.
 
   Raises:
     ValueError: if its config.json is damaged.
+    OSError: if the list cannot be read.
   """
-  return trained_people(folder.read_config(run))
+  if not seen:
+    return trained_people(folder.read_config(run))
+  rows = text_lines.rows(seen, separator="\t")
+  names = [row.fields[0] for row in rows if not row.fields[0].startswith("#")]
+  return Trained(frozenset(names), f"{len(names):,} people", seen)
 
 
 def trained_people(config: Mapping[str, Any] | None) -> Trained:
@@ -92,11 +112,11 @@ def of_people(trained: Trained, tested: Sequence[str]) -> tuple[str, bool]:
     )
   count = len(set(tested))
   common = len(trained.names & set(tested))
-  text = (
-    f"{common:,} of the {count:,} tested people"
-    f" ({100 * common / max(count, 1):.1f} %) are among the"
-    f" {len(trained.names):,} that the net was trained on, by name"
-  )
+  share = f"{100 * common / max(count, 1):.1f} %"
+  whom = f"the {len(trained.names):,} that the net was trained on, by name"
+  if trained.seen:
+    whom = f"those found in the training set, by {trained.seen}"
+  text = f"{common:,} of the {count:,} tested people ({share}) are among {whom}"
   if common:
     text += ": not comparable with results on people never seen"
   return text, bool(common)
@@ -120,7 +140,7 @@ def told(
     fold: the only one tested; None for all.
 
   Returns:
-    Fields of a result: `warnings` or `notes`.
+    Fields of a result: `warnings` or `notes`, and `more` figures.
   """
   mine = np.ones(len(opened), bool) if fold is None else opened.fold == fold
   sides = tuple(
@@ -128,11 +148,8 @@ def told(
     for side in (opened.first, opened.second)
   )
   text, warn = of_people(trained, [*sides[0], *sides[1]])
-  rest = of_pairs(trained, sides, scores[mine], opened.same[mine], threshold)
-  notes = [f"{rest}."] if rest else []
-  if warn:
-    return {"warnings": [f"{text}."], "notes": notes}
-  return {"notes": [f"{text}.", *notes]}
+  more = of_pairs(trained, sides, scores[mine], opened.same[mine], threshold)
+  return {"warnings" if warn else "notes": [f"{text}."], "more": more}
 
 
 def of_pairs(
@@ -141,8 +158,8 @@ def of_pairs(
   scores: np.ndarray,
   same: np.ndarray,
   threshold: float,
-) -> str | None:
-  """Accuracy on the pairs in which nobody was trained on, if there are both.
+) -> list[results.Quantity]:
+  """Accuracy with and without people that were trained on, if there are both.
 
   Args:
     trained: see `trained_people`.
@@ -152,23 +169,42 @@ def of_pairs(
     threshold: cosine.
   """
   if trained.names is None:
-    return None
+    return []
   first, second = (
     np.asarray([name in trained.names for name in side]) for side in people
   )
   new = ~(first | second)
   if new.all() or not new.any():
-    return None
-  count = int(new.sum())
-  right = ((scores >= threshold) == same)[new]
-  first, second = (np.asarray(side)[new] for side in people)
+    return []
+  right = (scores >= threshold) == same
+  return [
+    _accuracy(key, label, part, right, people, same, threshold)
+    for key, label, part in (
+      ("accuracy_of_unseen", "Accuracy, nobody trained on", new),
+      ("accuracy_of_seen", "Accuracy, somebody trained on", ~new),
+    )
+  ]
+
+
+def _accuracy(
+  key: str,
+  label: str,
+  part: np.ndarray,
+  right: np.ndarray,
+  people: tuple[Sequence[str], ...],
+  same: np.ndarray,
+  threshold: float,
+) -> results.Quantity:
+  """Of a part of the pairs."""
+  first, second = (np.asarray(side)[part] for side in people)
   who = None
-  if np.array_equal(first == second, same[new]):
+  if np.array_equal(first == second, same[part]):
     who = people_intervals.compared(first, second)
-  (low, high), how = error_rates.ends(right, who)
-  return (
-    f"On the {count:,} of {len(scores):,} pairs in which nobody was trained on"
-    f" ({int(same[new].sum()):,} genuine) the accuracy is"
-    f" {100 * right.mean():.2f} % (95 %: {100 * low:.2f} … {100 * high:.2f};"
-    f" {how}), at cosine {threshold:.4f}"
+  return error_rates.of_share(
+    key,
+    label,
+    right[part],
+    who,
+    convention=f"pairs in which {label.partition(', ')[2].replace(' trained', ' was trained')},"
+    f" {int(same[part].sum()):,} genuine, at cosine {threshold:.4f}",
   )

@@ -37,6 +37,7 @@ class ProtocolOptions:
     batch_size: images at once, over all devices.
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
+    seen: see `overlap.trained_on`.
   """
 
   name: str
@@ -44,6 +45,7 @@ class ProtocolOptions:
   batch_size: int = 128
   hardest: int = 8
   samples: int = 1000
+  seen: str = ""
 
 
 def pairs(
@@ -104,7 +106,7 @@ def verified(
   enrolled = gallery and _features_used(gallery[0], options, gallery[1]).summed
   found, used = _verify(model, options, opened, threshold, enrolled)
   told = overlap.told(
-    overlap.trained_on(model.run),
+    overlap.trained_on(model.run, options.seen),
     opened,
     found.scores,
     found.metrics["threshold"],
@@ -126,16 +128,14 @@ def verified(
     fold=fold,
     hardest=options.hardest,
     samples=options.samples,
-    more=error_rates.failure_to_enrol(options.path),
+    more=[*told.pop("more"), *error_rates.failure_to_enrol(options.path)],
     name=options.name,
     step=model.step,
     **told,
     data=data,
   )
-  if asked is None:
-    return result
   draws = {"threshold": threshold, "samples": options.samples}
-  return groups.add(result, found, opened, asked, **draws)
+  return groups.add(result, found, opened, asked, **draws) if asked else result
 
 
 def threshold_of(
@@ -187,7 +187,6 @@ def identify(
   source = model.decoded(files)
   used = features.embedded(model, source, known.tolist(), options.batch_size)
   vectors = used.units.astype(np.float32)
-  read = thumbnails.face(source)
   quantities, curves, notes, shown = [], {}, [], []
   if search:
     quantities, curves, notes = identification.quantities(
@@ -198,7 +197,7 @@ def identify(
         vectors,
         labels,
         enrolled=enrolled,
-        read=lambda row: read(int(known[row])),
+        read=lambda row: thumbnails.face(source)(int(known[row])),
         count=options.hardest,
       )
     ]
@@ -211,7 +210,9 @@ def identify(
   if cluster_at is not None:
     quantities += clusters.clusters_at(vectors, labels, cluster_at, way)
   names = [files.class_names[int(label)] for label in np.unique(labels)]
-  text, warn = overlap.of_people(overlap.trained_on(model.run), names)
+  text, warn = overlap.of_people(
+    overlap.trained_on(model.run, options.seen), names
+  )
   shown_map = thumbnails.people_map(vectors, labels, files.class_names)
   kept = vectors, source, known
   projector.write(model.run, options.name, *kept, step=model.step)

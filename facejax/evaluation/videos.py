@@ -69,7 +69,7 @@ def verified(
     ),
     "frame_pairs": verification.of_scores(films, scores, threshold),
   }
-  told, trained = [], overlap.trained_on(model.run)
+  told, trained = [], overlap.trained_on(model.run, options.seen)
   for name in found if rule == "both" else [rule]:
     one = pair_results.result(
       found[name],
