@@ -48,8 +48,8 @@ class Nearby(NamedTuple):
 
   Attributes:
     people: the nearest person of each tested one, int [tested people].
-    cosines: of their centres, [tested people].
-    deviations: how far the three nearest lie above the mean cosine of the tested
+    cosines: of the centres of the three nearest, [tested people, 3].
+    deviations: how far these lie above the mean cosine of the tested
       person with all people, in standard deviations, [tested people, 3].
     images: the nearest images of each tested image, int [images, k].
     image_cosines: of these, [images, k].
@@ -218,7 +218,7 @@ def _nearest(
   square = np.einsum("id,de,ie->i", centres, moments / count, centres)
   spread = np.sqrt(np.maximum(square - mean**2, np.finfo(np.float32).tiny))
   deviations = (three.scores - mean[:, None]) / spread[:, None]
-  return three.rows[:, 0], three.scores[:, 0], deviations
+  return three.rows[:, 0], three.scores, deviations
 
 
 def _centres(

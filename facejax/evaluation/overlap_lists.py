@@ -103,7 +103,7 @@ def _people_rows(found: Shared, names: Sequence[Sequence[str]]) -> list[tuple]:
     for other in dict.fromkeys([nearest, *others]):
       told = ("", "")
       if other == nearest:
-        numbers = near.cosines[mine], near.deviations[mine, 0]
+        numbers = near.cosines[mine, 0], near.deviations[mine, 0]
         told = tuple(f"{number:.4f}" for number in numbers)
       common = found.images.get((mine, other), 0)
       shared = "yes" if other in others else "no"

@@ -80,10 +80,10 @@ def searched(
       " --data.exclude)."
     ],
     curves=pair_results.histogram(
-      near.deviations[:, [2, 0]].T.ravel(),
+      near.cosines[:, [2, 0]].T.ravel(),
       np.repeat([False, True], len(near.people)),
       ("third nearest person: strangers", "nearest person"),
-      None,
+      threshold,
     ),
     exhibits=_exhibits(found, sources, options.hardest),
     step=model.step,
@@ -104,7 +104,7 @@ def _decided(
 ) -> tuple[np.ndarray, str]:
   """Who is found by face, and how."""
   if threshold is not None:
-    return near.cosines >= threshold, f"at cosine {threshold:.4f}, given"
+    return near.cosines[:, 0] >= threshold, f"at cosine {threshold:.4f}, given"
   bar = overlap_by_face.bar(near.deviations, trained, strangers)
   how = (
     f"{bar:.2f} standard deviations above the mean of each person's cosines with"
@@ -196,11 +196,12 @@ def _exhibits(
   reads = [thumbnails.face(source) for source in sources]
   labels = np.asarray(sources[0].labels)
   best = found.near.image_cosines[:, 0]
-  by_face, certain = found.by_face, found.near.deviations[:, 0]
+  known = np.isin(np.arange(len(found.by_face)), [a for a, _ in found.people()])
+  certain = found.near.deviations[:, 0]
   out = []
   for kind, title, sign in (
-    (by_face, "Found in the training set, the least certain first", 1),
-    (~by_face, "Not found, the most similar first", -1),
+    (known, "Found in the training set, the least certain first", 1),
+    (~known, "Not found, the most similar first", -1),
   ):
     chosen = np.flatnonzero(kind)
     chosen = chosen[np.argsort(sign * certain[chosen], kind="stable")][:count]
@@ -209,10 +210,10 @@ def _exhibits(
       rows = np.flatnonzero(labels == person)
       if rows.size:
         row = int(rows[np.argmax(best[rows])])
-        score = float(found.near.cosines[person])
+        score = float(found.near.cosines[person, 0])
         theirs = int(found.near.images[row, 0])
         comparisons.append(
-          results.Comparison(score, False, reads[0](row), reads[1](theirs))
+          results.Comparison(score, None, reads[0](row), reads[1](theirs))
         )
     caption = (
       f"{int(kind.sum()):,} tested people; the cosine of two centres, and the"

@@ -84,10 +84,13 @@ class Thumbnail:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Two images, their cosine, and whether the net was wrong about them."""
+  """Two images, their cosine, and whether the net was wrong about them.
+
+  Whether it was is None where nobody knows.
+  """
 
   score: float
-  wrong: bool
+  wrong: bool | None
   first: Thumbnail
   second: Thumbnail
 
