@@ -14,5 +14,6 @@ The modules, from two vectors to whole protocols:
     clustering        pairwise F, BCubed, NMI, ARI, purity
     diagnostics       angles within and between people
     quality           error against reject
+    calibration       likelihood ratios of scores, Cllr, reliability
     intervals         how far chance may move any of these
 """
