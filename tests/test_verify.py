@@ -7,7 +7,7 @@ import pytest
 
 from facejax import verify
 from facejax.data.detectors import contract, registry
-from facejax.runs import embedder, metrics_file
+from facejax.runs import embedder, metrics_file, thresholds
 from facejax.runtime import compile_cache, host_memory, unit_vectors
 
 
@@ -92,7 +92,7 @@ def test_a_threshold_says_what_it_means_to_strangers(
 ):
   face = tiny_faces / "person0" / "1.png"
   for rate, words in ((0.001, "0.10%"), (0.0, "none")):
-    stored = metrics_file.Threshold(0.2, 0.9, "mine", rate, 2000)
+    stored = thresholds.Threshold(0.2, 0.9, "mine", rate, 2000)
     monkeypatch.setattr(metrics_file, "threshold", lambda run, s=stored: s)
     assert command(tiny_run, face, face) == 0
     text = capsys.readouterr().out

@@ -8,6 +8,7 @@ import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
+  calibrated,
   features,
   pair_figures,
   pair_people,
@@ -80,9 +81,10 @@ def result(
   scores, same = found.scores[mine], found.same[mine]
   tally = counts_lib.count(scores, same)
   quantities += pair_figures.rates(tally, scores, same, who, samples=samples)
+  ratios, reliable = calibrated.figures(found, mine, who, samples=samples)
   kinds = ("impostor pairs", "genuine pairs")
   shown: dict[str, Any] = curve_points(tally)
-  shown |= histogram(scores, same, kinds, threshold)
+  shown |= histogram(scores, same, kinds, threshold) | reliable
   if used is not None:
     shown |= _of_features(used, pairs, chosen, sides, found, mine)
   fields: dict[str, Any] = {"name": found.name} | about
@@ -92,7 +94,7 @@ def result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
     f" {images_here:,} {things} {what}",
-    quantities=[*quantities, *more],
+    quantities=[*quantities, *ratios, *more],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
       thumbnails.face(pairs.source),

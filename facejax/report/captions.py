@@ -12,6 +12,7 @@ TITLES = {
   "distractors": "Rank-1 by distractors",
   "map": "People in the embedding",
   "reject": "Error against reject",
+  "reliability": "Reliability of likelihood ratios",
   "groups": "Groups of people",
 }
 
@@ -109,6 +110,16 @@ def _reject(curve: Mapping[str, Any]) -> str:
   )
 
 
+def _reliability(curve: Mapping[str, Any]) -> str:
+  return (
+    f"Pairs in {len(curve['pairs'])} bins of like probability ({min(curve['pairs']):,}"
+    f" to {max(curve['pairs']):,} pairs each), by likelihood ratios of the other"
+    " folds where both kinds are equally frequent. On the dotted line what is said"
+    " is so; below it too much is claimed. Bars: Wilson's 95 % interval of"
+    " independent pairs."
+  )
+
+
 def _groups(curve: Mapping[str, Any]) -> str:
   threshold = curve["groupings"][0]["threshold"]
   return (
@@ -128,5 +139,6 @@ _CAPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
   "distractors": _distractors,
   "map": _map,
   "reject": _reject,
+  "reliability": _reliability,
   "groups": _groups,
 }

@@ -198,6 +198,20 @@ def reject(curve: Curve) -> figure.Figure:
   return out
 
 
+def reliability(curve: Curve) -> figure.Figure:
+  """Draws what was said of pairs and what was so, bin by bin."""
+  out, axis = panel("said: one person (%)", "found: one person (%)")
+  said, found, low, high = (
+    100 * np.asarray(curve[key], float)
+    for key in ("said", "found", "low", "high")
+  )
+  axis.plot((0, 100), (0, 100), ":", color=INK)  # the caption tells what it is
+  axis.vlines(said, low, high, color=COLOURS[5], linewidth=2)
+  axis.plot(said, found, "o-", ms=4, color=COLOURS[0])
+  axis.set(xlim=(-2, 102), ylim=(-2, 102))
+  return out
+
+
 DRAW: Mapping[str, Callable[[Curve], figure.Figure]] = {
   "roc": roc,
   "det": det,
@@ -207,6 +221,7 @@ DRAW: Mapping[str, Callable[[Curve], figure.Figure]] = {
   "distractors": distractors,
   "map": people_map,
   "reject": reject,
+  "reliability": reliability,
 }
 
 
