@@ -15,7 +15,13 @@ from facejax import evaluate
 from facejax.data import align, images, make_pairs
 from facejax.data.aligning import enrolment
 from facejax.data.synthetic import faces as synthetic
-from facejax.evaluation import clusters, identification, overlap, protocols
+from facejax.evaluation import (
+  clusters,
+  identification,
+  overlap,
+  pair_protocol,
+  protocols,
+)
 from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates
 from facejax.metrics import identification as ranks
@@ -75,7 +81,7 @@ def options(name, path, **more):
 
 def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model,
     options("mine", tiny_faces),
     file=str(tmp_path / "list.txt"),
@@ -117,11 +123,11 @@ def test_photos_without_a_face_are_a_rate(model, tiny_faces, tmp_path):
   write_list(tmp_path / "list.txt", faces)
   fates = {"aligned": 12, "photo without a face": 3}
   enrolment.finish(faces, collections.Counter(fates))
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", faces), file=str(tmp_path / "list.txt")
   )
   assert result["failure_to_enrol"] == 3 / 15
-  whole = protocols.pairs(
+  whole = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
   keys = [quantity.key for quantity in whole.quantities]
@@ -140,7 +146,7 @@ def test_a_gallery_of_another_net(model, tiny_faces, tmp_path, vectors):
     def features_batch(self, images):
       return -model.features_batch(images)
 
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model,
     options("mine", tiny_faces),
     file=str(tmp_path / "list.txt"),
@@ -185,7 +191,7 @@ def test_sphereface_takes_both_features_and_centres_them(
   model, tiny_faces, tmp_path
 ):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
   net = model.features_batch
@@ -205,7 +211,7 @@ def test_sphereface_takes_both_features_and_centres_them(
 def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
   file = str(tmp_path / "list.txt")
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=file, fold=1
   )
   scores = np.asarray([vectors[a] @ vectors[b] for a, b, _ in pairs])
@@ -215,7 +221,7 @@ def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   assert result["accuracy_fold"] == pytest.approx(expected.accuracies[1])
   assert "3 pairs" in result.about and "fold 2 of 10" in result.about
   with pytest.raises(ValueError, match="fold 11 of 10"):
-    protocols.pairs(model, options("x", tiny_faces), file=file, fold=10)
+    pair_protocol.pairs(model, options("x", tiny_faces), file=file, fold=10)
 
 
 def test_identification_is_a_search(model, tiny_faces, vectors):

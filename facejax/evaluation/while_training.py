@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import kept, pair_results, verification
+from facejax.evaluation import kept, pair_results, transfer, verification
 from facejax.metrics import verification as metrics
 from facejax.runs import metrics_file, results
 from facejax.runs import net as net_lib
@@ -193,10 +193,15 @@ def leave(
     step: of the run.
     summary: see `write`.
   """
-  told = [
-    (one, its, pair_results.result(one, its, samples=_SAMPLES, step=step))
-    for one, its in zip(found, every(pairs, threshold_pairs), strict=False)
-  ]
+  about = {"samples": _SAMPLES, "step": step}
+  told = []
+  for k, (one, its) in enumerate(
+    zip(found, every(pairs, threshold_pairs), strict=False)
+  ):
+    transferred = threshold_pairs is not None and k < len(pairs)
+    more = transfer.quantities(found[-1], one, its) if transferred else []
+    result = pair_results.result(one, its, more=more, **about)
+    told.append((one, its, result))
   write(run, [(one, result) for one, _, result in told], summary=summary)
   for one, its, result in told[:1]:
     kept.write(run, kept.of_pairs(one, its, step=step, data=result.data))

@@ -193,8 +193,8 @@ def words(found: Mapping[str, Any]) -> str:
     if high["bound"] == "at most":
       text += f" (95 %: at most {_one_in(high['high'])})"
     elif high["bound"] == "about":
-      rare = f"{1 / high['low']:,.0f}" if high["low"] else "∞"
-      text += f" (95 %: 1 in {rare} … {1 / high['high']:,.0f})"
+      ends = _count(high["low"]), _count(high["high"])
+      text += f" (95 %: 1 in {ends[0]} … {ends[1]})"
     parts.append(text)
   if found["log10_likelihood_ratio"] is not None:
     parts.append(_support(found["log10_likelihood_ratio"]))
@@ -202,7 +202,14 @@ def words(found: Mapping[str, Any]) -> str:
 
 
 def _one_in(rate: float) -> str:
-  return f"1 in {1 / rate:,.0f}"
+  return f"1 in {_count(rate)}"
+
+
+def _count(rate: float) -> str:
+  """How many make one: of few people with a decimal."""
+  if not rate:
+    return "∞"
+  return f"{1 / rate:,.{1 if rate > 0.1 else 0}f}"
 
 
 def _support(ratio: float) -> str:
@@ -222,7 +229,7 @@ def _support(ratio: float) -> str:
 
 
 def _between(one: float, other: float, share: float) -> float:
-  """On the line of two rates' logarithms; of an end at 0, on that of rates."""
+  """On the line of two rates' logarithms; 0 where one of them is."""
   if one <= 0 or other <= 0:
-    return one + share * (other - one)
+    return 0.0 if share else one
   return math.exp(math.log(one) + share * (math.log(other) - math.log(one)))
