@@ -4,6 +4,7 @@ import collections
 import copy
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from facejax.data.synthetic import faces as synthetic
 from facejax.evaluation import (
   clusters,
   identification,
+  kept,
   overlap,
   pair_protocol,
   protocols,
@@ -26,7 +28,7 @@ from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates
 from facejax.metrics import identification as ranks
 from facejax.metrics import verification as metrics
-from facejax.runs import results
+from facejax.runs import metrics_file, results
 from facejax.vectors import clustering
 
 PEOPLE = range(4)
@@ -116,6 +118,44 @@ def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   results.write(model.run, result)
   (read,) = results.read_all(model.run)
   assert read.quantities == list(result.quantities)
+
+
+def test_a_threshold_is_kept_with_the_net(model, tiny_faces, tmp_path, vectors):
+  pairs = write_list(tmp_path / "list.txt", tiny_faces)
+  other = tmp_path / "other.txt"
+  other.write_text("".join((tmp_path / "list.txt").read_text()))
+  list_file = str(tmp_path / "list.txt")
+  _, elsewhere = pair_protocol.scored(
+    model, options("mine", tiny_faces), file=str(other)
+  )
+  assert elsewhere.name == "other"
+  result = pair_protocol.pairs(
+    model,
+    options("mine", tiny_faces, keep=kept.Keep()),
+    file=list_file,
+    elsewhere=elsewhere,
+  )
+  scores = np.asarray([vectors[a] @ vectors[b] for a, b, _ in pairs])
+  same = np.asarray([label == "1" for *_, label in pairs])
+  cosine = metrics.best_threshold(scores, same)
+  assert result["accuracy_at_given_threshold"] == np.mean(
+    (scores >= cosine) == same
+  )
+  assert math.isnan(result["transferred_fmr_at_1e-2"])
+  found = metrics_file.threshold(model.run)
+  assert found.cosine == pytest.approx(cosine, abs=1e-6)
+  assert found.false_matches == np.mean(scores[~same] >= cosine)
+  assert found.low <= found.false_matches <= found.high
+  assert found.strangers == 12 and found.rates == ()
+  assert found.step == tiny.STEP and found.data["pairs"] == list_file
+  assert "fingerprint of the pairs" in found.data
+  # Twelve strangers tell nothing of one in a hundred; it is said at once.
+  with pytest.raises(ValueError, match="12 impostor pairs are too few"):
+    pair_protocol.pairs(
+      model,
+      options("mine", tiny_faces, keep=kept.Keep(0.01)),
+      file=list_file,
+    )
 
 
 def test_photos_without_a_face_are_a_rate(model, tiny_faces, tmp_path):

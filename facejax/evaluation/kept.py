@@ -1,6 +1,7 @@
 """A threshold to keep with a net, and all that is known of it."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -147,7 +148,7 @@ def of_pairs(
   )
 
 
-def write(run: str, threshold: thresholds.Threshold) -> None:
+def write(run: str | os.PathLike[str], threshold: thresholds.Threshold) -> None:
   """Keeps a threshold in the folder of a run; of several processes, one does."""
   if distributed.primary():
     card_lib.keep_threshold(run, threshold)

@@ -193,14 +193,15 @@ def leave(
     step: of the run.
     summary: see `write`.
   """
-  about = {"samples": _SAMPLES, "step": step}
   told = []
   for k, (one, its) in enumerate(
     zip(found, every(pairs, threshold_pairs), strict=False)
   ):
     transferred = threshold_pairs is not None and k < len(pairs)
     more = transfer.quantities(found[-1], one, its) if transferred else []
-    result = pair_results.result(one, its, more=more, **about)
+    result = pair_results.result(
+      one, its, samples=_SAMPLES, more=more, step=step
+    )
     told.append((one, its, result))
   write(run, [(one, result) for one, _, result in told], summary=summary)
   for one, its, result in told[:1]:

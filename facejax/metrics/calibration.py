@@ -98,7 +98,7 @@ def _newton(
   """The minimum of Σ w log(1 + exp(-sign (rows · x + offset))), convex in x."""
 
   def loss(x: np.ndarray) -> float:
-    return weights @ np.logaddexp(0, -signs * (rows @ x + offset))
+    return float(weights @ np.logaddexp(0, -signs * (rows @ x + offset)))
 
   x = np.zeros(rows.shape[1])
   for _ in range(_ITERATIONS):

@@ -128,7 +128,7 @@ def test_the_page_holds_what_was_found(run_folder):
   # Eight pairs of each kind, two images each.
   assert page.count('src="data:image/jpeg;base64,') == 32
   assert page.count("<img ") == len(re.findall('<img [^>]*alt="[^"]', page))
-  assert page.count("<svg ") == 9
+  assert page.count("<svg ") == 10
   for words in (
     "12,345",
     "iresnet18",
