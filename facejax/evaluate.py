@@ -9,6 +9,7 @@ from typing import Any
 
 from facejax.evaluation import (
   clusters,
+  face_quality,
   further,
   kept,
   pair_lists,
@@ -148,6 +149,7 @@ def _complete(args: argparse.Namespace) -> None:
   args.asked = people_table.of_flags(args, takes=takes)
   takes = (takes or args.protocol == "drawn") and not args.gallery_net
   args.keep = kept.of_flags(args, takes=takes and args.fold is None)
+  args.quality = face_quality.of_flags(args, takes=takes)
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -175,6 +177,7 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
     keep=args.keep,
+    quality=args.quality,
   )
   if args.protocol in further.NAMES:
     return further.evaluate(args, model, options)
@@ -254,6 +257,7 @@ def parser() -> command_line.Parser:
   add("--fold", type=count, help="test this fold alone, counted from 1")
   people_table.add_flags(parser)
   kept.add_flags(parser)
+  face_quality.add_flags(parser)
   add(
     "--gallery-images",
     type=count,

@@ -10,6 +10,7 @@ import numpy as np
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
   error_rates,
+  face_quality,
   features,
   groups,
   kept,
@@ -90,10 +91,22 @@ def verified(
   """
   if options.keep is not None:
     kept.check(options.keep, opened)
+  face_quality.check(model, options.quality)
   if threshold is None and elsewhere is not None:
     threshold = metrics.best_threshold(elsewhere.scores, elsewhere.same)
   enrolled = gallery and _features_used(gallery[0], options, gallery[1]).summed
   found, used = _verify(model, options, opened, threshold, enrolled)
+  qualities = None
+  if gallery is None:
+    # What is told of one net's features would be of half of the images.
+    qualities = face_quality.of_images(
+      model,
+      options.quality,
+      used,
+      opened.source,
+      verification.used_images(opened).tolist(),
+      batch_size=options.batch_size,
+    )
   told = overlap.told(
     overlap.trained_on(model.run),
     opened,
@@ -115,8 +128,8 @@ def verified(
   result = pair_results.result(
     found,
     opened,
-    # What is told of one net's features would be of half of the images.
     used=used if gallery is None else None,
+    qualities=qualities,
     fold=fold,
     hardest=options.hardest,
     samples=options.samples,

@@ -1,6 +1,7 @@
 """The protocols that facejax.evaluate knows, each from images to a result."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from facejax.data import fingerprints, image_sets
 from facejax.evaluation import (
   clusters,
   error_rates,
+  face_quality,
   features,
   identification,
   kept,
@@ -32,6 +34,7 @@ class ProtocolOptions:
     hardest: how many pairs of each kind to show.
     samples: draws of each bootstrap.
     keep: which threshold to keep with the net; None for none.
+    quality: the names of qualities, see `face_quality`.
   """
 
   name: str
@@ -40,6 +43,7 @@ class ProtocolOptions:
   hardest: int = 8
   samples: int = 1000
   keep: kept.Keep | None = None
+  quality: Sequence[str] = face_quality.USUAL
 
 
 def identify(

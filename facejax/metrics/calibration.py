@@ -25,7 +25,7 @@ _ITERATIONS = 100
 _LN2 = float(np.log(2))
 
 
-class Affine(NamedTuple):
+class LogRatioLine(NamedTuple):
   """LLR(s) = slope s + intercept, in natural logarithms."""
 
   slope: float
@@ -51,7 +51,7 @@ class Reliability(NamedTuple):
 
 def logistic(
   scores: npt.ArrayLike, same: npt.ArrayLike, *, prior: float = 0.5
-) -> Affine:
+) -> LogRatioLine:
   """The line of scores that tells kinds apart best: logistic regression.
 
   Minimises, with z = slope s + intercept + logit(prior),
@@ -89,7 +89,7 @@ def logistic(
   offset = float(np.log(prior / (1 - prior)))
   slope, intercept = _newton(rows, np.where(same, 1.0, -1.0), weights, offset)
   slope /= spread
-  return Affine(float(slope), float(intercept - slope * middle))
+  return LogRatioLine(float(slope), float(intercept - slope * middle))
 
 
 def _newton(

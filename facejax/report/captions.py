@@ -104,9 +104,10 @@ def _map(curve: Mapping[str, Any]) -> str:
 
 def _reject(curve: Mapping[str, Any]) -> str:
   return (
-    f"False rejects at the threshold of FAR {curve['far']:g} when pairs with the"
-    " shortest features are set aside. It falls where length tells how clear a"
-    " face is."
+    f"False rejects at the threshold of FAR {curve['far']:g} when the pairs whose"
+    " worse image has the least quality are set aside (error against discard, EDC)."
+    " It falls where the quality foretells failures: norm is the length of a"
+    " feature, serfiq the agreement under dropout."
   )
 
 

@@ -221,13 +221,22 @@ class Embedder:
     Returns:
       float32 [n, dim].
     """
+    return self.computed(self._functions[flip], images)
+
+  def computed(
+    self, function: Callable[..., jax.Array], images: np.ndarray
+  ) -> np.ndarray:
+    """A function of (params, stats, images) with the weights of this net.
+
+    Args:
+      function: jitted over the mesh, of a net with the same weights.
+      images: see `features_batch`.
+    """
     if self.card.colors == "BGR":
       images = np.ascontiguousarray(images[..., ::-1])
     placed = mesh_lib.put_batch({"images": images}, self.mesh)
     return np.asarray(
-      self._functions[flip](
-        self._trunk.verified, self._trunk.stats, placed["images"]
-      )
+      function(self._trunk.verified, self._trunk.stats, placed["images"])
     )
 
 
