@@ -17,6 +17,7 @@ from facejax.evaluation import (
   overlap,
   pair_lists,
   pair_people,
+  pair_protocol,
   pair_results,
   protocols,
   verification,
@@ -139,7 +140,7 @@ def _scored(
     scores.append([])
     for run in side:
       model = embedder.load(run, devices=args.devices)
-      opened, found = protocols.scored(
+      opened, found = pair_protocol.scored(
         model, options, file=args.pairs, protocol=protocol
       )
       mark = pair_results.fingerprint(opened, verification.used_images(opened))

@@ -9,12 +9,17 @@ from typing import Any
 
 from facejax.evaluation import (
   clusters,
+  face_quality,
   further,
+  kept,
   pair_lists,
+  pair_protocol,
   people_table,
   protocols,
   table,
+  verification,
 )
+from facejax.metrics import verification as metrics
 from facejax.report import build
 from facejax.runs import embedder, metrics_file, pretrained, results
 from facejax.runtime import (
@@ -64,6 +69,9 @@ Examples:
   python -m facejax.evaluate runs/cosface-lfw --protocol lfw \\
     --groups people.csv --group-by region region,age
       error rates of groups of people, at one threshold for all
+  python -m facejax.evaluate runs/cosface-lfw --protocol lfw \\
+    --keep-threshold --fmr 1e-2
+      facejax.verify and others then decide at that threshold
   python -m facejax.evaluate runs/new --protocol lfw --gallery-net runs/old
       whether the old run's gallery is of use to the new net
   python -m facejax.evaluate runs/cosface-lfw \\
@@ -141,6 +149,9 @@ def _complete(args: argparse.Namespace) -> None:
   args.name = args.name or _name(args)
   takes = args.protocol in ("pairs", *_LISTS) and args.fold is None
   args.asked = people_table.of_flags(args, takes=takes)
+  takes = (takes or args.protocol == "drawn") and not args.gallery_net
+  args.keep = kept.of_flags(args, takes=takes and args.fold is None)
+  args.quality = face_quality.of_flags(args, takes=takes)
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -168,13 +179,17 @@ def _evaluate(
     hardest=args.hardest,
     samples=args.samples,
     seen=args.seen,
+    keep=args.keep,
+    quality=args.quality,
   )
   if args.protocol in further.NAMES:
     return further.evaluate(args, model, options)
-  gallery = _gallery(args, model)
-  threshold = args.threshold
+  gallery = pair_protocol.gallery_net(
+    args.gallery_net, model, devices=args.devices
+  )
+  elsewhere = None
   if args.threshold_pairs:
-    threshold = protocols.threshold_of(
+    _, elsewhere = pair_protocol.scored(
       model, options, file=args.threshold_pairs
     )
   if args.protocol in _TEMPLATES:
@@ -189,51 +204,34 @@ def _evaluate(
     return protocols.identify(
       model,
       options,
-      cluster_at=_cluster_at(args, threshold),
+      cluster_at=_cluster_at(args, elsewhere),
       method=args.method,
       enrolled=args.gallery_images,
       fpir=args.fpir,
       seed=args.seed,
       search=args.protocol == "identification",
     )
-  return protocols.pairs(
+  return pair_protocol.pairs(
     model,
     options,
     file=args.pairs,
     protocol=_LISTS.get(args.protocol),
-    threshold=threshold,
+    threshold=args.threshold,
+    elsewhere=elsewhere,
     fold=None if args.fold is None else args.fold - 1,
     gallery=gallery,
     asked=args.asked,
   )
 
 
-def _gallery(
-  args: argparse.Namespace, model: embedder.Embedder
-) -> embedder.Embedder | None:
-  """The net of the second image of each pair, if it is another.
-
-  Raises:
-    ValueError: if its embeddings are of another size.
-  """
-  if not args.gallery_net:
-    return None
-  gallery = embedder.load(args.gallery_net, devices=args.devices)
-  sizes = gallery.card.embedding_dim, model.card.embedding_dim
-  if sizes[0] != sizes[1]:
-    raise ValueError(
-      f"--gallery-net {args.gallery_net} makes embeddings of {sizes[0]}, the other"
-      f" net of {sizes[1]}: only those of one size can be compared"
-    )
-  return gallery
-
-
 def _cluster_at(
-  args: argparse.Namespace, threshold: float | None
+  args: argparse.Namespace, elsewhere: verification.Verification | None
 ) -> float | None:
-  """A cosine given or, if there is one, that of the run's verification."""
-  if threshold is not None:
-    return threshold
+  """A cosine given, the best of other pairs, or the one that the run keeps."""
+  if args.threshold is not None:
+    return args.threshold
+  if elsewhere is not None:
+    return metrics.best_threshold(elsewhere.scores, elsewhere.same)
   stored = metrics_file.threshold(args.workdir)
   return None if stored is None else stored.cosine
 
@@ -261,6 +259,8 @@ def parser() -> command_line.Parser:
   )
   add("--fold", type=count, help="test this fold alone, counted from 1")
   people_table.add_flags(parser)
+  kept.add_flags(parser)
+  face_quality.add_flags(parser)
   add(
     "--gallery-images",
     type=count,

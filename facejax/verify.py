@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facejax.runs import card as card_lib
-from facejax.runs import embedder, metrics_file, photographs
+from facejax.runs import embedder, metrics_file, photographs, thresholds
 from facejax.runs import folder as run_folder
 from facejax.runtime import command_flags, command_line, unit_vectors
 from facejax.vectors import verdicts
@@ -19,10 +19,16 @@ of several the main one, which is aligned as RUN wants it. RUN may be
 dlib_resnet29, a net for people's faces (pip install 'facejax[pretrained]').
 
 The similarity is the cosine of the two embeddings, image and mirror image
-summed. The decision is made at the threshold of the run's own verification, or
-at --threshold; without either it is "undecided". So it is where no face was
-found, and with a net that was trained on generated faces, unless --threshold is
-given: what such a net says of people means nothing.
+summed. The decision is made at the threshold that the run keeps, of its own
+verification or of facejax.evaluate --keep-threshold, or at --threshold; without
+one it is "undecided". So it is where no face was found, and with a net that was
+trained on generated faces, unless --threshold is given: what such a net says of
+people means nothing.
+
+Where the run knows it, the answer tells how many strangers score as high, with a
+95 % interval, and the likelihood ratio of one person against two, in words of the
+scale of ENFSI. How likely one person is after that also depends on how likely it
+was before.
 
 Examples:
   python -m facejax.verify dlib_resnet29 ada.jpg bob.jpg
@@ -73,7 +79,7 @@ def _doubt(card: card_lib.Card, faces: Sequence[photographs.Face]) -> str:
 def _result(
   cosine: float,
   given: float | None,
-  stored: metrics_file.Threshold | None,
+  stored: thresholds.Threshold | None,
   *,
   doubt: str,
 ) -> dict[str, Any]:
@@ -92,6 +98,26 @@ def _result(
     "same_person": None if same is None else bool(same),
     "threshold": threshold,
     "threshold_from": source,
+    "threshold_fmr": _fmr(stored, threshold),
+    # The net's own knowledge, whoever chose the threshold.
+    **thresholds.told(None if doubt else stored, cosine),
+  }
+
+
+def _fmr(
+  stored: thresholds.Threshold | None, threshold: float | None
+) -> dict[str, Any] | None:
+  """The FMR of the threshold in use, where it is the stored one."""
+  if stored is None or threshold != stored.cosine:
+    return None
+  return {
+    "rate": stored.false_matches,
+    "low": stored.low,
+    "high": stored.high,
+    "strangers": stored.strangers,
+    "protocol": stored.protocol,
+    "pairs": stored.pairs,
+    "data": dict(stored.data),
   }
 
 
@@ -100,10 +126,11 @@ def _words(result: dict[str, Any]) -> str:
   if result["same_person"] is None:
     return f"{cosine}: {verdicts.UNDECIDED}, {result['threshold_from']}"
   verdict = "the same person" if result["same_person"] else "different people"
+  known = thresholds.words(result)
   return (
     f"{cosine}: {verdict} (threshold {result['threshold']:.4f},"
     f" {result['threshold_from']})"
-  )
+  ) + (f"; {known}" if known else "")
 
 
 def parser() -> command_line.Parser:

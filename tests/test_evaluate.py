@@ -4,6 +4,7 @@ import collections
 import copy
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -15,12 +16,19 @@ from facejax import evaluate
 from facejax.data import align, images, make_pairs
 from facejax.data.aligning import enrolment
 from facejax.data.synthetic import faces as synthetic
-from facejax.evaluation import clusters, identification, overlap, protocols
+from facejax.evaluation import (
+  clusters,
+  identification,
+  kept,
+  overlap,
+  pair_protocol,
+  protocols,
+)
 from facejax.metrics import clustering as cluster_metrics
 from facejax.metrics import gallery, templates
 from facejax.metrics import identification as ranks
 from facejax.metrics import verification as metrics
-from facejax.runs import results
+from facejax.runs import metrics_file, results
 from facejax.vectors import clustering
 
 PEOPLE = range(4)
@@ -75,7 +83,7 @@ def options(name, path, **more):
 
 def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model,
     options("mine", tiny_faces),
     file=str(tmp_path / "list.txt"),
@@ -112,16 +120,54 @@ def test_pairs_score_as_embeddings_do(model, tiny_faces, tmp_path, vectors):
   assert read.quantities == list(result.quantities)
 
 
+def test_a_threshold_is_kept_with_the_net(model, tiny_faces, tmp_path, vectors):
+  pairs = write_list(tmp_path / "list.txt", tiny_faces)
+  other = tmp_path / "other.txt"
+  other.write_text("".join((tmp_path / "list.txt").read_text()))
+  list_file = str(tmp_path / "list.txt")
+  _, elsewhere = pair_protocol.scored(
+    model, options("mine", tiny_faces), file=str(other)
+  )
+  assert elsewhere.name == "other"
+  result = pair_protocol.pairs(
+    model,
+    options("mine", tiny_faces, keep=kept.Keep()),
+    file=list_file,
+    elsewhere=elsewhere,
+  )
+  scores = np.asarray([vectors[a] @ vectors[b] for a, b, _ in pairs])
+  same = np.asarray([label == "1" for *_, label in pairs])
+  cosine = metrics.best_threshold(scores, same)
+  assert result["accuracy_at_given_threshold"] == np.mean(
+    (scores >= cosine) == same
+  )
+  assert math.isnan(result["transferred_fmr_at_1e-2"])
+  found = metrics_file.threshold(model.run)
+  assert found.cosine == pytest.approx(cosine, abs=1e-6)
+  assert found.false_matches == np.mean(scores[~same] >= cosine)
+  assert found.low <= found.false_matches <= found.high
+  assert found.strangers == 12 and found.rates == ()
+  assert found.step == tiny.STEP and found.data["pairs"] == list_file
+  assert "fingerprint of the pairs" in found.data
+  # Twelve strangers tell nothing of one in a hundred; it is said at once.
+  with pytest.raises(ValueError, match="12 impostor pairs are too few"):
+    pair_protocol.pairs(
+      model,
+      options("mine", tiny_faces, keep=kept.Keep(0.01)),
+      file=list_file,
+    )
+
+
 def test_photos_without_a_face_are_a_rate(model, tiny_faces, tmp_path):
   faces = shutil.copytree(tiny_faces, tmp_path / "faces")
   write_list(tmp_path / "list.txt", faces)
   fates = {"aligned": 12, "photo without a face": 3}
   enrolment.finish(faces, collections.Counter(fates))
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", faces), file=str(tmp_path / "list.txt")
   )
   assert result["failure_to_enrol"] == 3 / 15
-  whole = protocols.pairs(
+  whole = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
   keys = [quantity.key for quantity in whole.quantities]
@@ -140,7 +186,7 @@ def test_a_gallery_of_another_net(model, tiny_faces, tmp_path, vectors):
     def features_batch(self, images):
       return -model.features_batch(images)
 
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model,
     options("mine", tiny_faces),
     file=str(tmp_path / "list.txt"),
@@ -185,7 +231,7 @@ def test_sphereface_takes_both_features_and_centres_them(
   model, tiny_faces, tmp_path
 ):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=str(tmp_path / "list.txt")
   )
   net = model.features_batch
@@ -205,7 +251,7 @@ def test_sphereface_takes_both_features_and_centres_them(
 def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   pairs = write_list(tmp_path / "list.txt", tiny_faces)
   file = str(tmp_path / "list.txt")
-  result = protocols.pairs(
+  result = pair_protocol.pairs(
     model, options("mine", tiny_faces), file=file, fold=1
   )
   scores = np.asarray([vectors[a] @ vectors[b] for a, b, _ in pairs])
@@ -215,7 +261,7 @@ def test_one_fold_alone(model, tiny_faces, tmp_path, vectors):
   assert result["accuracy_fold"] == pytest.approx(expected.accuracies[1])
   assert "3 pairs" in result.about and "fold 2 of 10" in result.about
   with pytest.raises(ValueError, match="fold 11 of 10"):
-    protocols.pairs(model, options("x", tiny_faces), file=file, fold=10)
+    pair_protocol.pairs(model, options("x", tiny_faces), file=file, fold=10)
 
 
 def test_identification_is_a_search(model, tiny_faces, vectors):

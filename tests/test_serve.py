@@ -18,7 +18,7 @@ from helpers import scenes
 from PIL import Image
 
 from facejax.evaluation import face_batches, face_http, face_service
-from facejax.runs import photographs
+from facejax.runs import photographs, thresholds
 from facejax.runtime import unit_vectors
 from facejax.vectors import gallery
 
@@ -99,6 +99,7 @@ def test_enrol_identify_verify(service, tiny_model, tmp_path):
     cosine = unit_vectors.similarity(*pair)
     assert said["similarity"] == pytest.approx(cosine, abs=1e-5)
     assert said["same_person"] is False
+    assert said["strangers_as_high"] is said["log10_likelihood_ratio"] is None
     status, said = ask(port, "/health", token="")
     assert (status, said["people"], said["faces"]) == (200, 2, 2)
     status, said = ask(port, "/metrics")
@@ -232,3 +233,20 @@ def test_a_net_of_generated_faces_gives_no_verdict(tiny_model, monkeypatch):
   with pytest.raises(ValueError, match="--gallery"):
     made.enrol("Ada", [picture(0)])
   made.batches.close()
+
+
+def test_what_a_run_keeps_of_its_threshold_is_told(
+  tiny_model, tmp_path, monkeypatch
+):
+  rates = [thresholds.MatchRate(-1.0, 0.5, 0.4, 0.6)]
+  ratio = thresholds.RatioLine(0, 1, -3, 3)
+  decides = thresholds.Threshold(0.5, 0.9, "mine", rates=rates, ratio=ratio)
+  monkeypatch.setattr(tiny_model, "decides", decides)
+  photographer = photographs.Photographer(tiny_model.card, "off")
+  made = face_service.FaceService(tiny_model, photographer, None)
+  try:
+    said = made.verify(picture(0), picture(1))
+    assert said["strangers_as_high"]["rate"] == 0.5
+    assert said["log10_likelihood_ratio"] == 1
+  finally:
+    made.batches.close()

@@ -7,7 +7,7 @@ import pytest
 
 from facejax import verify
 from facejax.data.detectors import contract, registry
-from facejax.runs import embedder, metrics_file
+from facejax.runs import embedder, metrics_file, thresholds
 from facejax.runtime import compile_cache, host_memory, unit_vectors
 
 
@@ -92,7 +92,7 @@ def test_a_threshold_says_what_it_means_to_strangers(
 ):
   face = tiny_faces / "person0" / "1.png"
   for rate, words in ((0.001, "0.10%"), (0.0, "none")):
-    stored = metrics_file.Threshold(0.2, 0.9, "mine", rate, 2000)
+    stored = thresholds.Threshold(0.2, 0.9, "mine", rate, 2000)
     monkeypatch.setattr(metrics_file, "threshold", lambda run, s=stored: s)
     assert command(tiny_run, face, face) == 0
     text = capsys.readouterr().out
@@ -109,3 +109,42 @@ def test_mistakes_are_answered_in_one_line(
   with pytest.raises(SystemExit):
     command(tiny_run, face, face, "--threshold", 2)
   assert "from -1 to 1" in capsys.readouterr().err
+
+
+def test_a_kept_threshold_says_how_rare_a_score_is(
+  command, tiny_run, tiny_model, tiny_faces, monkeypatch, capsys
+):
+  rates = [thresholds.MatchRate(-1, 0.5, 0.4, 0.6)]
+  rates += [thresholds.MatchRate(0.9, 0.001, 0.0005, 0.002)]
+  stored = thresholds.Threshold(
+    0.5, 0.9, "mine", 0.01, 30_000, 0.008, 0.012,
+    protocol="verification; so", data={"pairs": "mine.txt"}, rates=rates,
+    ratio=thresholds.RatioLine(5, -2, -3, 4),
+  )  # fmt: skip
+  monkeypatch.setattr(metrics_file, "threshold", lambda run: stored)
+  face = tiny_faces / "person0" / "1.png"
+  assert command(tiny_run, face, face) == 0
+  assert capsys.readouterr().out == (
+    "similarity 1.0000: the same person (threshold 0.5000, 90.0% of the pairs of"
+    " 'mine' right; 1.00% (0.80 … 1.20) of 30,000 pairs of strangers pass); at"
+    " most 1 in 1,000 strangers scores as high (95 %: at most 1 in 500);"
+    " likelihood ratio 1,000, moderately strong support for one person\n"
+  )
+  assert command(tiny_run, face, face, "--json") == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["threshold_fmr"]["rate"] == 0.01
+  assert found["threshold_fmr"]["high"] == 0.012
+  assert found["threshold_fmr"]["data"] == {"pairs": "mine.txt"}
+  assert found["strangers_as_high"]["bound"] == "at most"
+  assert found["log10_likelihood_ratio"] == pytest.approx(3, abs=1e-5)
+  # Of a threshold of the user's nothing is known; of the score there is.
+  assert command(tiny_run, face, face, "--json", "--threshold", 0.3) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["threshold_fmr"] is None
+  assert found["strangers_as_high"]["rate"] == 0.001
+  # Nor is anything told where nothing can be said.
+  about = dataclasses.replace(tiny_model.card, trained_on="generated faces")
+  monkeypatch.setattr(tiny_model, "card", about)
+  assert command(tiny_run, face, face, "--json", "--threshold", 0.3) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["strangers_as_high"] is found["log10_likelihood_ratio"] is None

@@ -2,7 +2,7 @@
 
 from facejax.data import fingerprints, image_sets
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import protocols
+from facejax.evaluation import pair_protocol, protocols
 from facejax.runs import embedder, results
 
 FOLDS = 10
@@ -44,7 +44,7 @@ def verified(
   drawn = pair_sets.random_pairs(
     source, num_pairs=number, folds=folds, seed=seed, name=options.name
   )
-  return protocols.verified(
+  return pair_protocol.verified(
     model,
     options,
     drawn,

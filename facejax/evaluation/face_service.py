@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from facejax.evaluation import face_batches
-from facejax.runs import embedder, photographs
+from facejax.runs import embedder, photographs, thresholds
 from facejax.runtime import unit_vectors
 from facejax.vectors import embeddings as embeddings_lib
 from facejax.vectors import gallery as gallery_lib
@@ -51,8 +51,10 @@ class FaceService:
     self._about = json.loads(json.dumps(model.about(flip=True)))
     self.net, self._generated = card.net, card.generated
     self.threshold = model.threshold if threshold is None else threshold
-    if card.generated and threshold is None:
-      self.threshold = None
+    self._decides = model.decides
+    if card.generated:
+      self._decides = None
+      self.threshold = threshold
     self.batches = face_batches.FaceBatches(
       lambda images: model.embed(images, flip=True)
     )
@@ -91,6 +93,7 @@ class FaceService:
       "similarity": cosine,
       "same_person": None if same is None else bool(same),
       "threshold": self.threshold,
+      **thresholds.told(self._decides if sure else None, cosine),
       "notes": self._notes(faces),
     }
 

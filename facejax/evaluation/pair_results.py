@@ -8,6 +8,8 @@ import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import (
+  calibrated,
+  discards,
   features,
   pair_figures,
   pair_people,
@@ -15,7 +17,7 @@ from facejax.evaluation import (
   verification,
 )
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves, quality
+from facejax.metrics import curves
 from facejax.metrics import verification as metrics
 from facejax.runs import results
 from facejax.runtime import text_lines
@@ -28,6 +30,7 @@ def result(
   pairs: pair_sets.PairSet,
   *,
   used: features.Features | None = None,
+  qualities: Mapping[str, np.ndarray] | None = None,
   fold: int | None = None,
   hardest: int = 8,
   samples: int = 1000,
@@ -41,7 +44,8 @@ def result(
     found: scores and folds, and the figures at a given threshold.
     pairs: the set itself, whose images are shown.
     used: features of the images that occur in it, in the order of their index;
-      adds SphereFace's accuracy, a map of people, and what lengths tell.
+      adds SphereFace's accuracy and a map of people.
+    qualities: of the same images, by name; adds what they tell of errors.
     fold: the one fold that is tested, with the threshold of the others; None
       for all of them in turn.
     hardest: how many pairs of each kind to show.
@@ -80,11 +84,18 @@ def result(
   scores, same = found.scores[mine], found.same[mine]
   tally = counts_lib.count(scores, same)
   quantities += pair_figures.rates(tally, scores, same, who, samples=samples)
+  ratios, reliable = calibrated.figures(found, mine, who, samples=samples)
   kinds = ("impostor pairs", "genuine pairs")
   shown: dict[str, Any] = curve_points(tally)
-  shown |= histogram(scores, same, kinds, threshold)
+  shown |= histogram(scores, same, kinds, threshold) | reliable
   if used is not None:
-    shown |= _of_features(used, pairs, chosen, sides, found, mine)
+    shown |= _map(used, pairs, chosen)
+  if qualities:
+    ends = sides[0][mine], sides[1][mine]
+    areas, discarded = discards.figures(
+      found, mine, ends, qualities, who, samples=samples
+    )
+    ratios, shown = [*ratios, *areas], shown | discarded
   fields: dict[str, Any] = {"name": found.name} | about
   fields["data"] = dict(about.get("data", {})) | fingerprint(pairs, chosen)
   images_here = len(np.unique(np.r_[pairs.first[mine], pairs.second[mine]]))
@@ -92,7 +103,7 @@ def result(
     protocol="verification",
     about=f"{len(same):,} pairs ({int(same.sum()):,} genuine) of"
     f" {images_here:,} {things} {what}",
-    quantities=[*quantities, *more],
+    quantities=[*quantities, *ratios, *more],
     curves=shown,
     exhibits=thumbnails.hardest_pairs(
       thumbnails.face(pairs.source),
@@ -155,24 +166,10 @@ def fingerprint(pairs: pair_sets.PairSet, chosen: np.ndarray) -> dict[str, str]:
   return {"fingerprint of the pairs": digest.hexdigest()}
 
 
-def _of_features(
-  used: features.Features,
-  pairs: pair_sets.PairSet,
-  chosen: np.ndarray,
-  sides: list[np.ndarray],
-  found: verification.Verification,
-  mine: np.ndarray,
+def _map(
+  used: features.Features, pairs: pair_sets.PairSet, chosen: np.ndarray
 ) -> dict[str, Mapping[str, Any]]:
-  """A map of people, and whether short features foretell false rejects."""
-  out: dict[str, Mapping[str, Any]] = {}
+  """A map of people, if there are enough of them."""
   labels = np.asarray(pairs.source.labels)[chosen]
   shown = thumbnails.people_map(used.units, labels, pairs.source.class_names)
-  if shown is not None:
-    out["map"] = shown
-  lengths = np.linalg.norm(used.summed.astype(np.float64), axis=1)
-  same = found.same[mine]
-  far = 1e-3 if int((~same).sum()) >= 1000 else 1e-2
-  worth = quality.of_pairs(lengths[sides[0][mine]], lengths[sides[1][mine]])
-  curve = quality.error_versus_reject(found.scores[mine], same, worth, far=far)
-  out["reject"] = {"rejected": curve.rejected, "frr": curve.frr, "far": far}
-  return out
+  return {} if shown is None else {"map": shown}

@@ -76,6 +76,7 @@ def verified(
       films,
       # SphereFace's centred features have a mean feature and no frame pairs.
       used=means if name == "mean_feature" else None,
+      qualities=_lengths(means) if name == "mean_feature" else None,
       fold=fold,
       hardest=options.hardest,
       samples=options.samples,
@@ -117,6 +118,11 @@ class Films:
 
   def __getitem__(self, index: int) -> np.ndarray:
     return self._frames[int(self._middle[index])]
+
+
+def _lengths(means: features.Features) -> dict[str, np.ndarray]:
+  """The quality of videos: how long their mean features are."""
+  return {"norm": np.linalg.norm(means.summed.astype(np.float64), axis=1)}
 
 
 def _count(frames: int, first: int | None) -> str:

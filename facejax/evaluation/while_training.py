@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
-from facejax.evaluation import pair_results, verification
+from facejax.evaluation import kept, pair_results, transfer, verification
 from facejax.metrics import verification as metrics
 from facejax.runs import metrics_file, results
 from facejax.runs import net as net_lib
@@ -183,6 +183,8 @@ def leave(
 ) -> None:
   """Writes what `verify` found of the pair sets at a run's end; see `write`.
 
+  The threshold of the first is kept in the card of the net.
+
   Args:
     run: the folder of the run.
     found: as `verify` returned it; [] if it failed.
@@ -191,15 +193,19 @@ def leave(
     step: of the run.
     summary: see `write`.
   """
-  sets = every(pairs, threshold_pairs)
-  write(
-    run,
-    [
-      (one, pair_results.result(one, its, samples=_SAMPLES, step=step))
-      for one, its in zip(found, sets, strict=False)
-    ],
-    summary=summary,
-  )
+  told = []
+  for k, (one, its) in enumerate(
+    zip(found, every(pairs, threshold_pairs), strict=False)
+  ):
+    transferred = threshold_pairs is not None and k < len(pairs)
+    more = transfer.quantities(found[-1], one, its) if transferred else []
+    result = pair_results.result(
+      one, its, samples=_SAMPLES, more=more, step=step
+    )
+    told.append((one, its, result))
+  write(run, [(one, result) for one, _, result in told], summary=summary)
+  for one, its, result in told[:1]:
+    kept.write(run, kept.of_pairs(one, its, step=step, data=result.data))
 
 
 def write(

@@ -13,6 +13,7 @@ The modules, from two vectors to whole protocols:
     templates, video  IJB's templates and YouTube Faces' videos, pooled
     clustering        pairwise F, BCubed, NMI, ARI, purity
     diagnostics       angles within and between people
-    quality           error against reject
+    quality           qualities of images, error against reject, its area
+    calibration       likelihood ratios of scores, Cllr, reliability
     intervals         how far chance may move any of these
 """

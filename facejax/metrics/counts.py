@@ -183,19 +183,32 @@ def interval(
   >>> ends.low < mean_tar(counts) < ends.high
   True
   """
+  values = draws(counts, statistic, samples=samples, seed=seed)
+  return intervals.percentiles(values, level=level)
+
+
+def draws(
+  counts: Counts,
+  statistic: Callable[[Counts], float],
+  *,
+  samples: int = 1000,
+  seed: int = 0,
+) -> np.ndarray:
+  """A statistic of the draws of `interval`, [samples]."""
   thin, rng = thinned(counts), np.random.default_rng(seed)
   thin.totals()
-  values = [
-    statistic(
-      dataclasses.replace(
-        thin,
-        same=_drawn(thin.same, rng),
-        different=_drawn(thin.different, rng),
+  return np.array(
+    [
+      statistic(
+        dataclasses.replace(
+          thin,
+          same=_drawn(thin.same, rng),
+          different=_drawn(thin.different, rng),
+        )
       )
-    )
-    for _ in range(samples)
-  ]
-  return intervals.percentiles(values, level=level)
+      for _ in range(samples)
+    ]
+  )
 
 
 def _drawn(passed: np.ndarray, rng: np.random.Generator) -> np.ndarray:

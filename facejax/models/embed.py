@@ -36,3 +36,43 @@ def make_embed(
     mesh=mesh,
     out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED),
   )
+
+
+def make_draws(
+  backbone: functional.Backbone,
+  *,
+  mesh: jax.sharding.Mesh,
+  draws: int,
+  seed: int = 0,
+) -> Callable[[typing.Params, typing.Params, typing.Array], typing.Array]:
+  """The jitted (params, stats, images) -> embeddings under dropout.
+
+  Every image sees the same draws of what is dropped, alone and with running
+  statistics: [batch, draws * dim], float32. What does not follow the draw is
+  computed once an image.
+
+  Args:
+    backbone: the net, built with dropout.
+    mesh: the devices.
+    draws: how many.
+    seed: of them.
+  """
+
+  def embed(params, stats, images):
+    keys = jax.random.split(jax.random.key(seed), draws)
+
+    def drawn(image, key):
+      embeddings, _ = backbone.apply(
+        params, stats, image[None], train=False, dropout_key=key
+      )
+      return embeddings[0]
+
+    of_image = jax.vmap(drawn, in_axes=(None, 0))
+    found = jax.vmap(of_image, in_axes=(0, None))(images, keys)
+    return found.reshape(len(images), -1)
+
+  return jit.jit(
+    embed,
+    mesh=mesh,
+    out_shardings=mesh_lib.sharding(mesh, mesh_lib.REPLICATED),
+  )

@@ -1,6 +1,5 @@
 """From the files in the folder of a run to report/index.html."""
 
-import dataclasses
 import logging
 import os
 import pathlib
@@ -40,7 +39,7 @@ _SIDE_BY_SIDE += ("tar_at_far_1e-2", "tar_at_far_1e-3", "equal_error_rate")
 _SIDE_BY_SIDE += ("area_under_curve",)
 _CARD = ("net", "embedding_dim", "image_size", "crop", "exif", "norm", "dtype")
 _CARD += ("lora", "averaged", "trained_on", "images", "identities", "loss")
-_CARD += ("source",)
+_CARD += ("source", "threshold")
 
 
 class Drawn(NamedTuple):
@@ -251,9 +250,12 @@ def _lead(card: Mapping[str, Any]) -> str:
 def _card(run: pathlib.Path) -> dict[str, Any]:
   """The card of the net; of older runs it follows from config.json."""
   try:
-    return dataclasses.asdict(card_lib.read(run))
+    card = card_lib.read(run)
   except FileNotFoundError:
     return {}
+  kept = card.threshold
+  told = kept and f"{kept.cosine:.4f}: {kept}; {kept.protocol}"
+  return card_lib.net_of(card) | {"threshold": told}
 
 
 def _text(text: str) -> str:

@@ -4,7 +4,7 @@ Nothing goes through pyplot, which keeps global state: the functions are safe in
 a training loop, in threads and without a display.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -183,18 +183,40 @@ def people_map(curve: Curve) -> figure.Figure:
 
 
 def reject(curve: Curve) -> figure.Figure:
-  """Draws false rejects that stay when short features are set aside."""
+  """Draws false rejects that stay when pairs of least quality are set aside."""
   out, axis = panel(
-    "pairs set aside, shortest features first (%)", "false reject rate (%)"
+    "pairs set aside, least quality first (%)", "false reject rate (%)"
   )
-  axis.plot(
-    100 * np.asarray(curve["rejected"], float),
-    100 * np.asarray(curve["frr"], float),
-    "o-",
-    ms=3,
-    color=COLOURS[4],
-  )
+  for k, one in enumerate(qualities(curve)):
+    axis.plot(
+      100 * np.asarray(one["rejected"], float),
+      100 * np.asarray(one["frr"], float),
+      "osD^"[k % 4] + "-",
+      ms=3,
+      color=COLOURS[(4 + k) % len(COLOURS)],
+      label=one["name"],
+    )
   axis.set_ylim(bottom=0)
+  axis.legend(loc="best", fontsize=9, frameon=False)
+  return out
+
+
+def qualities(curve: Curve) -> Sequence[Curve]:
+  """The curves by quality; results of before have that of lengths alone."""
+  return curve.get("qualities") or [{"name": "norm", **curve}]
+
+
+def reliability(curve: Curve) -> figure.Figure:
+  """Draws what was said of pairs and what was so, bin by bin."""
+  out, axis = panel("said: one person (%)", "found: one person (%)")
+  said, found, low, high = (
+    100 * np.asarray(curve[key], float)
+    for key in ("said", "found", "low", "high")
+  )
+  axis.plot((0, 100), (0, 100), ":", color=INK)  # the caption tells what it is
+  axis.vlines(said, low, high, color=COLOURS[5], linewidth=2)
+  axis.plot(said, found, "o-", ms=4, color=COLOURS[0])
+  axis.set(xlim=(-2, 102), ylim=(-2, 102))
   return out
 
 
@@ -207,6 +229,7 @@ DRAW: Mapping[str, Callable[[Curve], figure.Figure]] = {
   "distractors": distractors,
   "map": people_map,
   "reject": reject,
+  "reliability": reliability,
 }
 
 

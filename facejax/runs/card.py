@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from facejax.data import orientation
 from facejax.data.aligning import landmarks
-from facejax.runs import folder
+from facejax.runs import folder, thresholds
 from facejax.runtime import json_files
 
 # Apart from these, what a card says is free text.
@@ -59,6 +59,8 @@ class Card:
     loss: the loss and its settings, in words.
     source: where the weights come from, if not trained here.
     versions: of facejax and what else had a part in it.
+    threshold: from which cosine on two images show one person, and what is
+      known of that; None where no pairs were verified, and in cards of before.
   """
 
   net: str
@@ -82,6 +84,7 @@ class Card:
   loss: str = ""
   source: str = ""
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  threshold: thresholds.Threshold | None = None
 
   def __post_init__(self):
     for name, choices in _CHOICES.items():
@@ -133,7 +136,7 @@ def read(run: str | os.PathLike[str]) -> Card:
   """
   path = pathlib.Path(run, folder.CARD)
   if path.exists():
-    return _explained(path, lambda: Card(**json_files.read(path)))
+    return _explained(path, lambda: _of_mapping(json_files.read(path)))
   config = folder.read_config(run)
   if config is not None:
     return _explained(
@@ -152,13 +155,31 @@ def write(run: str | os.PathLike[str], card: Card) -> pathlib.Path:
   return path
 
 
+def keep_threshold(
+  run: str | os.PathLike[str], kept: thresholds.Threshold
+) -> pathlib.Path:
+  """Keeps a threshold in the card of a run, in place of that which is there.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read`.
+  """
+  return write(run, dataclasses.replace(read(run), threshold=kept))
+
+
+def net_of(card: Card) -> dict[str, Any]:
+  """The card as a mapping, without the threshold: what embeddings are of."""
+  found = dataclasses.asdict(card)
+  del found["threshold"]
+  return found
+
+
 def of_text(text: str) -> Card:
   """The card that was kept inside of another file, as `to_text` wrote it.
 
   Raises:
     ValueError: if it is damaged or says what no net here can do.
   """
-  return _explained("its card", lambda: Card(**json.loads(text)))
+  return _explained("its card", lambda: _of_mapping(json.loads(text)))
 
 
 def to_text(card: Card) -> str:
@@ -199,6 +220,11 @@ def from_config(
     loss=_loss(config["loss.name"], config),
     versions=dict(versions or {}),
   )
+
+
+def _of_mapping(found: dict[str, Any]) -> Card:
+  kept = found.pop("threshold", None)
+  return Card(**found, threshold=kept and thresholds.of_mapping(kept))
 
 
 def _averages(config: Mapping[str, Any]) -> bool:

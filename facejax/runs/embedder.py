@@ -5,7 +5,6 @@ embeddings = model.embed(["ada.jpg", "bob.jpg"])
 facejax.similarity(embeddings[0], embeddings[1])
 """
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +68,7 @@ class Embedder:
     step: how many training steps they went through.
     threshold: the cosine from which on the run's verification takes two images
       for the same person, with mirror images summed; None if it verified none.
+    decides: the same with what is known of it.
     mesh: the devices that a batch is split over.
   """
 
@@ -83,8 +83,8 @@ class Embedder:
   ):
     self.run = os.path.abspath(run)
     self.card, self.step, self.mesh = card, step, mesh
-    chosen = metrics_file.threshold(run)
-    self.threshold = None if chosen is None else chosen.cosine
+    self.decides = metrics_file.threshold(run)
+    self.threshold = None if self.decides is None else self.decides.cosine
     self._trunk = trunk
     self._functions = {
       flip: embed_lib.make_embed(backbone, mesh=mesh, flip=flip)
@@ -176,7 +176,7 @@ class Embedder:
   def about(self, *, flip: bool) -> dict[str, Any]:
     """What is stored with embeddings of this net, see `embeddings`."""
     return {
-      "card": dataclasses.asdict(self.card),
+      "card": card_lib.net_of(self.card),
       "step": self.step,
       "flip": flip,
       "run": self.run,
@@ -221,13 +221,22 @@ class Embedder:
     Returns:
       float32 [n, dim].
     """
+    return self.computed(self._functions[flip], images)
+
+  def computed(
+    self, function: Callable[..., jax.Array], images: np.ndarray
+  ) -> np.ndarray:
+    """A function of (params, stats, images) with the weights of this net.
+
+    Args:
+      function: jitted over the mesh, of a net with the same weights.
+      images: see `features_batch`.
+    """
     if self.card.colors == "BGR":
       images = np.ascontiguousarray(images[..., ::-1])
     placed = mesh_lib.put_batch({"images": images}, self.mesh)
     return np.asarray(
-      self._functions[flip](
-        self._trunk.verified, self._trunk.stats, placed["images"]
-      )
+      function(self._trunk.verified, self._trunk.stats, placed["images"])
     )
 
 

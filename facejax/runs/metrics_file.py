@@ -4,45 +4,17 @@
 {…}}}}`, with null for what is not finite.
 """
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from facejax.runs import folder, results
+from facejax.runs import card as card_lib
+from facejax.runs import folder, results, thresholds
 from facejax.runtime import json_files
 
 # In the summary: which step is best, and where a run ended before its length.
 BEST, EARLY = "best_step", "ended_early"
-
-
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-  """The cosine above which two images count as the same person.
-
-  Attributes:
-    cosine: the threshold.
-    accuracy: what share of pairs it got right.
-    pairs: on which pairs.
-    false_matches: the share of strangers there that it takes for one person
-      (FMR); None in files of before.
-    strangers: how many pairs of them there were.
-  """
-
-  cosine: float
-  accuracy: float
-  pairs: str
-  false_matches: float | None = None
-  strangers: int = 0
-
-  def __str__(self) -> str:
-    right = f"{self.accuracy:.1%} of the pairs of {self.pairs!r} right"
-    if self.false_matches is None:
-      return right
-    # None of n may be 3 in n: the rule of three.
-    share = f"{self.false_matches:.2%}" if self.false_matches else "none"
-    return f"{right}; {share} of {self.strangers:,} pairs of strangers pass"
 
 
 def write(
@@ -122,14 +94,19 @@ def scores(run: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
   return metrics(run) | evaluated
 
 
-def threshold(run: str | os.PathLike[str]) -> Threshold | None:
-  """The threshold of a run's verification; None if it verified nothing.
+def threshold(run: str | os.PathLike[str]) -> thresholds.Threshold | None:
+  """The threshold of a run; None if it verified nothing.
 
-  That chosen on a set of its own comes before the mean of those of the folds.
+  That in its card, or of runs of before, what was verified at their end: the one
+  chosen on a set of its own comes before the mean of those of the folds.
 
   Raises:
     ValueError: if the file is damaged.
   """
+  if pathlib.Path(run, folder.CARD).exists():
+    kept = card_lib.read(run).threshold
+    if kept is not None:
+      return kept
   for name, found in metrics(run).items():
     names = "threshold", "accuracy"
     if found.get("given_threshold") is not None:
@@ -139,7 +116,7 @@ def threshold(run: str | os.PathLike[str]) -> Threshold | None:
     except (KeyError, TypeError, ValueError) as error:
       raise _damaged(run, error) from None
     rate, strangers = map(found.get, ("false_match_rate", "impostor_pairs"))
-    return Threshold(
+    return thresholds.Threshold(
       *(cosine, accuracy, name),
       None if rate is None else float(rate),
       int(strangers or 0),

@@ -221,8 +221,15 @@ def shapes_of(
   )
 
 
-def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
+def build(
+  card: card_lib.Card, dtype: str = "float32", *, dropout: float = 0.0
+) -> functional.Backbone:
   """The net that a card tells of.
+
+  Args:
+    card: of the net.
+    dtype: arithmetic of the trunk.
+    dropout: rate before the last linear layer, for whoever gives it a key.
 
   Raises:
     ValueError: if it is unknown, or code that only the card asks for.
@@ -232,6 +239,7 @@ def build(card: card_lib.Card, dtype: str = "float32") -> functional.Backbone:
     card.net,
     embedding_dim=card.embedding_dim,
     image_size=card.image_size,
+    dropout=dropout,
     norm=card.norm,  # pyright: ignore[reportArgumentType], checked by Card
     se=card.se,
     dtype=jnp.dtype(dtype),

@@ -121,13 +121,14 @@ def test_the_page_holds_what_was_found(run_folder):
     assert quantity.text() in page and quantity.interval() in page
   titles = ["ROC", "DET", "Scores", "Training loss", "Verification accuracy"]
   assert re.findall("<h4>(.*?)</h4>", page) == [
-    *titles[:4], "Training accuracy", "Cosine to the own class",
+    *titles[:3], "Reliability of likelihood ratios", titles[3],
+    "Training accuracy", "Cosine to the own class",
     "Learning rate", "Gradient norm", titles[4],
   ]  # fmt: skip
   # Eight pairs of each kind, two images each.
   assert page.count('src="data:image/jpeg;base64,') == 32
   assert page.count("<img ") == len(re.findall('<img [^>]*alt="[^"]', page))
-  assert page.count("<svg ") == 9
+  assert page.count("<svg ") == 10
   for words in (
     "12,345",
     "iresnet18",
@@ -377,12 +378,14 @@ def test_histograms_hold_all_pairs_of_each_kind():
 
 
 @pytest.mark.parametrize(
-  "options", [{"gap": 2.0}, {"gap": -0.4}, {"count": 40}]
+  ("options", "figures"),
+  # Without overlap of the scores there are no likelihood ratios to draw.
+  [({"gap": 2.0}, 3), ({"gap": -0.4}, 4), ({"count": 40}, 4)],
 )
-def test_unusual_sets_are_drawn(tmp_path, options):
+def test_unusual_sets_are_drawn(tmp_path, options, figures):
   leave(tmp_path, [shown(**options)], summary={})
   page = (tmp_path / "report" / "index.html").read_text()
-  assert page.count("<h4>") == 3
+  assert page.count("<h4>") == figures
 
 
 def test_figures_take_the_colours_of_the_page_and_keep_their_names_apart():

@@ -12,7 +12,7 @@ from PIL import Image
 
 import facejax
 from facejax.data import images as image_lib
-from facejax.runs import card, embedder, folder, metrics_file
+from facejax.runs import card, embedder, folder, metrics_file, thresholds
 from facejax.runs import net as net_lib
 
 
@@ -148,9 +148,7 @@ def test_the_threshold_of_a_run(tmp_path):
     '{"results": {"a": {"metrics": {"threshold": 0.1, "accuracy": 0.5,'
     ' "given_threshold": 0.2, "accuracy_at_given_threshold": 0.6}}}}'
   )
-  assert metrics_file.threshold(tmp_path) == metrics_file.Threshold(
-    0.2, 0.6, "a"
-  )
+  assert metrics_file.threshold(tmp_path) == thresholds.Threshold(0.2, 0.6, "a")
   report.write_text('{"results": {"a": {}}}')
   with pytest.raises(ValueError, match="metrics.json is damaged"):
     metrics_file.threshold(tmp_path)
