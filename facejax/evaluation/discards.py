@@ -79,7 +79,8 @@ def _area(
     key,
     label,
     value,
-    *(ends or ()),
+    ends.low if ends else None,
+    ends.high if ends else None,
     convention=f"mean FNMR while 0 … {100 * quality.UNTIL:.0f} % of pairs are set"
     f" aside, at the threshold of FMR {far:g} of all; without discard"
     f" {100 * curve.frr[0]:.2f} %; quality of a pair: that of its worse image,"

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from facejax.data.pairs import pack_folders
-from facejax.evaluation import drawn, megaface, protocols, tinyface, videos
+from facejax.evaluation import (
+  certainty,
+  drawn,
+  megaface,
+  protocols,
+  tinyface,
+  videos,
+)
 from facejax.runs import embedder, results
 from facejax.runtime import command_line, text_lines
 
@@ -20,6 +27,7 @@ _NEEDED = {
   "megaface": ("path", "distractors"),
   "tinyface": ("path",),
   "drawn": ("path",),
+  "certainty": ("path",),
 }
 NAMES = tuple(_NEEDED)
 _OWN = ("frames", "rule", "distractors", "leave_out", "drawn_pairs")
@@ -29,6 +37,7 @@ _TAKEN = {
   "megaface": ("leave_out",),
   "tinyface": (),
   "drawn": ("threshold", "fold", "drawn_pairs"),
+  "certainty": (),
 }
 _FLAGS = (
   *_OWN, "pairs", "fold", "threshold", "threshold_pairs", "gallery_net",
@@ -137,6 +146,8 @@ def evaluate(
     )
   if args.protocol == "tinyface":
     return tinyface.searched(model, options)
+  if args.protocol == "certainty":
+    return certainty.told(model, options)
   fold = None if args.fold is None else args.fold - 1
   if args.protocol == "drawn":
     return drawn.verified(
