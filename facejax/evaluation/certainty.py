@@ -168,7 +168,7 @@ def _table(
   lines = (
     (
       text_lines.printable(files.name(index)),
-      text_lines.printable(files.class_names[files.labels[index]]),
+      text_lines.printable(files.class_names[int(files.labels[index])]),
       *(f"{float(value):.6f}" for value in values),
     )
     for index, *values in zip(chosen.tolist(), *columns, strict=True)
