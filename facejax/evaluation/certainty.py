@@ -45,14 +45,8 @@ def told(
   """
   rows, names = _prototypes(model)
   files = image_sets.open_set(options.path)
-  places = classes.matched(names, files.class_names)
-  own = np.where(files.labels >= 0, places[files.labels], -1)
+  own = _own(files, names, f"{options.path!r}", model.run)
   chosen = np.flatnonzero(own >= 0)
-  if not len(chosen):
-    raise ValueError(
-      f"no image in {options.path!r} is of one of the {len(names):,} classes of"
-      f" {model.run!r}, such as {names[0]!r}: give what it was trained on"
-    )
   source, own = model.decoded(files), own[chosen]
   used = features.embedded(model, source, chosen.tolist(), options.batch_size)
   units = features.Features(used.plain, np.zeros_like(used.plain)).units
@@ -125,6 +119,24 @@ def _prototypes(model: embedder.Embedder) -> tuple[np.ndarray, list[str]]:
   rows = rows[: len(names)]
   lengths = np.linalg.norm(rows, axis=1, keepdims=True)
   return rows / np.maximum(lengths, 1e-30), names
+
+
+def _own(
+  files: encoded.EncodedImages, names: list[str], path: str, run: str
+) -> np.ndarray:
+  """The class of each image by the name of its person, -1 for none.
+
+  Raises:
+    ValueError: if no image is of a class.
+  """
+  places = classes.matched(names, files.class_names)
+  own = np.where(files.labels >= 0, places[files.labels], -1)
+  if not (own >= 0).any():
+    raise ValueError(
+      f"no image in {path} is of one of the {len(names):,} classes of"
+      f" {run!r}, such as {names[0]!r}: give what it was trained on"
+    )
+  return own
 
 
 def _quantities(ratio: np.ndarray, own: np.ndarray) -> list[results.Quantity]:
