@@ -54,6 +54,8 @@ Protocols:
   ytf             --pairs splits.txt --path FRAMES, which has NAME/VIDEO/FRAME.jpg:
                   verification of videos, by mean feature and by pairs of frames
   tinyface        --path Testing_Set: rank-k among mates and distractors
+  certainty       --path TRAINING_IMAGES: CR-FIQA's ratio of every image, by the net's
+                  own prototypes
   megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
                   rank-1 among 10 … all distractors, TAR at FAR 1e-6
   overlap         --path TEST --training FACES: who of the test set is in a training

@@ -71,7 +71,6 @@ def _area(
   except ValueError as error:
     return results.Quantity(key, label, np.nan, convention=f"not told: {error}")
   ends = _interval(pairs, who, min(samples, _SAMPLES))
-  low, high = ends or (None, None)
   how = "people" if who is not None else "pairs, taken as independent"
   interval = (
     f"bootstrap of {how}" if ends else "none, of so many or so few pairs"
@@ -80,8 +79,8 @@ def _area(
     key,
     label,
     value,
-    low,
-    high,
+    ends.low if ends else None,
+    ends.high if ends else None,
     convention=f"mean FNMR while 0 … {100 * quality.UNTIL:.0f} % of pairs are set"
     f" aside, at the threshold of FMR {far:g} of all; without discard"
     f" {100 * curve.frr[0]:.2f} %; quality of a pair: that of its worse image,"

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from facejax.data.pairs import pack_folders
 from facejax.evaluation import (
+  certainty,
   drawn,
   megaface,
   overlap,
@@ -29,6 +30,7 @@ _NEEDED = {
   "tinyface": ("path",),
   "drawn": ("path",),
   "overlap": ("path", "training"),
+  "certainty": ("path",),
 }
 NAMES = tuple(_NEEDED)
 _OWN = (
@@ -42,12 +44,13 @@ _TAKEN = {
   "tinyface": (),
   "drawn": ("threshold", "fold", "drawn_pairs"),
   "overlap": ("threshold", "strangers"),
+  "certainty": (),
 }
 _FLAGS = (
   *_OWN, "pairs", "fold", "threshold", "threshold_pairs", "gallery_net",
 )  # fmt: skip
 # Protocols that do not say who of the tested people was trained on.
-_NAMELESS = ("tinyface", "overlap", "ijbb", "ijbc")
+_NAMELESS = ("tinyface", "overlap", "certainty", "ijbb", "ijbc")
 _PAIRS = 6000
 
 
@@ -185,6 +188,8 @@ def evaluate(
       threshold=args.threshold,
       strangers=args.strangers or 0.5,
     )
+  if args.protocol == "certainty":
+    return certainty.told(model, options)
   fold = None if args.fold is None else args.fold - 1
   if args.protocol == "drawn":
     return drawn.verified(

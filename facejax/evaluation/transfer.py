@@ -1,11 +1,13 @@
 """Thresholds that are set on some pairs, and what they do on others."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from facejax.data.pairs import pairs as pair_sets
 from facejax.evaluation import error_rates, pair_people, verification
 from facejax.metrics import counts as counts_lib
-from facejax.metrics import curves
+from facejax.metrics import curves, people_intervals
 from facejax.runs import results
 
 _FMRS = {name: error_rates.FMRS[name] for name in ("1e-2", "1e-3", "1e-4")}
@@ -30,46 +32,49 @@ def quantities(
     fold: the one fold of them that is judged; None for all.
   """
   mine = np.ones(len(pairs), bool) if fold is None else found.fold == fold
-  scores, same = found.scores[mine], found.same[mine]
   who = pair_people.known(pairs)
-  who = who and who.of(mine)
+  judged = found.scores[mine], found.same[mine], who and who.of(mine)
   tally = counts_lib.count(chosen_on.scores, chosen_on.same)
-  out = []
   what = f"impostor pairs of {chosen_on.name}"
+  out = []
   for name, fmr in _FMRS.items():
-    titles = {
-      kind: f"{kind} at the threshold of FMR {name} on {chosen_on.name}"
+    told = {
+      kind: (
+        f"transferred_{kind.lower()}_at_{name}",
+        f"{kind} at the threshold of FMR {name} on {chosen_on.name}",
+      )
       for kind in ("FMR", "FNMR")
     }
-    keys = {kind: f"transferred_{kind.lower()}_at_{name}" for kind in titles}
     impostors = tally.totals()[1]
     why = error_rates.too_few(fmr, impostors, name="FMR", what=what)
     if why is not None:
       # Lower ones are no better off.
-      return [*out, error_rates.not_told(keys["FMR"], titles["FMR"], why)]
+      return [*out, error_rates.not_told(*told["FMR"], why)]
     point = curves.at_far(tally, fmr)
     note = (
       f"at cosine {point.threshold:.4f}, which was set at FMR {fmr:g} on"
       f" {chosen_on.name} (there it is {point.far.value:.3g}) and is taken as it is"
     )
-    false = (scores >= point.threshold)[~same]
-    missed = (scores < point.threshold)[same]
-    few = error_rates.too_few(
-      fmr, len(false), name="FMR", what="impostor pairs"
-    )
-    if few is None:
-      out.append(
-        error_rates.of_share(
-          *(keys["FMR"], titles["FMR"], false, who and who.of(~same)),
-          convention=note,
-        )
-      )
-    else:
-      out.append(error_rates.not_told(keys["FMR"], titles["FMR"], few))
-    out.append(
-      error_rates.of_share(
-        *(keys["FNMR"], titles["FNMR"], missed, who and who.of(same)),
-        convention=note,
-      )
-    )
+    out += _rates(*judged, point.threshold, fmr, told, note)
   return out
+
+
+def _rates(
+  scores: np.ndarray,
+  same: np.ndarray,
+  who: people_intervals.Compared | None,
+  threshold: float,
+  fmr: float,
+  told: Mapping[str, tuple[str, str]],
+  note: str,
+) -> list[results.Quantity]:
+  """FMR, if pairs resolve it, and FNMR at a threshold; `told` has their names."""
+  false, missed = scores[~same] >= threshold, scores[same] < threshold
+  few = error_rates.too_few(fmr, len(false), name="FMR", what="impostor pairs")
+  others, mates = who and who.of(~same), who and who.of(same)
+  return [
+    error_rates.of_share(*told["FMR"], false, others, convention=note)
+    if few is None
+    else error_rates.not_told(*told["FMR"], few),
+    error_rates.of_share(*told["FNMR"], missed, mates, convention=note),
+  ]

@@ -116,7 +116,7 @@ def _reliability(curve: Mapping[str, Any]) -> str:
     f"Pairs in {len(curve['pairs'])} bins of like probability ({min(curve['pairs']):,}"
     f" to {max(curve['pairs']):,} pairs each), by likelihood ratios of the other"
     " folds where both kinds are equally frequent. On the dotted line what is said"
-    " is so; below it too much is claimed. Bars: Wilson's 95 % interval of"
+    " is so; below it one person is claimed too often. Bars: Wilson's 95 % interval of"
     " independent pairs."
   )
 

@@ -210,6 +210,10 @@ def test_the_run_ends_with_a_threshold(run, people, capsys):
   assert [*metrics_file.metrics(workdir)] == ["held_out"]
   threshold = metrics_file.threshold(workdir)
   assert threshold is not None and threshold.pairs == "held_out"
+  # It is kept with the net, with all that is known of it.
+  assert card.read(workdir).threshold == threshold
+  assert threshold.low <= threshold.false_matches <= threshold.high
+  assert threshold.step and "fingerprint of the pairs" in threshold.data
   faces = sorted((people / "person0").iterdir())[:2]
   # Made faces are aligned; a detector may be installed or not.
   words = [*map(str, faces), "--json", "--align", "off"]
