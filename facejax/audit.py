@@ -22,7 +22,7 @@ from facejax.evaluation.audits import (
 from facejax.report import audit_page
 from facejax.runs import embed_job, embedder
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_flags, command_line, progress, unit_vectors
+from facejax.runtime import command_flags, command_line, progress
 from facejax.vectors import embeddings
 
 _DESCRIPTION = """Finds wrong labels in a set of images, by the embeddings of a net.
@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   args.out.mkdir(parents=True, exist_ok=True)
   found, kept = _embedded(args, model, files)
   images = embedded_set.EmbeddedSet(
-    unit_vectors.unit(found.vectors),
+    # Of length 1, and read from the file as they are needed.
+    found.vectors,
     np.asarray(files.labels)[kept],
     files.num_classes,
     model.mesh,
@@ -266,8 +267,12 @@ def _add_thresholds(parser: command_line.Parser) -> None:
       "by how much another person is nearer to a wrong label",
     ),
     ("--same", ratio, "log-likelihood ratio of one person under two names"),
-    ("--apart", ratio, "the same, negative, of two people under one name"),
-    ("--outlier", cosine, "cosine with the own below which nobody is known"),
+    ("--apart", cosine, "cosine up to which clusters of a name are two people"),
+    (
+      "--outlier",
+      cosine,
+      "cosine with the own up to which an image is nobody's",
+    ),
     ("--copy-bits", bits, "bits of 256 in which copies differ at most"),
     ("--copy-cosine", cosine, "cosine of the embeddings of copies at least"),
   ):

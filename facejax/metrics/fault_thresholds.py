@@ -9,7 +9,7 @@ cut in two. For any threshold t, then,
 so that p is at most P(S >= t) / P(S >= t | fault), and where t lets nothing pass
 that is right, p is that. The least of these quotients estimates p, and
 p P(S >= t | fault) / P(S >= t) the precision at t. No labels need be right but
-those of most images, which the made faults are made of. Up to five findings are not
+those of most images, which the made faults are made of. Up to seven findings are not
 told from the last of what is right, and nothing is found then. It is the estimate of
 the share of true null hypotheses of Storey (2002), the other way round.
 
@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Where fewer are left, quotients are noise.
-_FEWEST, _SHARE = 5, 0.2
+_FEWEST, _SHARE = 5, 0.3
+_TAIL = 7
+_LAST = 0.02
 
 
 class FaultThreshold(NamedTuple):
@@ -78,19 +80,19 @@ def choose(
   all_above = above / len(observed)
   faults = 1 - np.searchsorted(made, observed) / len(made)
   trusted = (faults >= _SHARE) & (above >= min(_FEWEST, len(observed)))
-  if not trusted.any():
-    share = 0.0
-  else:
-    share = min(
-      1.0, float((all_above / np.maximum(faults, 1e-9))[trusted].min())
-    )
+  # Half a deviation more, or the quotient that chance makes least is taken.
+  quotients = (above + np.sqrt(above) / 2) / len(observed)
+  quotients = quotients[trusted] / faults[trusted]
+  share = min(1.0, float(quotients.min())) if len(quotients) else 0.0
   estimated = np.minimum(1.0, share * faults / all_above)
   if given is not None:
     passed = 1 - np.searchsorted(made, given) / len(made)
     return FaultThreshold(float(given), np.nan, float(passed), share)
-  good = np.flatnonzero((estimated >= precision) & (faults > 0))
-  # The last few may as well be the tail of what is right.
-  if not len(good) or above[good[0]] <= _FEWEST:
+  # Where nearly all faults are above, lower scores are not worth a mistake.
+  worth = (faults > 0) & (observed >= np.quantile(made, _LAST))
+  good = np.flatnonzero((estimated >= precision) & worth)
+  # So few may as well be the tail of what is right.
+  if not len(good) or above[good[0]] <= _TAIL:
     return none._replace(share=share)
   k = good[0]
   return FaultThreshold(

@@ -13,7 +13,7 @@ import numpy as np
 
 SIDE, _KEPT = 32, 16
 BITS = _KEPT * _KEPT
-_GREY = np.float32([0.299, 0.587, 0.114])
+_GREY = np.asarray([0.299, 0.587, 0.114], np.float32)
 # Hashes up to which bands of 16 bits hold few by chance.
 _FEW = 2**19
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facejax.data import sources
 from facejax.evaluation import thumbnails
 from facejax.evaluation.audits import decisions as decisions_lib
 from facejax.evaluation.audits import embedded_set, judge
@@ -79,12 +80,12 @@ class Sheet(NamedTuple):
     return [self.read(int(row)) for row in rows[:_SHOWN]]
 
   def _same(self) -> Section:
-    limit = self.found.thresholds["same_person"].score
+    groups = self.found.groups
     pairs = list(zip(*self.found.pairs, strict=True))[: self.most]
     shown = [
       Case(
         f"log-likelihood ratio {score:.1f}"
-        + ("" if score >= limit else ", below the threshold"),
+        + ("" if groups[a] == groups[b] else ", below the threshold"),
         [self._person(int(a)), self._person(int(b))],
       )
       for a, b, score in pairs
@@ -125,10 +126,10 @@ class Sheet(NamedTuple):
       mine = np.flatnonzero(self.images.labels == cut.person)
       rest = np.setdiff1d(mine, cut.others)
       name = text_lines.printable(self.names[cut.person])
-      below = "" if cut.score >= limit else ", below the threshold"
+      below = "" if cut.score >= limit else ", above the threshold"
       shown.append(
         Case(
-          f"{name}: log-likelihood ratio {-cut.score:.1f}{below}",
+          f"{name}: cosine {-cut.score:.2f} between{below}",
           [
             Faces("most images", self._read(rest)),
             Faces("others", self._read(cut.others)),
@@ -173,7 +174,9 @@ class Sheet(NamedTuple):
     return Section("Copies", lead, shown)
 
 
-def thumbnail_of(source, kept: Sequence[int]):
+def thumbnail_of(
+  source: sources.Source, kept: np.ndarray
+) -> Callable[[int], results.Thumbnail]:
   """Makes thumbnails by the place among the images that could be read."""
   read = thumbnails.face(source)
   return lambda row: read(int(kept[row]))

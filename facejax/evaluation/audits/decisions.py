@@ -123,11 +123,14 @@ def write(
   reasons = list(decisions.exclude.values())
   csv_files.write(folder / MERGE, ("person", "into", "score"), merge)
   csv_files.write(folder / RELABEL, ("image", "person", "margin"), relabel)
-  lines = ["# name, tab, why; for --data.exclude of facejax.train"]
-  lines += [
-    f"{image(k)}\t{why}" for k, why in sorted(decisions.exclude.items())
-  ]
-  whole_files.write(folder / EXCLUDE, "\n".join(lines) + "\n")
+  if decisions.exclude:
+    lines = [
+      f"{image(k)}\t{why}\n" for k, why in sorted(decisions.exclude.items())
+    ]
+    whole_files.write(folder / EXCLUDE, "".join(lines))
+  else:
+    # An empty list is none; one of before would be wrong.
+    (folder / EXCLUDE).unlink(missing_ok=True)
   counts = {why: reasons.count(why) for why in sorted(set(reasons))}
   json_files.write(
     folder / SUMMARY,

@@ -5,7 +5,8 @@ people who are one are compared as one.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from facejax.evaluation.audits import (
   wrong_labels,
 )
 from facejax.metrics import fault_thresholds
-from facejax.vectors import nearest
 
 _PASSES = 2
 
@@ -29,8 +29,8 @@ class Options:
     precision: the share of what is found that shall be faults.
     margin: of a wrong label; None chooses, as of the others.
     same: log-likelihood ratio of one person under two names.
-    apart: the same of two people under one name.
-    outlier: cosine with the own below which an image is nobody's.
+    apart: cosine of two clusters of a name up to which they are two people.
+    outlier: cosine with the own up to which an image is nobody's.
     seed: of halves and strangers.
   """
 
@@ -48,7 +48,8 @@ class Judgement:
 
   Attributes:
     groups: int32 [people], who each person is.
-    pairs: people who are each other's best.
+    pairs: people who are each other's best: first those that the first pass has
+      put together, then those of the second.
     margins: of all images, to groups of people.
     suspects: bool [images], whose label is taken for wrong.
     lead: from which on the nearest person's name is given to a suspect.
@@ -96,67 +97,89 @@ def judged(
   """
   if len(np.unique(images.labels)) < 2:
     raise ValueError("there are fewer than two people: nobody to compare with")
-  weights = np.ones(len(images))
-  groups = np.arange(images.people, dtype=np.int32)
-  for _ in range(_PASSES):
-    now = images.relabelled(groups)
-    margins = wrong_labels.margins(now, weights, seed=options.seed)
-    wrong = wrong_labels.suspected(
-      margins, precision=options.precision, given=options.margin
-    )
-    suspects = margins.margin >= wrong.score
-    weights = np.where(suspects, embedded_set.LEAST, 1.0)
-    known, pairs, same = _same(now, weights, options)
-    more = same_person.merged(pairs, same, images.people)
-    groups = more[groups]
+  start = _Pass(
+    np.arange(images.people, dtype=np.int32), np.zeros(len(images), bool)
+  )
+  last = _passed(images, _passed(images, start, options), options)
+  margins = last.margins
+  assert margins is not None
   # Nearer to who turned out to be the same person is no fault.
-  final = images.relabelled(groups)
-  suspects &= groups[margins.who] != final.labels
-  cuts, made = two_people.cuts(now, known, suspects, seed=options.seed)
-  apart = fault_thresholds.choose(
-    np.asarray([cut.score for cut in cuts]),
-    made,
-    precision=options.precision,
-    given=options.apart,
-  )
-  nobody = two_people.outliers(
-    margins,
-    suspects,
-    precision=options.precision,
-    given=None if options.outlier is None else -options.outlier,
-  )
+  labels = last.groups[images.labels]
+  suspects = last.suspects & (last.groups[margins.who] != labels)
+  now = images.relabelled(last.groups)
+  cuts, made = two_people.cuts(now, suspects, seed=options.seed)
   thresholds = {
-    "wrong_labels": wrong,
-    "same_person": same,
-    "two_people": apart,
-    "outliers": nobody,
+    **last.thresholds,
+    "two_people": fault_thresholds.choose(
+      np.asarray([cut.score for cut in cuts]),
+      made,
+      precision=options.precision,
+      given=None if options.apart is None else -options.apart,
+    ),
+    "outliers": two_people.outliers(
+      margins,
+      suspects,
+      precision=options.precision,
+      given=None if options.outlier is None else -options.outlier,
+    ),
   }
+  unlike = -np.nan_to_num(margins.own, nan=np.inf)
   return Judgement(
-    groups,
-    pairs,
-    margins,
+    groups=last.groups,
+    pairs=last.pairs,
+    margins=margins,
+    suspects=suspects,
+    lead=wrong_labels.lead_for_names(
+      margins, suspects, precision=options.precision
+    ),
+    outliers=~suspects & (unlike >= thresholds["outliers"].score),
+    cuts=cuts,
+    thresholds=thresholds,
+  )
+
+
+class _Pass(NamedTuple):
+  """What is known after a pass, and what the next one begins with."""
+
+  groups: np.ndarray
+  suspects: np.ndarray
+  margins: wrong_labels.Margins | None = None
+  pairs: same_person.Pairs = same_person.NO_PAIRS
+  thresholds: Mapping[str, fault_thresholds.FaultThreshold] = {}
+
+
+def _passed(
+  images: embedded_set.EmbeddedSet, before: _Pass, options: Options
+) -> _Pass:
+  """Compares images with people, and people with people."""
+  now = images.relabelled(before.groups)
+  weights = _weights(before.suspects)
+  margins = wrong_labels.margins(now, weights, seed=options.seed)
+  wrong = wrong_labels.suspected(
+    margins, precision=options.precision, given=options.margin
+  )
+  suspects = margins.margin >= wrong.score
+  known = same_person.people(now, _weights(suspects))
+  pairs = same_person.pairs(known, mesh=images.mesh)
+  # With those that are put together already, or what is left looks like faults.
+  done = before.pairs.among(before.groups)
+  both = same_person.Pairs(*map(np.concatenate, zip(done, pairs, strict=True)))
+  same = fault_thresholds.choose(
+    both.scores,
+    same_person.made(now, _weights(suspects), seed=options.seed),
+    precision=options.precision,
+    given=options.same,
+  )
+  more = same_person.merged(pairs, same, images.people)
+  return _Pass(
+    more[before.groups],
     suspects,
-    wrong_labels.lead_for_names(margins, suspects, precision=options.precision),
-    ~suspects & (-np.nan_to_num(margins.own, nan=np.inf) >= nobody.score),
-    cuts,
-    thresholds,
+    margins,
+    both,
+    {"wrong_labels": wrong, "same_person": same},
   )
 
 
-def _same(
-  images: embedded_set.EmbeddedSet, weights: np.ndarray, options: Options
-) -> tuple[
-  same_person.People, same_person.Pairs, fault_thresholds.FaultThreshold
-]:
-  """People who are one, of those that are not yet taken for that."""
-  known = same_person.people(images, weights, seed=options.seed)
-  if len(known.numbers) < 2:
-    none = same_person.Pairs(*(np.empty(0, int) for _ in range(3)))
-    return known, none, fault_thresholds.choose(np.empty(0), np.empty(0))
-  search = nearest.Nearest(known.units, mesh=images.mesh)
-  pairs = same_person.pairs(known, search)
-  made = same_person.made(known, search, seed=options.seed)
-  threshold = fault_thresholds.choose(
-    pairs.scores, made, precision=options.precision, given=options.same
-  )
-  return known, pairs, threshold
+def _weights(suspects: np.ndarray) -> np.ndarray:
+  """What images say of their people."""
+  return np.where(suspects, embedded_set.LEAST, 1.0)

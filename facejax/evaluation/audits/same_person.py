@@ -6,8 +6,10 @@ images may lie beside the truth. Two people are a pair where each is the other's
 best.
 """
 
+import dataclasses
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
@@ -18,8 +20,9 @@ from facejax.vectors import nearest
 
 _CANDIDATES = 32
 _BLOCK = 4096
-# People cut in halves to see how near these are.
-_HALVED = 20_000
+# People cut in two to see how near their halves are: of those with images enough
+# a quarter, but never more than half.
+_CUTTABLE, _FEWEST_CUT, _MOST_CUT = 4, 50, 20_000
 
 
 class People(NamedTuple):
@@ -32,7 +35,6 @@ class People(NamedTuple):
     means: float64 [n, dim], their means in the model's space.
     counts: float64 [n], of how many images.
     units: float32 [n, dim], the directions of the means.
-    halves: the same for two random halves of each: sums and counts.
   """
 
   model: two_covariance.TwoCovariance
@@ -41,7 +43,6 @@ class People(NamedTuple):
   means: np.ndarray
   counts: np.ndarray
   units: np.ndarray
-  halves: tuple[tuple[np.ndarray, np.ndarray], ...]
 
   def placed(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Means in the space of the model."""
@@ -61,18 +62,19 @@ class Pairs(NamedTuple):
   second: np.ndarray
   scores: np.ndarray
 
+  def among(self, groups: np.ndarray) -> "Pairs":
+    """Those of one group each."""
+    use = groups[self.first] == groups[self.second]
+    return Pairs(*(column[use] for column in self))
 
-def people(
-  images: embedded_set.EmbeddedSet, weights: np.ndarray, *, seed: int
-) -> People:
+
+NO_PAIRS = Pairs(np.empty(0, int), np.empty(0, int), np.empty(0))
+
+
+def people(images: embedded_set.EmbeddedSet, weights: np.ndarray) -> People:
   """Goes over the images, twice."""
   space = images.space(weights)
-  half = np.random.default_rng(seed).random(len(images)) < 0.5
-  one = images.moments(space, np.where(half, weights, 0.0))
-  other = images.moments(space, np.where(half, 0.0, weights))
-  whole = two_covariance.Moments(
-    *(a + b for a, b in zip(one, other, strict=True))
-  )
+  whole = images.moments(space, weights)
   model = two_covariance.fit(whole)
   there = np.flatnonzero(whole.counts > 0.5)
   sums, counts = whole.sums[there], whole.counts[there]
@@ -83,7 +85,6 @@ def people(
     _placed(model, sums, counts),
     counts,
     embedded_set.units(sums),
-    tuple((part.sums[there], part.counts[there]) for part in (one, other)),
   )
 
 
@@ -93,13 +94,13 @@ def _placed(
   return (sums / counts[:, None] - model.mean) @ model.matrix
 
 
-def pairs(known: People, search: nearest.Nearest) -> Pairs:
+def pairs(known: People, *, mesh: jax.sharding.Mesh | None) -> Pairs:
   """All pairs of people who are each other's best."""
   count = len(known.numbers)
+  if count < 2:
+    return NO_PAIRS
   every = np.arange(count)
-  best, scores = _best(
-    known, search, known.units, known.means, known.counts, every
-  )
+  best, scores = _best(known, mesh)
   mutual = (best[best] == every) & (every < best)
   order = np.argsort(-scores[mutual], kind="stable")
   first = every[mutual][order]
@@ -111,52 +112,60 @@ def pairs(known: People, search: nearest.Nearest) -> Pairs:
 
 
 def _best(
-  known: People,
-  search: nearest.Nearest,
-  units: np.ndarray,
-  means: np.ndarray,
-  counts: np.ndarray,
-  own: np.ndarray,
+  known: People, mesh: jax.sharding.Mesh | None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The best other person for each of some sets of images, and the score."""
-  k = min(_CANDIDATES + 1, len(known.numbers))
+  """The best other person for each, and the score."""
+  search = nearest.Nearest(known.units, mesh=mesh)
+  count = len(known.units)
+  k = min(_CANDIDATES + 1, count)
   best, score = [], []
-  for start in range(0, len(units), _BLOCK):
-    rows = slice(start, start + _BLOCK)
-    found = search(units[rows], k).rows
-    size = len(found)
+  for start in range(0, count, _BLOCK):
+    rows = np.arange(start, min(start + _BLOCK, count))
+    found = search(known.units[rows], k).rows
     ratio = two_covariance.log_likelihood_ratio(
       known.model,
-      (np.repeat(means[rows], k, axis=0), np.repeat(counts[rows], k)),
+      (np.repeat(known.means[rows], k, axis=0), known.counts[rows].repeat(k)),
       (known.means[found.ravel()], known.counts[found.ravel()]),
-    ).reshape(size, k)
-    ratio[found == own[rows, None]] = -np.inf
+    ).reshape(len(rows), k)
+    ratio[found == rows[:, None]] = -np.inf
     top = ratio.argmax(axis=1)
-    best.append(found[np.arange(size), top])
-    score.append(ratio[np.arange(size), top])
+    best.append(np.take_along_axis(found, top[:, None], axis=1)[:, 0])
+    score.append(ratio.max(axis=1))
   return np.concatenate(best), np.concatenate(score)
 
 
-def made(known: People, search: nearest.Nearest, *, seed: int) -> np.ndarray:
-  """Scores of the halves of people that are each other's best."""
-  (one, n), (other, m) = known.halves
-  able = np.flatnonzero((n > 1.5) & (m > 1.5))
-  if len(able) > _HALVED:
-    able = np.random.default_rng(seed).choice(able, _HALVED, replace=False)
-  if not len(able):
-    return np.empty(0)
-  sets = [(one[able], n[able]), (other[able], m[able])]
-  means = [known.placed(*each) for each in sets]
-  ratio = two_covariance.log_likelihood_ratio(
-    known.model, (means[0], n[able]), (means[1], m[able])
+def made(
+  images: embedded_set.EmbeddedSet, weights: np.ndarray, *, seed: int
+) -> np.ndarray:
+  """Scores of people who are cut in two on purpose.
+
+  All is done as with people under two names: the model takes the halves for two
+  people, or it would know that they are one.
+
+  Args:
+    images: the set.
+    weights: of the images.
+    seed: who is cut, and how.
+  """
+  rng = np.random.default_rng(seed)
+  sizes = np.bincount(
+    images.labels, weights=weights >= 0.5, minlength=images.people
   )
-  kept = np.ones(len(able), bool)
-  for (sums, counts), mean in zip(sets, means, strict=True):
-    beside = _best(known, search, embedded_set.units(sums), mean, counts, able)[
-      1
-    ]
-    kept &= ratio > beside
-  return ratio[kept]
+  able = rng.permutation(np.flatnonzero(sizes >= _CUTTABLE))
+  wanted = np.clip(len(able) // 4, _FEWEST_CUT, _MOST_CUT)
+  chosen = np.sort(able[: min(int(wanted), len(able) // 2)])
+  number = np.full(images.people, -1)
+  number[chosen] = images.people + np.arange(len(chosen))
+  other = (number[images.labels] >= 0) & (rng.random(len(images)) < 0.5)
+  cut = dataclasses.replace(
+    images,
+    labels=np.where(other, number[images.labels], images.labels),
+    people=images.people + len(chosen),
+  )
+  found = pairs(people(cut, weights), mesh=images.mesh)
+  # Of a cut person the first is the old number, as it is lower.
+  old = np.minimum(found.first, images.people - 1)
+  return found.scores[number[old] == found.second]
 
 
 def merged(

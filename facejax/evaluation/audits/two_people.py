@@ -1,16 +1,18 @@
 """Two people under one name, and images that are like nobody of their name.
 
 The images of each name are cut into the two clusters that Ward's method merges
-last. How unlikely these are one person's is compared with what two names, put
-together on purpose, give.
+last. How far apart these lie, by the mean cosine of their images, is compared with
+what two names give that are put together on purpose. All that with the embeddings
+themselves: a space that is fitted takes two people under one name for one who
+varies much.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from facejax.evaluation.audits import embedded_set, same_person, wrong_labels
-from facejax.metrics import fault_thresholds, two_covariance
+from facejax.evaluation.audits import embedded_set, wrong_labels
+from facejax.metrics import fault_thresholds
 from facejax.vectors import clustering
 
 # Images of a name that are clustered; of more, so many at equal distances. Names
@@ -26,7 +28,7 @@ class Cut(NamedTuple):
 
   Attributes:
     person: int.
-    score: how much likelier they are two people's, a logarithm.
+    score: less the mean cosine of images of both.
     others: the images of the smaller cluster, int [images].
   """
 
@@ -36,17 +38,12 @@ class Cut(NamedTuple):
 
 
 def cuts(
-  images: embedded_set.EmbeddedSet,
-  known: same_person.People,
-  suspects: np.ndarray,
-  *,
-  seed: int,
+  images: embedded_set.EmbeddedSet, suspects: np.ndarray, *, seed: int
 ) -> tuple[list[Cut], np.ndarray]:
   """Cuts all names that have images enough, and some joined ones.
 
   Args:
     images: the set.
-    known: centres of its people.
     suspects: images that are left aside, bool [images].
     seed: of which names are joined.
 
@@ -55,32 +52,28 @@ def cuts(
   """
   use = np.flatnonzero(~suspects)
   order = use[np.argsort(images.labels[use], kind="stable")]
-  labels = images.labels[order]
-  people, starts = np.unique(labels, return_index=True)
+  people, starts = np.unique(images.labels[order], return_index=True)
   parts = np.split(order, starts[1:])
-
-  def cut(rows: np.ndarray) -> tuple[float, np.ndarray] | None:
-    rows = rows[:: -(-len(rows) // _MOST)]
-    which = clustering.halves(known.space.unit(images.vectors[rows]))
-    if min(np.bincount(which, minlength=2)) < 2:
-      return None
-    means, counts = [], []
-    for side in (0, 1):
-      part = known.space.unit(images.vectors[rows[which == side]])
-      counts.append(np.asarray([float(len(part))]))
-      means.append(known.placed(part.sum(axis=0)[None], counts[-1]))
-    ratio = two_covariance.log_likelihood_ratio(
-      known.model, (means[0], counts[0]), (means[1], counts[1])
-    )
-    return -float(ratio[0]), rows[which == 1]
-
   found = []
   for person, rows in zip(people.tolist(), parts, strict=True):
-    done = cut(rows) if len(rows) >= FEWEST else None
+    done = _cut(images, rows) if len(rows) >= FEWEST else None
     if done is not None:
       found.append(Cut(person, *done))
-  made = [cut(rows) for rows in _joined(parts, seed)]
+  made = [_cut(images, rows) for rows in _joined(parts, seed)]
   return found, np.asarray([one[0] for one in made if one is not None])
+
+
+def _cut(
+  images: embedded_set.EmbeddedSet, rows: np.ndarray
+) -> tuple[float, np.ndarray] | None:
+  """Score and smaller cluster of some images; None where that is one image."""
+  rows = rows[:: -(-len(rows) // _MOST)]
+  vectors = np.asarray(images.vectors[rows], np.float64)
+  which = clustering.halves(vectors)
+  if np.bincount(which, minlength=2).min() < 2:
+    return None
+  one, other = (vectors[which == side].mean(axis=0) for side in (0, 1))
+  return -float(one @ other), rows[which == 1]
 
 
 def _joined(parts: list[np.ndarray], seed: int) -> list[np.ndarray]:
