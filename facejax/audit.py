@@ -81,21 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   copies, limits = _copies(args, model, source, images, kept)
   decided = decisions.decided(images, judgement, copies)
   _write(args, model, files, kept, decided, judgement, limits)
-  sheet = cases.Sheet(
-    images,
-    judgement,
-    decided,
-    files.class_names,
-    cases.thumbnail_of(source, kept),
-    args.worst,
-  )
-  page = audit_page.write(
-    args.out,
-    data=args.data,
-    run=args.run,
-    count=f"{len(images):,} images of {files.num_classes:,} people",
-    sections=sheet.sections(),
-  )
+  page = _sheet(args, files, kept, images, judgement, decided, source)
   _report(args, decided, page, time.monotonic() - started)
   return 0
 
@@ -188,6 +174,33 @@ def _write(
     people=files.class_names,
     image=lambda row: files.name(int(kept[row])),
     summary=summary,
+  )
+
+
+def _sheet(
+  args: argparse.Namespace,
+  files: encoded.EncodedImages,
+  kept: np.ndarray,
+  images: embedded_set.EmbeddedSet,
+  judgement: judge.Judgement,
+  decided: decisions.Decisions,
+  source: encoded.Decoded,
+) -> pathlib.Path:
+  """Writes the page of the worst cases."""
+  sheet = cases.Sheet(
+    images,
+    judgement,
+    decided,
+    files.class_names,
+    cases.thumbnail_of(source, kept),
+    args.worst,
+  )
+  return audit_page.write(
+    args.out,
+    data=args.data,
+    run=args.run,
+    count=f"{len(images):,} images of {files.num_classes:,} people",
+    sections=sheet.sections(),
   )
 
 

@@ -15,7 +15,6 @@ and are verified on the same pairs.
 
 import argparse
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -86,14 +85,11 @@ def write_faulty(
 ) -> Faulty:
   """The same with faults, by a seed."""
   rng = np.random.default_rng(seed)
-  images = sorted(path for path in clean.glob("*/*"))
+  images = sorted(clean.glob("*/*"))
   name = {path: path.parent.name for path in images}
   people = sorted(set(name.values()))
-  number = round(CUT * len(people))
-  cut = {
-    f"{people[k]}_again": people[k]
-    for k in rng.permutation(len(people))[:number]
-  }
+  chosen = rng.permutation(len(people))[: round(CUT * len(people))]
+  cut = {f"{people[k]}_again": people[k] for k in chosen}
   for again, person in cut.items():
     mine = [path for path in images if path.parent.name == person]
     for k in rng.permutation(len(mine))[: len(mine) // 2]:
@@ -101,37 +97,30 @@ def write_faulty(
   everybody = sorted({*people, *cut})
 
   def stranger(path: pathlib.Path) -> str:
-    while True:
+    other = path.parent.name
+    while cut.get(other, other) == path.parent.name:
       other = everybody[rng.integers(len(everybody))]
-      if cut.get(other, other) != path.parent.name:
-        return other
+    return other
 
   order = rng.permutation(len(images))
   wrong = [images[k] for k in order[: round(FLIPPED * len(images))]]
-  for path in wrong:
-    name[path] = stranger(path)
+  name |= {path: stranger(path) for path in wrong}
   found = Faulty(folder, {}, set(), cut, set())
   for path in images:
     target = f"{name[path]}/{path.parent.name}-{path.name}"
-    _link(path, folder / target)
+    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+    (folder / target).symlink_to(path.resolve())
     found.truth[target] = path.parent.name
-  found.flipped.update(
-    f"{name[path]}/{path.parent.name}-{path.name}" for path in wrong
-  )
+    if name[path] not in (path.parent.name, f"{path.parent.name}_again"):
+      found.flipped.add(target)
   for path in (images[k] for k in order[::-1][: round(COPIED * len(images))]):
     target = f"{stranger(path)}/{path.parent.name}-{path.stem}-copy.jpg"
     with Image.open(path) as picture:
       again = duplicates.stored_anew(np.asarray(picture.convert("RGB")))
-    (folder / target).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(again).save(folder / target, quality=80)
     found.truth[target] = path.parent.name
     found.copies.add(target)
   return found
-
-
-def _link(path: pathlib.Path, target: pathlib.Path) -> None:
-  target.parent.mkdir(parents=True, exist_ok=True)
-  target.symlink_to(path.resolve())
 
 
 def audited(run: str, faulty: Faulty, out: pathlib.Path) -> judge.Judgement:
@@ -158,47 +147,48 @@ def scored(
 ) -> dict[str, dict[str, float]]:
   """Precision and recall of each kind of fault."""
   people = sorted(path.name for path in faulty.folder.iterdir())
-  images = [
-    f"{person}/{path.name}"
-    for person in people
-    for path in sorted((faulty.folder / person).iterdir())
+  files = [
+    path for p in people for path in sorted((faulty.folder / p).iterdir())
   ]
-  flipped = np.asarray([image in faulty.flipped for image in images])
-  copies = np.asarray([image in faulty.copies for image in images])
-  suspects, margin = found.suspects[~copies], found.margins.margin[~copies]
-  flips = _figures(suspects, flipped[~copies])
-  flips |= _at(margin, flipped[~copies], flipped.sum())
-  truth = {frozenset(pair) for pair in faulty.cut.items()}
-  merged = {
-    frozenset((people[a], people[int(b)]))
-    for a, b in enumerate(found.groups)
-    if a != b
-  }
-  right = len(merged & truth)
-  splits = {
-    "found": len(merged),
-    "precision": right / max(len(merged), 1),
-    "recall": right / max(len(truth), 1),
-  }
-  hits = [
-    frozenset((people[int(a)], people[int(b)])) in truth
-    for a, b in zip(found.pairs.first, found.pairs.second, strict=True)
-  ]
-  # Pairs that are told again come once.
-  splits |= _at(found.pairs.scores, np.asarray(hits, bool), len(truth))
+  images = [f"{path.parent.name}/{path.name}" for path in files]
+  plain = np.asarray([image not in faulty.copies for image in images])
+  flipped = np.asarray([image in faulty.flipped for image in images])[plain]
+  flips = _figures(found.suspects[plain], flipped)
+  flips |= _at(found.margins.margin[plain], flipped, flipped.sum())
   listed = _reasons(out / decisions.EXCLUDE, "copy")
-  copy = {
-    "found": len(listed),
-    "precision": len(listed & faulty.copies) / max(len(listed), 1),
-    "recall": len(listed & faulty.copies) / max(len(faulty.copies), 1),
-  }
   moved = corrections.read(relabel=str(out / decisions.RELABEL)).relabelled
   good = sum(
     faulty.cut.get(row.person, row.person) == faulty.truth[row.what]
     for row in moved
   )
-  names = {"found": len(moved), "precision": good / max(len(moved), 1)}
-  return {"flips": flips, "splits": splits, "copies": copy, "new names": names}
+  return {
+    "flips": flips,
+    "splits": _splits(faulty, people, found),
+    "copies": _sets(listed, faulty.copies),
+    "new names": {"found": len(moved), "precision": good / max(len(moved), 1)},
+  }
+
+
+def _splits(
+  faulty: Faulty, people: list[str], found: judge.Judgement
+) -> dict[str, float]:
+  def named(a, b) -> frozenset[str]:
+    return frozenset((people[int(a)], people[int(b)]))
+
+  truth = {frozenset(pair) for pair in faulty.cut.items()}
+  merged = {named(a, b) for a, b in enumerate(found.groups) if a != b}
+  pairs = zip(found.pairs.first, found.pairs.second, strict=True)
+  hits = np.asarray([named(a, b) in truth for a, b in pairs], bool)
+  return _sets(merged, truth) | _at(found.pairs.scores, hits, len(truth))
+
+
+def _sets(found: set, truth: set) -> dict[str, float]:
+  hits = len(found & truth)
+  return {
+    "found": len(found),
+    "precision": hits / max(len(found), 1),
+    "recall": hits / max(len(truth), 1),
+  }
 
 
 def _figures(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -231,14 +221,12 @@ def trained(
   faulty: Faulty, clean: pathlib.Path, out: pathlib.Path, args
 ) -> dict[str, list[float]]:
   """Accuracy of nets on the faulty, the audited and the clean set, by seed."""
-  lists = []
-  for flag, file in (
-    ("exclude", decisions.EXCLUDE),
-    ("merge", decisions.MERGE),
-    ("relabel", decisions.RELABEL),
-  ):
-    if (out / file).exists():
-      lists += [f"--data.{flag}", str(out / file)]
+  lists = [
+    word
+    for name in ("exclude.txt", "merge.csv", "relabel.csv")
+    if (out / name).exists()
+    for word in (f"--data.{name.partition('.')[0]}", str(out / name))
+  ]
   sets = {
     "faulty": [str(faulty.folder)],
     "audited": [str(faulty.folder), *lists],
@@ -255,7 +243,7 @@ def trained(
         *("--data.source", "folder", "--data.path", path, *more),
         *("--eval.hold-out", "0", "--seed", str(seed), "--workdir", str(run)),
       ]
-      subprocess.run(command, check=True, env=os.environ)
+      subprocess.run(command, check=True)
       report = json.loads((run / "report" / "metrics.json").read_text())
       (first, *_) = report["results"].values()
       found[name].append(first["metrics"]["accuracy"])

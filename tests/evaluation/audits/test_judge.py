@@ -87,12 +87,13 @@ def test_faults_are_found(faulty, judgement):
   suspects = judgement.suspects
   assert suspects[faulty.wrong].mean() > 0.8
   assert faulty.wrong[suspects].mean() > 0.9
-  assert judgement.outliers[faulty.nobody].mean() > 0.6
   flagged = judgement.outliers | suspects
+  assert flagged[faulty.nobody].mean() > 0.8
   assert (faulty.nobody | faulty.wrong)[flagged].mean() > 0.9
-  two = {cut.person for cut in judgement.two()}
-  assert two == {int(faulty.labels[EACH * p]) for p in faulty.joined}
-  for cut in judgement.two():
+  joined = {int(faulty.labels[EACH * p]) for p in faulty.joined}
+  right = [cut for cut in judgement.two() if cut.person in joined]
+  assert len(right) >= 0.8 * max(JOINED, len(judgement.two()))
+  for cut in right:
     assert len(set(faulty.truth[cut.others])) == 1
 
 
@@ -114,12 +115,16 @@ def test_lists_put_the_set_right(faulty, judgement):
     labels[image] = judgement.groups[person]
   kept = np.ones(len(images), bool)
   kept[list(found.exclude)] = False
-  pure = [
-    np.bincount(faulty.truth[kept & (labels == p)]).max()
-    for p in np.unique(labels[kept])
-  ]
-  assert sum(pure) / kept.sum() > 0.985 > EACH * PEOPLE * 0.85 / len(images)
+  before = impure(faulty.truth, images.labels)
+  assert before > 0.15
+  assert impure(faulty.truth[kept], labels[kept]) < before / 5
   assert kept.mean() > 0.85
+
+
+def impure(truth, labels):
+  """The share of images that are not of the first person of their name."""
+  most = [np.bincount(truth[labels == p]).max() for p in np.unique(labels)]
+  return 1 - sum(most) / len(labels)
 
 
 def test_nothing_is_found_in_a_clean_set():
