@@ -141,9 +141,9 @@ def _copies(
   return duplicates.pairs(hashes, images.vectors, limits), limits
 
 
-def _options(args: argparse.Namespace) -> judge.Options:
-  names = [field.name for field in dataclasses.fields(judge.Options)]
-  return judge.Options(**{name: getattr(args, name) for name in names})
+def _options(args: argparse.Namespace) -> judge.AuditOptions:
+  names = [field.name for field in dataclasses.fields(judge.AuditOptions)]
+  return judge.AuditOptions(**{name: getattr(args, name) for name in names})
 
 
 def _write(

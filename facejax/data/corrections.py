@@ -19,7 +19,7 @@ from facejax.runtime import file_kinds, text_lines
 MERGE, RELABEL = ("person", "into"), ("image", "person")
 
 
-class Row(NamedTuple):
+class Correction(NamedTuple):
   """A row of a list: what is to be whose, and where that is said."""
 
   what: str
@@ -38,8 +38,8 @@ class Renamed(NamedTuple):
     relabelled: images, and whom they show in truth.
   """
 
-  merged: tuple[Row, ...] = ()
-  relabelled: tuple[Row, ...] = ()
+  merged: tuple[Correction, ...] = ()
+  relabelled: tuple[Correction, ...] = ()
 
   def merged_into(self, names: Iterable[str]) -> set[str]:
     """People that are merged into any of these, by way of others too."""
@@ -85,7 +85,7 @@ def _rows(path: str | os.PathLike[str], header: Sequence[str]) -> tuple:
         raise ValueError(
           f"{where}: {len(fields)} fields; the header has {len(columns)}"
         )
-      row = Row(fields[what].strip(), fields[person].strip(), where)
+      row = Correction(fields[what].strip(), fields[person].strip(), where)
       if not row.what or not row.person:
         raise row.error(f"expected {header[0]} and {header[1]}, one is empty")
       if row.what in rows:
@@ -139,7 +139,9 @@ class Relabelled:
     return self.files.name(index)
 
 
-def _merging(rows: Sequence[Row], number: Mapping[str, int]) -> np.ndarray:
+def _merging(
+  rows: Sequence[Correction], number: Mapping[str, int]
+) -> np.ndarray:
   """Who each person is in the end, int32 [people]."""
   into = np.arange(len(number), dtype=np.int32)
   for row in rows:
@@ -154,7 +156,7 @@ def _merging(rows: Sequence[Row], number: Mapping[str, int]) -> np.ndarray:
   return into
 
 
-def _number(row: Row, name: str, number: Mapping[str, int]) -> int:
+def _number(row: Correction, name: str, number: Mapping[str, int]) -> int:
   if name not in number:
     near = difflib.get_close_matches(name, number, n=1)
     hint = f"; is it {near[0]!r}?" if near else ""

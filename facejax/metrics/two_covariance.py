@@ -23,7 +23,7 @@ _SHRINK = 0.05
 _LEAST = 1e-3
 
 
-class Moments(NamedTuple):
+class PersonMoments(NamedTuple):
   """Sums over images, which add up over blocks.
 
   Attributes:
@@ -39,7 +39,7 @@ class Moments(NamedTuple):
 
 def moments(
   vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray, people: int
-) -> Moments:
+) -> PersonMoments:
   """The sums of a block.
 
   Args:
@@ -54,7 +54,7 @@ def moments(
     (np.asarray(weights, np.float64), (labels, rows)),
     shape=(people, len(labels)),
   )
-  return Moments(
+  return PersonMoments(
     np.bincount(labels, weights=weights, minlength=people),
     np.asarray(member @ vectors),
     (vectors * weights[:, None]).T @ vectors,
@@ -83,7 +83,7 @@ class TwoCovariance(NamedTuple):
     return found / np.maximum(length, 1e-12)
 
 
-def fit(found: Moments) -> TwoCovariance:
+def fit(found: PersonMoments) -> TwoCovariance:
   """The model of some images.
 
   `within` is shrunk towards a multiple of the identity, by 5 % or, of few

@@ -152,5 +152,7 @@ def test_missing_files_are_named(tmp_path):
 
 def test_who_is_merged_is_known_by_all_names():
   rows = [("a", "b"), ("b", "c"), ("d", "e")]
-  renamed = corrections.Renamed(tuple(corrections.Row(*r, "") for r in rows))
+  renamed = corrections.Renamed(
+    tuple(corrections.Correction(*r, "") for r in rows)
+  )
   assert renamed.merged_into({"c"}) == {"a", "b"}

@@ -30,7 +30,7 @@ def test_moments_add_up_over_blocks_and_weigh(drawn):
     two_covariance.moments(vectors[s], labels[s], weights[s], PEOPLE)
     for s in (slice(0, 500), slice(500, None))
   ]
-  for k, name in enumerate(two_covariance.Moments._fields):
+  for k, name in enumerate(two_covariance.PersonMoments._fields):
     np.testing.assert_allclose(
       whole[k], parts[0][k] + parts[1][k], atol=1e-9, err_msg=name
     )

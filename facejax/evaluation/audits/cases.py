@@ -16,7 +16,7 @@ from facejax.runtime import text_lines
 _SHOWN = 4
 
 
-class Faces(NamedTuple):
+class CaseSide(NamedTuple):
   """Some pictures and whose they are said to be."""
 
   title: str
@@ -27,10 +27,10 @@ class Case(NamedTuple):
   """One finding."""
 
   caption: str
-  sides: Sequence[Faces]
+  sides: Sequence[CaseSide]
 
 
-class Section(NamedTuple):
+class Findings(NamedTuple):
   """Findings of one kind, the worst first."""
 
   title: str
@@ -57,7 +57,7 @@ class Sheet(NamedTuple):
   read: Callable[[int], results.Thumbnail]
   most: int
 
-  def sections(self) -> list[Section]:
+  def sections(self) -> list[Findings]:
     """All kinds, in the order of the summary."""
     return [
       self._same(),
@@ -67,19 +67,19 @@ class Sheet(NamedTuple):
       self._copies(),
     ]
 
-  def _person(self, person: int, *, but: int = -1) -> Faces:
+  def _person(self, person: int, *, but: int = -1) -> CaseSide:
     """Some images of a person: those most like the others."""
     rows = np.flatnonzero(self.images.labels == person)
     rows = rows[rows != but]
     own = np.nan_to_num(self.found.margins.own[rows], nan=-1)
     best = rows[np.argsort(-own, kind="stable")[:_SHOWN]]
     name = text_lines.printable(self.names[person])
-    return Faces(f"{name}, {len(rows):,} images", self._read(best))
+    return CaseSide(f"{name}, {len(rows):,} images", self._read(best))
 
   def _read(self, rows: np.ndarray) -> list[results.Thumbnail]:
     return [self.read(int(row)) for row in rows[:_SHOWN]]
 
-  def _same(self) -> Section:
+  def _same(self) -> Findings:
     groups = self.found.groups
     pairs = list(zip(*self.found.pairs, strict=True))[: self.most]
     shown = [
@@ -92,9 +92,9 @@ class Sheet(NamedTuple):
     ]
     into = len(self.decided.merge)
     lead = f"{into:,} names are put together with another (merge.csv)."
-    return Section("One person under two names", lead, shown)
+    return Findings("One person under two names", lead, shown)
 
-  def _wrong(self) -> Section:
+  def _wrong(self) -> Findings:
     margins, groups = self.found.margins, self.found.groups
     given = {k: who for k, who, _ in self.decided.relabel}
     rows = np.flatnonzero(groups[margins.who] != groups[self.images.labels])
@@ -106,7 +106,7 @@ class Sheet(NamedTuple):
         Case(
           f"margin {margins.margin[k]:.2f}, {done or 'below the threshold'}",
           [
-            Faces("the image", [self.read(k)]),
+            CaseSide("the image", [self.read(k)]),
             self._person(int(self.images.labels[k]), but=k),
             self._person(int(margins.who[k])),
           ],
@@ -116,9 +116,9 @@ class Sheet(NamedTuple):
       f"{int(self.found.suspects.sum()):,} images lie nearer to another person"
       f" than to their own; {len(given):,} of them get that name (relabel.csv)."
     )
-    return Section("Wrong labels", lead, shown)
+    return Findings("Wrong labels", lead, shown)
 
-  def _two(self) -> Section:
+  def _two(self) -> Findings:
     limit = self.found.thresholds["two_people"].score
     cuts = sorted(self.found.cuts, key=lambda cut: -cut.score)[: self.most]
     shown = []
@@ -131,15 +131,15 @@ class Sheet(NamedTuple):
         Case(
           f"{name}: cosine {-cut.score:.2f} between{below}",
           [
-            Faces("most images", self._read(rest)),
-            Faces("others", self._read(cut.others)),
+            CaseSide("most images", self._read(rest)),
+            CaseSide("others", self._read(cut.others)),
           ],
         )
       )
     lead = f"{len(self.found.two()):,} names are taken for two people's."
-    return Section("Two people under one name", lead, shown)
+    return Findings("Two people under one name", lead, shown)
 
-  def _outliers(self) -> Section:
+  def _outliers(self) -> Findings:
     own = np.nan_to_num(self.found.margins.own, nan=2)
     rows = np.argsort(np.where(self.found.suspects, 2, own), kind="stable")
     shown = [
@@ -147,7 +147,7 @@ class Sheet(NamedTuple):
         f"cosine {own[k]:.2f} with the own"
         + ("" if self.found.outliers[k] else ", above the threshold"),
         [
-          Faces("the image", [self.read(k)]),
+          CaseSide("the image", [self.read(k)]),
           self._person(int(self.images.labels[k]), but=k),
         ],
       )
@@ -155,23 +155,23 @@ class Sheet(NamedTuple):
     ]
     count = int(self.found.outliers.sum())
     lead = f"{count:,} images are like nobody's, their own included."
-    return Section("Outliers", lead, shown)
+    return Findings("Outliers", lead, shown)
 
-  def _copies(self) -> Section:
+  def _copies(self) -> Findings:
     pairs = self.decided.copies
     labels, names = self.images.labels, self.names
     shown = [
       Case(
         "left out: " + (self.read(i if i in self.decided.exclude else j).name),
         [
-          Faces(text_lines.printable(names[int(labels[k])]), [self.read(k)])
+          CaseSide(text_lines.printable(names[int(labels[k])]), [self.read(k)])
           for k in (i, j)
         ],
       )
       for i, j in pairs[: self.most]
     ]
     lead = f"{len(pairs):,} pairs of pictures of two people are one picture."
-    return Section("Copies", lead, shown)
+    return Findings("Copies", lead, shown)
 
 
 def thumbnail_of(

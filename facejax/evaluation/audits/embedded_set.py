@@ -52,15 +52,15 @@ class EmbeddedSet:
 
   def moments(
     self, space: two_covariance.TwoCovariance, weights: np.ndarray
-  ) -> two_covariance.Moments:
+  ) -> two_covariance.PersonMoments:
     """Sums of the embeddings at length 1 in a space."""
     return self._moments(space, weights)
 
   def _moments(
     self, space: two_covariance.TwoCovariance | None, weights: np.ndarray
-  ) -> two_covariance.Moments:
+  ) -> two_covariance.PersonMoments:
     dim = self.vectors.shape[1]
-    found = two_covariance.Moments(
+    found = two_covariance.PersonMoments(
       np.zeros(self.people),
       np.zeros((self.people, dim)),
       np.zeros((dim, dim)),

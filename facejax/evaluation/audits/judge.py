@@ -22,7 +22,7 @@ _PASSES = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class AuditOptions:
   """What is asked for.
 
   Attributes:
@@ -88,7 +88,7 @@ class Judgement:
 
 
 def judged(
-  images: embedded_set.EmbeddedSet, options: Options = Options()
+  images: embedded_set.EmbeddedSet, options: AuditOptions = AuditOptions()
 ) -> Judgement:
   """Judges a set.
 
@@ -149,7 +149,7 @@ class _Pass(NamedTuple):
 
 
 def _passed(
-  images: embedded_set.EmbeddedSet, before: _Pass, options: Options
+  images: embedded_set.EmbeddedSet, before: _Pass, options: AuditOptions
 ) -> _Pass:
   """Compares images with people, and people with people."""
   now = images.relabelled(before.groups)

@@ -20,12 +20,12 @@ from facejax.vectors import nearest
 
 _CANDIDATES = 32
 _BLOCK = 4096
-# People cut in two to see how near their halves are: of those with images enough
+# PeopleCentres cut in two to see how near their halves are: of those with images enough
 # a quarter, but never more than half.
 _CUTTABLE, _FEWEST_CUT, _MOST_CUT = 4, 50, 20_000
 
 
-class People(NamedTuple):
+class PeopleCentres(NamedTuple):
   """Centres of people, ready to be compared.
 
   Attributes:
@@ -50,7 +50,7 @@ class People(NamedTuple):
 
 
 class Pairs(NamedTuple):
-  """People who are each other's best, best first.
+  """PeopleCentres who are each other's best, best first.
 
   Attributes:
     first: int [pairs].
@@ -71,14 +71,16 @@ class Pairs(NamedTuple):
 NO_PAIRS = Pairs(np.empty(0, int), np.empty(0, int), np.empty(0))
 
 
-def people(images: embedded_set.EmbeddedSet, weights: np.ndarray) -> People:
+def people(
+  images: embedded_set.EmbeddedSet, weights: np.ndarray
+) -> PeopleCentres:
   """Goes over the images, twice."""
   space = images.space(weights)
   whole = images.moments(space, weights)
   model = two_covariance.fit(whole)
   there = np.flatnonzero(whole.counts > 0.5)
   sums, counts = whole.sums[there], whole.counts[there]
-  return People(
+  return PeopleCentres(
     model,
     space,
     there,
@@ -94,7 +96,7 @@ def _placed(
   return (sums / counts[:, None] - model.mean) @ model.matrix
 
 
-def pairs(known: People, *, mesh: jax.sharding.Mesh | None) -> Pairs:
+def pairs(known: PeopleCentres, *, mesh: jax.sharding.Mesh | None) -> Pairs:
   """All pairs of people who are each other's best."""
   count = len(known.numbers)
   if count < 2:
@@ -112,7 +114,7 @@ def pairs(known: People, *, mesh: jax.sharding.Mesh | None) -> Pairs:
 
 
 def _best(
-  known: People, mesh: jax.sharding.Mesh | None
+  known: PeopleCentres, mesh: jax.sharding.Mesh | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """The best other person for each, and the score."""
   search = nearest.Nearest(known.units, mesh=mesh)

@@ -205,7 +205,7 @@ def test_blocks_change_nothing(faulty, judgement, monkeypatch):
 
 
 def test_given_thresholds_are_taken(faulty):
-  options = judge.Options(margin=3.0, same=1e6, apart=-1.0, outlier=-1.0)
+  options = judge.AuditOptions(margin=3.0, same=1e6, apart=-1.0, outlier=-1.0)
   found = judge.judged(faulty.images(), options)
   assert not found.suspects.any() and not found.two()
   assert (found.groups == np.arange(len(found.groups))).all()
