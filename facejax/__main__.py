@@ -35,6 +35,7 @@ COMMANDS = {
   "search": Command("facejax.search", "find people in a gallery of faces"),
   "serve": Command("facejax.serve", "verify, identify and enrol over HTTP"),
   "cluster": Command("facejax.cluster", "group images by person"),
+  "audit": Command("facejax.audit", "find wrong labels in a set of images"),
   "export": Command("facejax.export", "write a net for other programs"),
   "convert": Command("facejax.convert", "take over weights of elsewhere"),
   "migrate": Command("facejax.migrate", "take over recipes of elsewhere"),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
-from facejax.data import encoded, subsets
+from facejax.data import corrections, encoded
 from facejax.data.stores import array_records, folder, record_io, tfds_images
 
 Format = Literal["folder", "record_io", "array_record", "tfds"]
@@ -60,6 +60,7 @@ def open_images(
   split: str = "train",
   only: Sequence[str] | None = None,
   without: Sequence[str] = (),
+  renamed: corrections.Renamed | None = None,
   min_images: int = 1,
   max_bad_share: float = 0.01,
   recursive: bool = False,
@@ -71,22 +72,25 @@ def open_images(
     form: Its format; None guesses.
     split: The split of a data set of TFDS.
     only: Names of the identities to keep; None keeps all.
-    without: Names of identities to leave out.
+    without: Names of identities, and of images as PERSON/IMAGE, to leave out.
+    renamed: Corrections of labels; `only` and `min_images` see them done.
     min_images: Identities with fewer images are left out.
     max_bad_share: The largest share of damaged files in a folder.
     recursive: Whether a folder's identities have images in deeper folders too.
 
   Raises:
     FileNotFoundError: There is nothing at the path.
-    ValueError: It is not of this format, or damaged, or nothing is left of it.
+    ValueError: It is not of this format, or damaged, nothing is left of it, or a
+      correction names what is not there.
   """
   form = form or guess(path)
+  correcting = renamed is not None and any(renamed)
   files: encoded.EncodedImages
   if form == "folder":
     # Only folders can be spared: the others know all their labels at once.
     files = folder.scanned(
       path,
-      identities=only,
+      identities=None if correcting else only,
       max_bad_share=max_bad_share,
       recursive=recursive,
     )
@@ -96,8 +100,8 @@ def open_images(
     files = array_records.ArrayRecords(path)
   else:
     files = tfds_images.TfdsImages(path, split=split)
-  if only is None and not without and min_images == 1:
+  if only is None and not without and not correcting and min_images == 1:
     return files
-  return subsets.Subset(
-    files, only=only, without=without, min_images=min_images
+  return corrections.corrected(
+    files, only=only, without=without, renamed=renamed, min_images=min_images
   )

@@ -47,7 +47,7 @@ class Subset:
     barred = set(without)
     keep &= np.fromiter((name not in barred for name in names), bool)
     whole = np.ones(len(files), bool)
-    whole[list(without_images)] = False
+    whole[np.asarray(without_images, int)] = False
     counts = np.bincount(files.labels[whole], minlength=len(names))
     keep &= counts >= min_images
     if not keep.any():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facejax.data import formats, held_out
+from facejax.data import corrections, formats, held_out
 from facejax.data.pairs import lfw
 from facejax.data.pairs import pairs as pair_sets
 from facejax.data.synthetic import faces
@@ -63,7 +63,6 @@ def trained_people(config: Mapping[str, Any] | None) -> Trained:
   """
   if config is None:
     return Trained(None, "the run has no config.json")
-  get = config.get
   try:
     if config["data.source"] == "synthetic":
       names = faces.SyntheticFaces(
@@ -73,33 +72,41 @@ def trained_people(config: Mapping[str, Any] | None) -> Trained:
         image_size=tuple(config["data.image_size"]),
       ).class_names
       return Trained(frozenset(names), "generated faces")
-    only = get("data.identities")
-    without = get("data.exclude")
-    places = [(config["data.source"], config["data.path"])]
-    places += [tuple(text.split(":", 1)) for text in get("data.join", ())]
-    names = set()
-    for k, (form, path) in enumerate(places):
-      files = formats.open_images(
-        path,
-        form,
-        split=get("data.split", "train"),
-        only=lfw.read_identities(only) if only and not k else None,
-        without=lfw.read_identities(without) if without else (),
-        min_images=get("data.min_images", 1),
-      )
-      found = set(files.class_names)
-      if not k and get("eval.hold_out"):
-        found.difference_update(
-          held_out.people(
-            files, share=config["eval.hold_out"], seed=config["seed"]
-          )
-        )
-      names.update(found)
+    names = _names_in_files(config)
   except (KeyError, TypeError) as error:
     return Trained(None, f"config.json of the run is incomplete ({error!r})")
   except (ValueError, OSError, ImportError) as error:
     return Trained(None, f"its training set cannot be opened ({error})")
   return Trained(frozenset(names), f"{len(names):,} people")
+
+
+def _names_in_files(config: Mapping[str, Any]) -> set[str]:
+  """The people of all sets that a run was trained on, and what they were called."""
+  get = config.get
+  only, without = get("data.identities"), get("data.exclude")
+  renamed = corrections.read(get("data.merge") or "", get("data.relabel") or "")
+  places = [(config["data.source"], config["data.path"])]
+  places += [tuple(text.split(":", 1)) for text in get("data.join", ())]
+  names: set[str] = set()
+  for k, (form, path) in enumerate(places):
+    files = formats.open_images(
+      path,
+      form,
+      split=get("data.split", "train"),
+      only=lfw.read_identities(only) if only and not k else None,
+      without=lfw.read_identities(without) if without else (),
+      renamed=None if k else renamed,
+      min_images=get("data.min_images", 1),
+    )
+    found = set(files.class_names)
+    if not k and get("eval.hold_out"):
+      found.difference_update(
+        held_out.people(
+          files, share=config["eval.hold_out"], seed=config["seed"]
+        )
+      )
+    names |= found if k else found | renamed.merged_into(found)
+  return names
 
 
 def of_people(trained: Trained, tested: Sequence[str]) -> tuple[str, bool]:

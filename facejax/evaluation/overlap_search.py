@@ -173,7 +173,7 @@ def _quantities(
       len(images) / len(sets[0]),
       convention=f"{len(images):,} of {len(sets[0]):,}: of the"
       f" {overlap_by_face.NEIGHBOURS} nearest images one differs in at most"
-      f" {overlap_by_face.COPY_BITS} of 256 bits of its difference hash; {note}",
+      f" {overlap_by_face.COPY_BITS} of 256 bits of its hash; {note}",
     ),
   ]
 

@@ -242,7 +242,10 @@ def _data(config: Mapping[str, Any]) -> str:
   if config.get("data.identities"):
     words += f", people of {config['data.identities']}"
   if config.get("data.exclude"):
-    words += f", without those of {config['data.exclude']}"
+    words += f", without what is listed in {config['data.exclude']}"
+  for name in ("merge", "relabel"):
+    if config.get(f"data.{name}"):
+      words += f", labels corrected by {config[f'data.{name}']}"
   if config.get("eval.hold_out"):
     words += f", a share of {config['eval.hold_out']:g} of the people held out"
   return words

@@ -61,7 +61,8 @@ _FREE = (
 # The images themselves are compared by their fingerprint.
 _FREE_DATA = (
   *("data.source", "data.path", "data.split", "data.join"),
-  *("data.identities", "data.exclude", "data.on_error"),
+  *("data.identities", "data.exclude", "data.merge", "data.relabel"),
+  "data.on_error",
   *("data.threads", "data.workers", "data.cache"),
 )
 # Of these groups, what may not differ after all: who is trained on.
@@ -72,7 +73,9 @@ _ADDED: Mapping[str, Any] = {
   "compatible_with": "",
   "compatible_weight": 1.0,
   "data.exif": "apply",
+  "data.merge": "",
   "data.recursive": False,
+  "data.relabel": "",
   "distill": "",
   "distillation.cosine": 1.0,
   "distillation.relations": 0.0,

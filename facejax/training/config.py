@@ -48,7 +48,13 @@ class DataConfig:
   takes all."""
   exclude: str = ""
   """File of the same kind that leaves identities out, such as the people of a
-  test set."""
+  test set, or images, PERSON/IMAGE."""
+  merge: str = ""
+  """Table (CSV) with person and into: whose images are in truth another
+  identity's."""
+  relabel: str = ""
+  """Table (CSV) with image and person: images, PERSON/IMAGE, that show somebody
+  else of the set."""
   min_images: Annotated[int, annotated_types.Ge(1)] = 1
   """Identities with fewer images are left out."""
   image_size: tuple[_Side, _Side] = (112, 112)

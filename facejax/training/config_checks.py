@@ -133,10 +133,12 @@ def _validate_data(data: config_lib.DataConfig) -> None:
       formats.parse_place(place)
     except ValueError as error:
       raise ValueError(f"data.join={error}") from None
-  if data.source == "synthetic" and (data.join or data.exclude):
-    raise ValueError(
-      "data.join and data.exclude go with images in files: give data.path"
-    )
+  if data.source == "synthetic":
+    for name in ("join", "exclude", "merge", "relabel"):
+      if getattr(data, name):
+        raise ValueError(
+          f"data.{name} goes with images in files: give data.path"
+        )
 
 
 def _validate_loss(loss: registry.LossConfig, net: str) -> None:

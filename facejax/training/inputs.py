@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from facejax.data import (
+  corrections,
   encoded,
   formats,
   pipeline,
@@ -40,20 +41,29 @@ class Data:
     pairs: sets of verification pairs, if any.
     threshold_pairs: pairs that a threshold for them is chosen on, if any.
     sampler: which images make a batch; None shuffles all.
+    by_name: whether images were left out one by one, so that their number says
+      too little of which there are.
   """
 
   images: sources.Source
   pairs: Sequence[pairs_lib.PairSet]
   threshold_pairs: pairs_lib.PairSet | None
   sampler: sampling.Sampler | None = None
+  by_name: bool = False
 
   def fingerprint(self) -> dict[str, int]:
     """What must not change between the parts of a run."""
-    return {
+    found = {
       "num_images": len(self.images),
       "num_classes": self.images.num_classes,
       "labels_crc32": zlib.crc32(self.images.labels.tobytes()),
     }
+    if self.by_name:
+      crc = 0
+      for index in range(len(self.images)):
+        crc = zlib.crc32(self.images.name(index).encode(), crc)
+      found["names_crc32"] = crc
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +98,8 @@ def opened(config: config_lib.Config) -> Opened:
   """
   data = config.data
   apart, share = None, 0.0
-  _check_presence(data.path, data.identities, data.exclude, *config.eval.pairs)
+  lists = data.identities, data.exclude, data.merge, data.relabel
+  _check_presence(data.path, *lists, *config.eval.pairs)
   if data.source == "synthetic":
     source = faces.SyntheticFaces(
       num_identities=data.num_identities,
@@ -116,7 +127,8 @@ def _files(config: config_lib.Config) -> held_out.Split:
   """The encoded images of all sets, without those that are not wanted."""
   data = config.data
   only = lfw.read_identities(data.identities) if data.identities else None
-  without = lfw.read_identities(data.exclude) if data.exclude else ()
+  without = left_out(config)
+  renamed = corrections.read(data.merge, data.relabel)
   assert data.source != "synthetic"
   places = [(data.source, data.path), *map(formats.parse_place, data.join)]
   sets = [
@@ -126,6 +138,7 @@ def _files(config: config_lib.Config) -> held_out.Split:
       split=data.split,
       only=only if k == 0 else None,
       without=without,
+      renamed=renamed if k == 0 else None,
       min_images=data.min_images,
       max_bad_share=data.max_bad_share,
       recursive=data.recursive,
@@ -141,6 +154,11 @@ def _files(config: config_lib.Config) -> held_out.Split:
       f" {data.min_images} or more images; a classifier needs at least two"
     )
   return split._replace(training=files)
+
+
+def left_out(config: config_lib.Config) -> Sequence[str]:
+  """The names of people, and of images as PERSON/IMAGE, that are left out."""
+  return lfw.read_identities(config.data.exclude) if config.data.exclude else ()
 
 
 def verification_pairs(

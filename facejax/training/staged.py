@@ -52,12 +52,14 @@ def parts(
   last = stages[-1].config
   named, chosen_on = inputs.verification_pairs(last)
   pairs = [*named, *held_out.pairs(last, opened.held_out)]
+  by_name = any("/" in name for name in inputs.left_out(config))
   found: list[Part] = []
   for stage in stages:
     own = stage.config
     if _size(own) != _size(found[-1].stage.config if found else config):
       images = inputs.training_images(own)
-    data = inputs.Data(images, pairs, chosen_on, inputs.sampler(own, images))
+    sampler = inputs.sampler(own, images)
+    data = inputs.Data(images, pairs, chosen_on, sampler, by_name)
     program = build.build(
       meshes.settled(own, found[0].program.mesh) if found else own,
       num_classes=images.num_classes + own.head.extra_classes,

@@ -88,6 +88,22 @@ def agglomerative(
   return ordered(found)
 
 
+def halves(vectors: np.ndarray) -> np.ndarray:
+  """The two clusters that Ward's method merges last, 0 for the larger.
+
+  Args:
+    vectors: [n, dim], n from 2 to 20,000.
+
+  Returns:
+    int [n], 0 or 1.
+
+  References:
+    Ward, Hierarchical grouping to optimize an objective function, 1963.
+  """
+  merges = hierarchy.linkage(np.asarray(vectors, np.float64), method="ward")
+  return ordered(hierarchy.fcluster(merges, 2, criterion="maxclust"))
+
+
 def hdbscan(
   vectors: np.ndarray, *, min_size: int = 2, threshold: float | None = None
 ) -> np.ndarray:

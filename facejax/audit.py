@@ -1,0 +1,300 @@
+"""A data set judged by its own net: python -m facejax.audit RUN DATA --out OUT."""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from facejax.data import encoded, formats, image_sets
+from facejax.evaluation.audits import (
+  cases,
+  decisions,
+  duplicates,
+  embedded_set,
+  judge,
+  prototypes,
+)
+from facejax.report import audit_page
+from facejax.runs import embed_job, embedder
+from facejax.runs import folder as run_folder
+from facejax.runtime import command_flags, command_line, progress
+from facejax.vectors import embeddings
+
+_DESCRIPTION = """Finds wrong labels in a set of images, by the embeddings of a net.
+
+DATA is a set that facejax.train reads. RUN may be a net trained on it, wrong labels
+and all, or another. Found are: one person under two names, images under a wrong
+name, two people under one name, images that are like nobody, and the same picture
+under two names. From which score on they are believed, the set itself tells
+(docs/audit.md); --precision says how sure to be.
+
+OUT gets exclude.txt, merge.csv and relabel.csv, which facejax.train takes, audit.json
+with counts and thresholds, and audit.html, a sheet of the worst cases with pictures,
+which needs no network: look at it before you train. Files of an audit before are
+replaced.
+
+Examples:
+  python -m facejax.audit runs/cosface-web sets/web --out audit
+  python -m facejax.audit runs/cosface-web sets/web --out audit --precision 0.95
+      fewer findings, of which more are right
+  python -m facejax.train --config cosface.py --data.path sets/web \\
+    --data.exclude audit/exclude.txt --data.merge audit/merge.csv \\
+    --data.relabel audit/relabel.csv
+
+Stopped, the same command again goes on: embeddings are kept in OUT.
+Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C or SIGTERM (the same
+command again goes on)."""
+EMBEDDINGS = "embeddings.npz"
+
+
+@command_line.command(computes=True, resumes=True)
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  args = parser().parse_args(arguments)
+  command_flags.start(args)
+  command_line.check_order(
+    "RUN",
+    args.run,
+    is_one=run_folder.is_run,
+    what="the folder of a run",
+    others={"DATA": args.data},
+  )
+  started = time.monotonic()
+  files = formats.open_images(args.data, recursive=args.recursive)
+  model = embedder.load(args.run, devices=args.devices)
+  args.out.mkdir(parents=True, exist_ok=True)
+  found, kept = _embedded(args, model, files)
+  images = embedded_set.EmbeddedSet(
+    # Of length 1, and read from the file as they are needed.
+    found.vectors,
+    np.asarray(files.labels)[kept],
+    files.num_classes,
+    model.mesh,
+  )
+  judgement = judge.judged(images, _options(args))
+  source = model.decoded(files)
+  copies, limits = _copies(args, model, source, images, kept)
+  decided = decisions.decided(images, judgement, copies)
+  _write(args, model, files, kept, decided, judgement, limits)
+  page = _sheet(args, files, kept, images, judgement, decided, source)
+  _report(args, decided, page, time.monotonic() - started)
+  return 0
+
+
+def _embedded(
+  args: argparse.Namespace,
+  model: embedder.Embedder,
+  files: encoded.EncodedImages,
+) -> tuple[embeddings.Embeddings, np.ndarray]:
+  """Embeddings, kept in OUT, and the place in the set of each."""
+  out = args.out / EMBEDDINGS
+  paths = [image_sets.image_path(files, k) for k in range(len(files))]
+  place = {path: k for k, path in enumerate(paths)}
+
+  def fits(found: embeddings.Embeddings) -> bool:
+    about = (found.about.get("run"), found.about.get("step"))
+    there = len(found) + len(found.skipped)
+    return (
+      about == (model.run, model.step)
+      and there == len(paths)
+      and all(str(path) in place for path in found.paths)
+    )
+
+  found = embeddings.read(out) if out.exists() else None
+  if found is None or not fits(found):
+    out.unlink(missing_ok=True)
+    job = embed_job.EmbedJob(model, files, out, batch_size=args.batch_size)
+    with progress.counting("embedded", len(files)) as advance:
+      embed_job.run(job, advance)
+    found = embeddings.read(out)
+  kept = np.asarray([place[str(path)] for path in found.paths])
+  return found, kept
+
+
+def _copies(
+  args: argparse.Namespace,
+  model: embedder.Embedder,
+  source: encoded.Decoded,
+  images: embedded_set.EmbeddedSet,
+  kept: np.ndarray,
+) -> tuple[duplicates.Duplicates, duplicates.Copies]:
+  """Pictures that are there twice, and how near they must be."""
+  with progress.counting("hashed", len(kept)) as advance:
+    hashes, middle = duplicates.hashed(
+      source, kept.tolist(), seed=args.seed, advance=advance
+    )
+  some = kept[duplicates.sampled(len(kept), args.seed)]
+  limits = duplicates.copies(
+    lambda batch: model.embed(batch, flip=True),
+    [np.asarray(source[int(k)]) for k in some],
+    middle,
+  )
+  if args.copy_bits is not None:
+    limits = limits._replace(bits=args.copy_bits)
+  if args.copy_cosine is not None:
+    limits = limits._replace(cosine=args.copy_cosine)
+  return duplicates.pairs(hashes, images.vectors, limits), limits
+
+
+def _options(args: argparse.Namespace) -> judge.AuditOptions:
+  names = [field.name for field in dataclasses.fields(judge.AuditOptions)]
+  return judge.AuditOptions(**{name: getattr(args, name) for name in names})
+
+
+def _write(
+  args: argparse.Namespace,
+  model: embedder.Embedder,
+  files: encoded.EncodedImages,
+  kept: np.ndarray,
+  decided: decisions.Decisions,
+  judgement: judge.Judgement,
+  limits: duplicates.Copies,
+) -> None:
+  heads = prototypes.told(
+    args.run, list(files.class_names), mesh=model.mesh, most=args.worst
+  )
+  summary: dict[str, Any] = {
+    "run": model.run,
+    "step": model.step,
+    "data": args.data,
+    "images": len(kept),
+    "options": dataclasses.asdict(_options(args)),
+    **judgement.told(),
+    "copies": limits._asdict(),
+    "prototypes": heads,
+  }
+  decisions.write(
+    args.out,
+    decided,
+    people=files.class_names,
+    image=lambda row: files.name(int(kept[row])),
+    summary=summary,
+  )
+
+
+def _sheet(
+  args: argparse.Namespace,
+  files: encoded.EncodedImages,
+  kept: np.ndarray,
+  images: embedded_set.EmbeddedSet,
+  judgement: judge.Judgement,
+  decided: decisions.Decisions,
+  source: encoded.Decoded,
+) -> pathlib.Path:
+  """Writes the page of the worst cases."""
+  sheet = cases.Sheet(
+    images,
+    judgement,
+    decided,
+    files.class_names,
+    cases.thumbnail_of(source, kept),
+    args.worst,
+  )
+  return audit_page.write(
+    args.out,
+    data=args.data,
+    run=args.run,
+    count=f"{len(images):,} images of {files.num_classes:,} people",
+    sections=sheet.sections(),
+  )
+
+
+def _report(
+  args: argparse.Namespace,
+  decided: decisions.Decisions,
+  page: pathlib.Path,
+  seconds: float,
+) -> None:
+  print(
+    f"{page}: {len(decided.merge):,} people to merge,"
+    f" {len(decided.relabel):,} images to relabel, {len(decided.exclude):,} to"
+    f" leave out, {progress.duration(seconds)}"
+  )
+  lists = {
+    "exclude": (decisions.EXCLUDE, decided.exclude),
+    "merge": (decisions.MERGE, decided.merge),
+    "relabel": (decisions.RELABEL, decided.relabel),
+  }
+  flags = [
+    f"--data.{name} {args.out / file}"
+    for name, (file, rows) in lists.items()
+    if rows
+  ]
+  if flags:
+    print(f"to train with that: {' '.join(flags)}")
+
+
+def parser() -> command_line.Parser:
+  """The parser of this command."""
+  parser = command_line.parser("audit", _DESCRIPTION)
+  add = parser.add_argument
+  add("run", metavar="RUN", help="folder of a trained net")
+  add("data", metavar="DATA", help="set of images of people")
+  add(
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=pathlib.Path,
+    help="folder to write",
+  )
+  command_flags.batch_size(parser)
+  command_flags.devices(parser)
+  add(
+    "--recursive",
+    action="store_true",
+    help="take images at any depth within a person's folder, too",
+  )
+  _add_thresholds(parser)
+  add(
+    "--worst",
+    type=command_line.number(int, 0, 1000),
+    default=24,
+    metavar="N",
+    help="cases of each kind on the sheet (24)",
+  )
+  add(
+    "--seed",
+    type=command_line.number(int, 0, 2**32 - 1),
+    default=0,
+    help="of halves and strangers that findings are measured by (0)",
+  )
+  command_flags.processes(parser)
+  return parser
+
+
+def _add_thresholds(parser: command_line.Parser) -> None:
+  share: Any = command_line.number(float, 0, 1)
+  cosine: Any = command_line.number(float, -1, 1)
+  ratio: Any = command_line.number(float, -1e6, 1e6)
+  bits: Any = command_line.number(int, 0, 256)
+  for flag, kind, text in (
+    ("--precision", share, "estimated share of findings that are right (0.9)"),
+    (
+      "--margin",
+      command_line.number(float, -2, 2),
+      "by how much another person is nearer to a wrong label",
+    ),
+    ("--same", ratio, "log-likelihood ratio of one person under two names"),
+    ("--apart", cosine, "cosine up to which clusters of a name are two people"),
+    (
+      "--outlier",
+      cosine,
+      "cosine with the own up to which an image is nobody's",
+    ),
+    ("--copy-bits", bits, "bits of 256 in which copies differ at most"),
+    ("--copy-cosine", cosine, "cosine of the embeddings of copies at least"),
+  ):
+    chosen = "" if flag == "--precision" else " (chosen by the set)"
+    default = 0.9 if flag == "--precision" else None
+    parser.add_argument(
+      flag, type=kind, default=default, metavar="X", help=text + chosen
+    )
+
+
+if __name__ == "__main__":
+  sys.exit(main())

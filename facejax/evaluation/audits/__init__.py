@@ -1,0 +1,1 @@
+"""A set of images judged by embeddings of its own: wrong labels and copies."""
