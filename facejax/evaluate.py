@@ -54,8 +54,7 @@ Protocols:
   ytf             --pairs splits.txt --path FRAMES, which has NAME/VIDEO/FRAME.jpg:
                   verification of videos, by mean feature and by pairs of frames
   tinyface        --path Testing_Set: rank-k among mates and distractors
-  certainty       --path TRAINING_IMAGES: CR-FIQA's ratio of every image, by the net's
-                  own prototypes
+  certainty       --path TRAINING_IMAGES: CR-FIQA's ratio by the net's prototypes
   megaface        --path PROBES --distractors FACES, folders, lists or embeddings:
                   rank-1 among 10 … all distractors, TAR at FAR 1e-6
   overlap         --path TEST --training FACES: who of the test set is in a training
@@ -109,9 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   page = build.write(args.workdir)
   for result in found:
     table.show(result)
-  seconds = time.monotonic() - started
-  files = ", ".join(written)
-  print(f"{files} and {page} written, {progress.duration(seconds)}")
+  took = progress.duration(time.monotonic() - started)
+  print(f"{', '.join(written)} and {page} written, {took}")
   return 0
 
 
