@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,10 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
   source = model.decoded(files)
   copies, limits = _copies(args, model, source, images, kept)
   decided = decisions.decided(images, judgement, copies)
-  _write(args, model, files, kept, decided, judgement, limits)
-  page = _sheet(args, files, kept, images, judgement, decided, source)
+  done = _Audit(args, model, files, kept, images, judgement, decided)
+  _write(done, limits)
+  page = _sheet(done, source)
   _report(args, decided, page, time.monotonic() - started)
   return 0
+
+
+class _Audit(NamedTuple):
+  """What was asked for, looked at and found."""
+
+  args: argparse.Namespace
+  model: embedder.Embedder
+  files: encoded.EncodedImages
+  kept: np.ndarray
+  images: embedded_set.EmbeddedSet
+  judgement: judge.Judgement
+  decided: decisions.Decisions
 
 
 def _embedded(
@@ -98,12 +111,10 @@ def _embedded(
 
   def fits(found: embeddings.Embeddings) -> bool:
     about = (found.about.get("run"), found.about.get("step"))
+    if about != (model.run, model.step):
+      return False
     there = len(found) + len(found.skipped)
-    return (
-      about == (model.run, model.step)
-      and there == len(paths)
-      and all(str(path) in place for path in found.paths)
-    )
+    return there == len(paths) and set(map(str, found.paths)) <= set(paths)
 
   found = embeddings.read(out) if out.exists() else None
   if found is None or not fits(found):
@@ -146,60 +157,50 @@ def _options(args: argparse.Namespace) -> judge.AuditOptions:
   return judge.AuditOptions(**{name: getattr(args, name) for name in names})
 
 
-def _write(
-  args: argparse.Namespace,
-  model: embedder.Embedder,
-  files: encoded.EncodedImages,
-  kept: np.ndarray,
-  decided: decisions.Decisions,
-  judgement: judge.Judgement,
-  limits: duplicates.Copies,
-) -> None:
-  heads = prototypes.told(
-    args.run, list(files.class_names), mesh=model.mesh, most=args.worst
-  )
+def _write(done: _Audit, limits: duplicates.Copies) -> None:
+  """Writes lists and summary."""
+  args, files = done.args, done.files
   summary: dict[str, Any] = {
-    "run": model.run,
-    "step": model.step,
+    "run": done.model.run,
+    "step": done.model.step,
     "data": args.data,
-    "images": len(kept),
+    "images": len(done.kept),
     "options": dataclasses.asdict(_options(args)),
-    **judgement.told(),
+    **done.judgement.told(),
     "copies": limits._asdict(),
-    "prototypes": heads,
+    "prototypes": prototypes.told(
+      args.run,
+      list(files.class_names),
+      done.images,
+      mesh=done.model.mesh,
+      most=args.worst,
+    ),
   }
   decisions.write(
     args.out,
-    decided,
+    done.decided,
     people=files.class_names,
-    image=lambda row: files.name(int(kept[row])),
+    image=lambda row: files.name(int(done.kept[row])),
     summary=summary,
   )
 
 
-def _sheet(
-  args: argparse.Namespace,
-  files: encoded.EncodedImages,
-  kept: np.ndarray,
-  images: embedded_set.EmbeddedSet,
-  judgement: judge.Judgement,
-  decided: decisions.Decisions,
-  source: encoded.Decoded,
-) -> pathlib.Path:
+def _sheet(done: _Audit, source: encoded.Decoded) -> pathlib.Path:
   """Writes the page of the worst cases."""
+  args, files = done.args, done.files
   sheet = cases.Sheet(
-    images,
-    judgement,
-    decided,
+    done.images,
+    done.judgement,
+    done.decided,
     files.class_names,
-    cases.thumbnail_of(source, kept),
+    cases.thumbnail_of(source, done.kept),
     args.worst,
   )
   return audit_page.write(
     args.out,
     data=args.data,
     run=args.run,
-    count=f"{len(images):,} images of {files.num_classes:,} people",
+    count=f"{len(done.images):,} images of {files.num_classes:,} people",
     sections=sheet.sections(),
   )
 
@@ -216,13 +217,13 @@ def _report(
     f" leave out, {progress.duration(seconds)}"
   )
   lists = {
-    "exclude": (decisions.EXCLUDE, decided.exclude),
-    "merge": (decisions.MERGE, decided.merge),
-    "relabel": (decisions.RELABEL, decided.relabel),
+    decisions.EXCLUDE: decided.exclude,
+    decisions.MERGE: decided.merge,
+    decisions.RELABEL: decided.relabel,
   }
   flags = [
-    f"--data.{name} {args.out / file}"
-    for name, (file, rows) in lists.items()
+    f"--data.{file.partition('.')[0]} {args.out / file}"
+    for file, rows in lists.items()
     if rows
   ]
   if flags:
@@ -235,13 +236,8 @@ def parser() -> command_line.Parser:
   add = parser.add_argument
   add("run", metavar="RUN", help="folder of a trained net")
   add("data", metavar="DATA", help="set of images of people")
-  add(
-    "--out",
-    required=True,
-    metavar="OUT",
-    type=pathlib.Path,
-    help="folder to write",
-  )
+  out: Any = {"metavar": "OUT", "type": pathlib.Path}
+  add("--out", required=True, help="folder to write", **out)
   command_flags.batch_size(parser)
   command_flags.devices(parser)
   add(

@@ -63,7 +63,7 @@ def write_generated(folder: pathlib.Path, people: int) -> None:
     image_size=(48, 48),
   )
   for k in range(len(source)):
-    place = folder / source.class_names[source.labels[k]]
+    place = folder / source.class_names[int(source.labels[k])]
     place.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(source[k])).save(place / f"{k % IMAGES:02}.png")
 

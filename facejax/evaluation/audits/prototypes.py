@@ -17,12 +17,15 @@ from facejax.vectors import nearest
 
 # Robust deviations above the median of the nearest.
 _FAR = 6.0
+# Images that make a second sub-centre worth a look.
+_FEWEST = 2
 _MAD = 1.4826
 
 
 def told(
   run: str | os.PathLike[str],
   names: list[str],
+  images: embedded_set.EmbeddedSet,
   *,
   mesh: jax.sharding.Mesh,
   most: int,
@@ -32,12 +35,15 @@ def told(
   Args:
     run: its folder.
     names: of the people of the set.
+    images: the set.
     mesh: the devices.
     most: pairs that are listed.
 
   Returns:
     `known`, how many names the head has, and, of two or more, `threshold` and
-    `pairs`, [person, person, cosine] each.
+    `pairs`, [person, person, cosine] each. Of a head with sub-centres also
+    `second_subcentres`: [person, images nearest to the second, cosine to the
+    first], those with most images first.
   """
   known = classes.read(run)
   matched = classes.matched(known or [], names)
@@ -49,7 +55,12 @@ def told(
   if found is None or not np.issubdtype(found.dtype, np.floating):
     return {"known": len(there)}
   rows = np.asarray(found)[matched[there]].astype(np.float32)
+  more = {}
   if rows.ndim == 3:
+    second = second_subcentres(rows, there, images)[:most]
+    more["second_subcentres"] = [
+      [names[p], n, round(c, 4)] for p, n, c in second
+    ]
     # Of sub-centres the nearest pair of any counts: each is a row.
     there, rows = (
       np.repeat(there, rows.shape[1]),
@@ -65,7 +76,44 @@ def told(
       [names[a], names[b], round(float(c), 4)]
       for a, b, c in zip(first[use], second[use], cosines[use], strict=True)
     ][:most],
+    **more,
   }
+
+
+def second_subcentres(
+  rows: np.ndarray, people: np.ndarray, images: embedded_set.EmbeddedSet
+) -> list[tuple[int, int, float]]:
+  """People of whom two images or more are nearest to a second sub-centre.
+
+  Args:
+    rows: float32 [people, k, dim], the sub-centres of some people.
+    people: which, int [people], in order.
+    images: the set.
+
+  Returns:
+    The person, how many images, and the cosine of both sub-centres; those with
+    most images first.
+  """
+  units = embedded_set.units(rows.reshape(-1, rows.shape[2])).reshape(
+    rows.shape
+  )
+  place = np.full(images.people, -1)
+  place[people] = np.arange(len(people))
+  counts = np.zeros(rows.shape[:2], int)
+  for block in images.blocks():
+    mine = place[images.labels[block]]
+    use = mine >= 0
+    vectors = images.vectors[block][use]
+    cosines = np.einsum("nkd,nd->nk", units[mine[use]], vectors)
+    np.add.at(counts, (mine[use], cosines.argmax(axis=1)), 1)
+  order = np.argsort(-counts, axis=1, kind="stable")
+  found = []
+  for k in range(len(people)):
+    first, second = order[k, :2] if rows.shape[1] > 1 else (0, 0)
+    if first != second and counts[k, second] >= _FEWEST:
+      cosine = float(units[k, first] @ units[k, second])
+      found.append((int(people[k]), int(counts[k, second]), cosine))
+  return sorted(found, key=lambda row: (-row[1], row[0]))
 
 
 def pairs(

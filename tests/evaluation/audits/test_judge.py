@@ -237,3 +237,23 @@ def test_near_prototypes_stand_out():
   people[30] = 7
   first, second, _ = prototypes.pairs(units, people, mesh=None)
   assert (first != second).all()
+
+
+def test_second_subcentres_are_told():
+  rng = np.random.default_rng(5)
+  rows = rng.normal(size=(3, 2, DIM)).astype(np.float32)
+  # Person 4: three and two images; person 1: one stray; person 0 has no row.
+  which = np.array([0, 0, 0, 1, 1, 0, 0, 0, 1, 0])
+  labels = np.array([4, 4, 4, 4, 4, 1, 1, 1, 1, 0], np.int32)
+  people = np.array([1, 2, 4])
+  index = np.searchsorted(people, labels) % 3
+  vectors = embedded_set.units(
+    rows[index, which] + 0.1 * rng.normal(size=(10, DIM))
+  )
+  images = embedded_set.EmbeddedSet(vectors, labels, 5)
+  ((person, count, cosine),) = prototypes.second_subcentres(
+    rows, people, images
+  )
+  units = embedded_set.units(rows[2])
+  assert (person, count) == (4, 2)
+  assert np.isclose(cosine, units[0] @ units[1], atol=1e-6)
