@@ -79,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   judgement = judge.judged(images, _options(args))
   source = model.decoded(files)
   copies, limits = _copies(args, model, source, images, kept)
-  decided = decisions.decided(images, judgement, copies)
+  decided = decisions.decided(
+    images, judgement, copies, second_people=args.apart is not None
+  )
   done = _Audit(args, model, files, kept, images, judgement, decided)
   _write(done, limits)
   page = _sheet(done, source)
@@ -276,7 +278,7 @@ def _add_thresholds(parser: command_line.Parser) -> None:
       "by how much another person is nearer to a wrong label",
     ),
     ("--same", ratio, "log-likelihood ratio of one person under two names"),
-    ("--apart", cosine, "cosine up to which clusters of a name are two people"),
+    ("--apart", cosine, "leave out second people, from this cosine down"),
     (
       "--outlier",
       cosine,
@@ -285,7 +287,8 @@ def _add_thresholds(parser: command_line.Parser) -> None:
     ("--copy-bits", bits, "bits of 256 in which copies differ at most"),
     ("--copy-cosine", cosine, "cosine of the embeddings of copies at least"),
   ):
-    chosen = "" if flag == "--precision" else " (chosen by the set)"
+    own = flag in ("--precision", "--apart")
+    chosen = "" if own else " (chosen by the set)"
     default = 0.9 if flag == "--precision" else None
     parser.add_argument(
       flag, type=kind, default=default, metavar="X", help=text + chosen

@@ -81,7 +81,7 @@ def choose(
   faults = 1 - np.searchsorted(made, observed) / len(made)
   trusted = (faults >= _SHARE) & (above >= min(_FEWEST, len(observed)))
   # A little more, or of few the quotient that chance makes least is taken.
-  quotients = (above + np.sqrt(above) / 4) / len(observed)
+  quotients = (above + np.minimum(np.sqrt(above) / 2, 3)) / len(observed)
   quotients = quotients[trusted] / faults[trusted]
   share = min(1.0, float(quotients.min())) if len(quotients) else 0.0
   estimated = np.minimum(1.0, share * faults / all_above)

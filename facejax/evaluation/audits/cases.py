@@ -136,7 +136,10 @@ class Sheet(NamedTuple):
           ],
         )
       )
-    lead = f"{len(self.found.two()):,} names are taken for two people's."
+    lead = (
+      f"{len(self.found.two()):,} names look like two people's; with --apart the"
+      " smaller clusters are left out."
+    )
     return Findings("Two people under one name", lead, shown)
 
   def _outliers(self) -> Findings:

@@ -35,6 +35,8 @@ def decided(
   images: embedded_set.EmbeddedSet,
   found: judge.Judgement,
   same: duplicates.Duplicates,
+  *,
+  second_people: bool = False,
 ) -> Decisions:
   """Decides; each image is left out or relabelled at most once.
 
@@ -42,6 +44,8 @@ def decided(
     images: the set as it is.
     found: about its labels.
     same: pairs of pictures that are one.
+    second_people: whether the smaller cluster of two people's names is left out;
+      a weak net finds such names where there are none.
   """
   groups = found.groups[images.labels]
   copies = [
@@ -68,7 +72,7 @@ def decided(
       exclude[k] = "wrong label"
   for k in np.flatnonzero(found.outliers).tolist():
     exclude.setdefault(k, "nobody")
-  for cut in found.two():
+  for cut in found.two() if second_people else ():
     for k in cut.others.tolist():
       exclude.setdefault(k, "second person")
   relabel.sort(key=lambda row: -row[2])

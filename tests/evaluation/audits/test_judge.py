@@ -102,7 +102,10 @@ def test_lists_put_the_set_right(faulty, judgement):
   copy = duplicates.Duplicates(
     np.array([0, 0]), np.array([400, 2]), np.zeros(2, int), np.ones(2)
   )
-  found = decisions.decided(images, judgement, copy)
+  found = decisions.decided(images, judgement, copy, second_people=True)
+  less = decisions.decided(images, judgement, copy).exclude
+  assert set(found.exclude) > set(less)
+  assert "second person" not in less.values()
   # The second pair is of one person.
   assert found.copies == [(0, 400)]
   assert "copy" in (found.exclude.get(0), found.exclude.get(400))
