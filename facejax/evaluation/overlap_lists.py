@@ -6,8 +6,6 @@ were found, for `--seen` of `facejax.evaluate`, and `NAME_exclude.txt` the peopl
 of the training set, for `--data.exclude` of `facejax.train`.
 """
 
-import csv
-import io
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +15,12 @@ import numpy as np
 from facejax.data import encoded
 from facejax.evaluation import overlap_by_face
 from facejax.runs import results
-from facejax.runtime import text_lines, whole_files
+from facejax.runtime import csv_files, text_lines, whole_files
+
+_PEOPLE = (
+  "tested", "trained", "cosine", "deviations", "common_images", "shared",
+)  # fmt: skip
+_IMAGES = "tested", "trained", "cosine", "differing_bits"
 
 
 class Shared(NamedTuple):
@@ -63,21 +66,18 @@ def write(
     [text_lines.printable(str(one)) for one in files.class_names]
     for files in sets
   ]
-  tables = {
-    "people": _people_rows(found, names),
-    "images": [
-      ("tested", "trained", "cosine", "differing_bits"),
-      *(
-        (sets[0].name(mine), sets[1].name(theirs), f"{score:.4f}", bits)
-        for mine, theirs, score, bits in found.copies
-      ),
-    ],
-  }
   place.mkdir(parents=True, exist_ok=True)
-  for kind, table in tables.items():
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    whole_files.write(place / f"{stem}_{kind}.csv", text.getvalue())
+  csv_files.write(
+    place / f"{stem}_people.csv", _PEOPLE, _people_rows(found, names)
+  )
+  csv_files.write(
+    place / f"{stem}_images.csv",
+    _IMAGES,
+    [
+      (sets[0].name(mine), sets[1].name(theirs), f"{score:.4f}", bits)
+      for mine, theirs, score, bits in found.copies
+    ],
+  )
   for kind, side in (("seen", 0), ("exclude", 1)):
     lines = sorted({names[side][pair[side]] for pair in found.people()})
     head = f"# {name}: people of the two sets that are the same, by face\n"
@@ -87,15 +87,7 @@ def write(
 
 def _people_rows(found: Shared, names: Sequence[Sequence[str]]) -> list[tuple]:
   """A row for everybody tested; those that are worth a look come first."""
-  header = (
-    "tested",
-    "trained",
-    "cosine",
-    "deviations",
-    "common_images",
-    "shared",
-  )
-  rows: list[tuple] = [header]
+  rows = []
   near, people = found.near, found.people()
   for mine in np.argsort(-near.deviations[:, 0], kind="stable").tolist():
     nearest = int(near.people[mine])
