@@ -22,7 +22,12 @@ from facejax.evaluation.audits import (
 from facejax.report import audit_page
 from facejax.runs import embed_job, embedder
 from facejax.runs import folder as run_folder
-from facejax.runtime import command_flags, command_line, progress
+from facejax.runtime import (
+  command_flags,
+  command_line,
+  distributed,
+  progress,
+)
 from facejax.vectors import embeddings
 
 _DESCRIPTION = """Finds wrong labels in a set of images, by the embeddings of a net.
@@ -69,6 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
   model = embedder.load(args.run, devices=args.devices)
   args.out.mkdir(parents=True, exist_ok=True)
   found, kept = _embedded(args, model, files)
+  source = model.decoded(files)
+  limits, middle = duplicates.copies(
+    lambda batch: model.embed(batch, flip=True),
+    source,
+    kept.tolist(),
+    seed=args.seed,
+    bits=args.copy_bits,
+    cosine=args.copy_cosine,
+  )
+  if not distributed.primary():
+    # All have embedded; the rest takes one, with all of its devices.
+    return 0
   images = embedded_set.EmbeddedSet(
     # Of length 1, and read from the file as they are needed.
     found.vectors,
@@ -77,8 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model.mesh,
   )
   judgement = judge.judged(images, _options(args))
-  source = model.decoded(files)
-  copies, limits = _copies(args, model, source, images, kept)
+  with progress.counting("hashed", len(kept)) as advance:
+    hashes = duplicates.hashed(source, kept.tolist(), middle, advance=advance)
+  copies = duplicates.pairs(hashes, images.vectors, limits)
   decided = decisions.decided(
     images, judgement, copies, second_people=args.apart is not None
   )
@@ -119,39 +137,16 @@ def _embedded(
     return there == len(paths) and set(map(str, found.paths)) <= set(paths)
 
   found = embeddings.read(out) if out.exists() else None
-  if found is None or not fits(found):
-    out.unlink(missing_ok=True)
+  known = distributed.gathered(found is not None and fits(found))[0]
+  if found is None or not known:
+    distributed.only_primary(lambda: out.unlink(missing_ok=True))
     job = embed_job.EmbedJob(model, files, out, batch_size=args.batch_size)
     with progress.counting("embedded", len(files)) as advance:
       embed_job.run(job, advance)
+    distributed.barrier()
     found = embeddings.read(out)
   kept = np.asarray([place[str(path)] for path in found.paths])
   return found, kept
-
-
-def _copies(
-  args: argparse.Namespace,
-  model: embedder.Embedder,
-  source: encoded.Decoded,
-  images: embedded_set.EmbeddedSet,
-  kept: np.ndarray,
-) -> tuple[duplicates.Duplicates, duplicates.Copies]:
-  """Pictures that are there twice, and how near they must be."""
-  with progress.counting("hashed", len(kept)) as advance:
-    hashes, middle = duplicates.hashed(
-      source, kept.tolist(), seed=args.seed, advance=advance
-    )
-  some = kept[duplicates.sampled(len(kept), args.seed)]
-  limits = duplicates.copies(
-    lambda batch: model.embed(batch, flip=True),
-    [np.asarray(source[int(k)]) for k in some],
-    middle,
-  )
-  if args.copy_bits is not None:
-    limits = limits._replace(bits=args.copy_bits)
-  if args.copy_cosine is not None:
-    limits = limits._replace(cosine=args.copy_cosine)
-  return duplicates.pairs(hashes, images.vectors, limits), limits
 
 
 def _options(args: argparse.Namespace) -> judge.AuditOptions:

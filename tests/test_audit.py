@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import tiny_run
+from helpers import processes, tiny_run
 
 from facejax import audit
 from facejax.data import corrections, formats
@@ -131,3 +131,24 @@ def test_bad_input_is_named(command, data, run, capsys):
   assert "RUN" in capsys.readouterr().err
   assert audit.main([str(run), str(out / "no"), "--out", str(out)]) == 2
   assert "no" in capsys.readouterr().err
+
+
+def test_two_processes_find_what_one_does(command, run, data, tmp_path):
+  main, out = command
+  main("--margin", 0.02, "--same", -1000, "--worst", 2)
+  two = tmp_path / "two"
+  words = [run, data, "--out", two, "--batch-size", 8, "--margin", 0.02]
+  words += ["--same", -1000, "--worst", 2]
+  codes, outputs = processes.run(words, command=("-m", "facejax.audit"))
+  assert codes == [0, 0], outputs
+  for name in ("merge.csv", "relabel.csv"):
+    one, other = rows(out / name), rows(two / name)
+    for row in (*one, *other):
+      # Scores have the rounding of batches.
+      row.pop("score", row.pop("margin", None))
+    assert one == other and (one or name == "relabel.csv")
+  exclude = [folder / "exclude.txt" for folder in (out, two)]
+  assert len({file.exists() for file in exclude}) == 1
+  if exclude[0].exists():
+    assert exclude[0].read_text() == exclude[1].read_text()
+  assert not (tmp_path / "two" / "embeddings.npz.parts").exists()

@@ -50,38 +50,27 @@ class Duplicates(NamedTuple):
 def hashed(
   source: sources.Source,
   indices: Sequence[int],
+  middle: np.ndarray,
   *,
-  seed: int,
   advance: Callable[[int], object] = lambda count: None,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Hashes of images, decoded on a few threads.
+) -> np.ndarray:
+  """Hashes of images, uint64 [images, 4], decoded on a few threads.
 
   Args:
     source: the images.
     indices: which of them; all can be read.
-    seed: of the sample that bits are compared with.
+    middle: what bits are compared with, see `copies`.
     advance: told how many more are done.
-
-  Returns:
-    uint64 [images, 4], and what the bits were compared with, [256].
   """
 
   def read(index: int) -> np.ndarray:
     return image_hashes.coefficients(np.asarray(source[index]))
 
-  sample = sampled(len(indices), seed)
-  middle = np.median([read(indices[k]) for k in sample], axis=0)
   found = []
   for block in read_ahead.blocks(read, indices, _BLOCK):
     found.append(image_hashes.hashes(np.stack(block), middle))
     advance(len(block))
-  return np.concatenate(found), middle
-
-
-def sampled(count: int, seed: int) -> np.ndarray:
-  """Some places of so many, in order, the same for a seed."""
-  order = np.random.default_rng(seed).permutation(count)
-  return np.sort(order[:_SAMPLE])
+  return np.concatenate(found)
 
 
 def stored_anew(image: np.ndarray) -> np.ndarray:
@@ -96,28 +85,43 @@ def stored_anew(image: np.ndarray) -> np.ndarray:
 
 def copies(
   embed: Callable[[list[np.ndarray]], np.ndarray],
-  images: Sequence[np.ndarray],
-  middle: np.ndarray,
-) -> Copies:
+  source: sources.Source,
+  indices: Sequence[int],
+  *,
+  seed: int,
+  bits: int | None = None,
+  cosine: float | None = None,
+) -> tuple[Copies, np.ndarray]:
   """How far copies lie from what they are copies of, but for one in twenty.
 
   Args:
     embed: the net: images to embeddings of length 1.
-    images: some, uint8 [height, width, 3] each.
-    middle: what bits are compared with.
+    source: the images.
+    indices: which of them; all can be read.
+    seed: of the few that are stored anew.
+    bits: the limit itself, in place of what is found.
+    cosine: likewise.
+
+  Returns:
+    The limits, and what the bits of all are compared with: medians, [256].
   """
-  again = [stored_anew(np.asarray(image)) for image in images]
-  one, other = (
-    image_hashes.hashes(
-      np.stack([image_hashes.coefficients(np.asarray(i)) for i in group]),
-      middle,
-    )
+  order = np.random.default_rng(seed).permutation(len(indices))
+  some = [indices[k] for k in np.sort(order[:_SAMPLE]).tolist()]
+  images = [np.asarray(source[k]) for k in some]
+  again = [stored_anew(image) for image in images]
+  waves = [
+    np.stack([image_hashes.coefficients(image) for image in group])
     for group in (images, again)
-  )
-  bits = np.quantile(image_hashes.differing(one, other), _SHARE)
-  cosines = np.sum(embed(list(images)) * embed(again), axis=1)
-  cosine = np.quantile(cosines, 1 - _SHARE)
-  return Copies(min(int(np.ceil(bits)), _MOST_BITS), float(cosine))
+  ]
+  middle = np.median(waves[0], axis=0)
+  one, other = (image_hashes.hashes(group, middle) for group in waves)
+  if bits is None:
+    found = np.quantile(image_hashes.differing(one, other), _SHARE)
+    bits = min(int(np.ceil(found)), _MOST_BITS)
+  cosines = np.sum(embed(images) * embed(again), axis=1)
+  if cosine is None:
+    cosine = float(np.quantile(cosines, 1 - _SHARE))
+  return Copies(bits, cosine), middle
 
 
 def pairs(
