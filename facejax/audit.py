@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facejax.data import encoded, formats, image_sets
+from facejax.evaluation import overlap_by_face
 from facejax.evaluation.audits import (
   cases,
   decisions,
@@ -18,6 +19,7 @@ from facejax.evaluation.audits import (
   embedded_set,
   judge,
   prototypes,
+  tested,
 )
 from facejax.report import audit_page
 from facejax.runs import embed_job, embedder
@@ -35,7 +37,7 @@ _DESCRIPTION = """Finds wrong labels in a set of images, by the embeddings of a 
 DATA is a set that facejax.train reads. RUN may be a net trained on it, wrong labels
 and all, or another. Found are: one person under two names, images under a wrong
 name, two people under one name, images that are like nobody, and the same picture
-under two names. From which score on they are believed, the set itself tells
+under two names; with --against TEST also who is in a test set. From which score on they are believed, the set itself tells
 (docs/audit.md); --precision says how sure to be.
 
 OUT gets exclude.txt, merge.csv and relabel.csv, which facejax.train takes, audit.json
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   started = time.monotonic()
   files = formats.open_images(args.data, recursive=args.recursive)
+  against = tested.opened(args.against, files)
   model = embedder.load(args.run, devices=args.devices)
   args.out.mkdir(parents=True, exist_ok=True)
   found, kept = _embedded(args, model, files)
@@ -83,13 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bits=args.copy_bits,
     cosine=args.copy_cosine,
   )
+  labels, shared = np.asarray(files.labels)[kept], []
+  if against is not None:
+    rows = overlap_by_face.Vectors(kept, labels, found.vectors)
+    place = {"batch_size": args.batch_size, "out": args.out}
+    shared = tested.people(model, against, source, rows, **place)
   if not distributed.primary():
     # All have embedded; the rest takes one, with all of its devices.
     return 0
   images = embedded_set.EmbeddedSet(
     # Of length 1, and read from the file as they are needed.
     found.vectors,
-    np.asarray(files.labels)[kept],
+    labels,
     files.num_classes,
     model.mesh,
   )
@@ -101,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images, judgement, copies, second_people=args.apart is not None
   )
   done = _Audit(args, model, files, kept, images, judgement, decided)
-  _write(done, limits)
+  _write(done, limits, shared)
   page = _sheet(done, source)
-  _report(args, decided, page, time.monotonic() - started)
+  _report(args, decided, shared, page, time.monotonic() - started)
   return 0
 
 
@@ -154,7 +162,9 @@ def _options(args: argparse.Namespace) -> judge.AuditOptions:
   return judge.AuditOptions(**{name: getattr(args, name) for name in names})
 
 
-def _write(done: _Audit, limits: duplicates.Copies) -> None:
+def _write(
+  done: _Audit, limits: duplicates.Copies, shared: Sequence[str]
+) -> None:
   """Writes lists and summary."""
   args, files = done.args, done.files
   summary: dict[str, Any] = {
@@ -165,6 +175,7 @@ def _write(done: _Audit, limits: duplicates.Copies) -> None:
     "options": dataclasses.asdict(_options(args)),
     **done.judgement.told(),
     "copies": limits._asdict(),
+    "people_in_test_set": len(shared),
     "prototypes": prototypes.told(
       args.run,
       list(files.class_names),
@@ -179,6 +190,7 @@ def _write(done: _Audit, limits: duplicates.Copies) -> None:
     people=files.class_names,
     image=lambda row: files.name(int(done.kept[row])),
     summary=summary,
+    tested=shared,
   )
 
 
@@ -205,16 +217,17 @@ def _sheet(done: _Audit, source: encoded.Decoded) -> pathlib.Path:
 def _report(
   args: argparse.Namespace,
   decided: decisions.Decisions,
+  shared: Sequence[str],
   page: pathlib.Path,
   seconds: float,
 ) -> None:
   print(
     f"{page}: {len(decided.merge):,} people to merge,"
     f" {len(decided.relabel):,} images to relabel, {len(decided.exclude):,} to"
-    f" leave out, {progress.duration(seconds)}"
+    f" leave out, {_people(shared)}{progress.duration(seconds)}"
   )
   lists = {
-    decisions.EXCLUDE: decided.exclude,
+    decisions.EXCLUDE: decided.exclude or shared,
     decisions.MERGE: decided.merge,
     decisions.RELABEL: decided.relabel,
   }
@@ -225,6 +238,10 @@ def _report(
   ]
   if flags:
     print(f"to train with that: {' '.join(flags)}")
+
+
+def _people(shared: Sequence[str]) -> str:
+  return f"{len(shared):,} people in the test set, " if shared else ""
 
 
 def parser() -> command_line.Parser:
@@ -242,7 +259,13 @@ def parser() -> command_line.Parser:
     action="store_true",
     help="take images at any depth within a person's folder, too",
   )
-  _add_thresholds(parser)
+  add(
+    "--against",
+    default="",
+    metavar="TEST",
+    help="a test set: who is in it, by face, is left out (see evaluate's overlap)",
+  )
+  judge.add_flags(parser)
   add(
     "--worst",
     type=command_line.number(int, 0, 1000),
@@ -258,36 +281,6 @@ def parser() -> command_line.Parser:
   )
   command_flags.processes(parser)
   return parser
-
-
-def _add_thresholds(parser: command_line.Parser) -> None:
-  share: Any = command_line.number(float, 0, 1)
-  cosine: Any = command_line.number(float, -1, 1)
-  ratio: Any = command_line.number(float, -1e6, 1e6)
-  bits: Any = command_line.number(int, 0, 256)
-  for flag, kind, text in (
-    ("--precision", share, "estimated share of findings that are right (0.9)"),
-    (
-      "--margin",
-      command_line.number(float, -2, 2),
-      "by how much another person is nearer to a wrong label",
-    ),
-    ("--same", ratio, "log-likelihood ratio of one person under two names"),
-    ("--apart", cosine, "leave out second people, from this cosine down"),
-    (
-      "--outlier",
-      cosine,
-      "cosine with the own up to which an image is nobody's",
-    ),
-    ("--copy-bits", bits, "bits of 256 in which copies differ at most"),
-    ("--copy-cosine", cosine, "cosine of the embeddings of copies at least"),
-  ):
-    own = flag in ("--precision", "--apart")
-    chosen = "" if own else " (chosen by the set)"
-    default = 0.9 if flag == "--precision" else None
-    parser.add_argument(
-      flag, type=kind, default=default, metavar="X", help=text + chosen
-    )
 
 
 if __name__ == "__main__":

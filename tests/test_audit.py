@@ -152,3 +152,37 @@ def test_two_processes_find_what_one_does(command, run, data, tmp_path):
   if exclude[0].exists():
     assert exclude[0].read_text() == exclude[1].read_text()
   assert not (tmp_path / "two" / "embeddings.npz.parts").exists()
+
+
+def test_people_of_a_test_set_are_left_out(run, data, tmp_path, command):
+  _, out = command
+  whole = shutil.copytree(data, tmp_path / "whole")
+  tiny_run.write_faces(tmp_path / "rest", people=9, images=3)
+  for k in (6, 7, 8):
+    shutil.move(tmp_path / "rest" / f"person{k}", whole)
+  test = tmp_path / "test"
+  for name, person in (("Ada", 1), ("Bea", 3)):
+    shutil.copytree(data / f"person{person}", test / name)
+  words = (run, whole, "--out", out, "--batch-size", 8, "--against", test)
+  words += ("--margin", 2, "--same", 1e6)
+  assert audit.main(list(map(str, words))) == 0
+  summary = json.loads((out / "audit.json").read_text())
+  lines = (out / "exclude.txt").read_text().splitlines()
+  people = {line.split("\t")[0] for line in lines if line.endswith("\ttested")}
+  assert people >= {"person1", "person3"}
+  assert summary["people_in_test_set"] == len(people)
+  found = {row["tested"]: row for row in rows(out / "tested_people.csv")}
+  assert (
+    found["Ada"]["trained"] == "person1" and found["Bea"]["shared"] == "yes"
+  )
+  left = formats.open_images(
+    whole, without=lfw.read_identities(out / "exclude.txt")
+  )
+  assert "person1" not in left.class_names
+
+
+def test_a_test_set_is_looked_at_before_the_work(run, data, tmp_path, capsys):
+  words = ["--out", tmp_path / "out", "--against", tmp_path / "gone"]
+  assert audit.main(list(map(str, [run, data, *words]))) == 2
+  assert "gone" in capsys.readouterr().err
+  assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 import collections
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -46,24 +46,14 @@ def searched(
   people = sets[0].num_classes, sets[1].num_classes
   overlap_by_face.check(*people, strangers)
   sources = [model.decoded(files) for files in sets]
-  tested = _tested(model, options, sources[0])
-  near = overlap_by_face.compared(
-    tested,
+  found, how = shared(
+    model,
+    sources,
     _blocks(model, options, sources[1]),
-    people,
-    mesh=model.mesh,
+    batch_size=options.batch_size,
+    threshold=threshold,
+    strangers=strangers,
   )
-  with progress.counting("looked at", len(tested.rows)) as advance:
-    copies = overlap_by_face.copies(
-      near, sources[0].__getitem__, sources[1].__getitem__, advance=advance
-    )
-  by_face, how = _decided(near, people[1], threshold, strangers)
-  pairs = (
-    (int(sets[0].labels[mine]), int(sets[1].labels[theirs]))
-    for mine, theirs, *_ in copies
-  )
-  shared = collections.Counter(pair for pair in pairs if min(pair) >= 0)
-  found = overlap_lists.Shared(near, copies, by_face, shared)
   if distributed.primary():
     place = pathlib.Path(model.run, folder.REPORT)
     overlap_lists.write(place, options.name, found, sets)
@@ -80,8 +70,8 @@ def searched(
       " --data.exclude)."
     ],
     curves=pair_results.histogram(
-      near.cosines[:, [2, 0]].T.ravel(),
-      np.repeat([False, True], len(near.people)),
+      found.near.cosines[:, [2, 0]].T.ravel(),
+      np.repeat([False, True], len(found.near.people)),
       ("third nearest person: strangers", "nearest person"),
       threshold,
     ),
@@ -94,6 +84,46 @@ def searched(
       "fingerprint of the training set": fingerprints.fingerprint(sets[1]),
     },
   )
+
+
+def shared(
+  model: embedder.Embedder,
+  sources: Sequence[encoded.Decoded],
+  trained: Iterable[overlap_by_face.Vectors],
+  *,
+  batch_size: int,
+  threshold: float | None = None,
+  strangers: float = 0.5,
+) -> tuple[overlap_lists.Shared, str]:
+  """What two sets share, and how people were found.
+
+  Args:
+    model: the net.
+    sources: the test set and the training set.
+    trained: the embeddings of the latter.
+    batch_size: images at once, over all devices.
+    threshold: see `searched`.
+    strangers: see there.
+  """
+  tested = _tested(model, sources[0], batch_size)
+  near = overlap_by_face.compared(
+    tested,
+    trained,
+    (sources[0].num_classes, sources[1].num_classes),
+    mesh=model.mesh,
+  )
+  with progress.counting("looked at", len(tested.rows)) as advance:
+    copies = overlap_by_face.copies(
+      near, sources[0].__getitem__, sources[1].__getitem__, advance=advance
+    )
+  by_face, how = _decided(near, sources[1].num_classes, threshold, strangers)
+  labels = [np.asarray(source.labels) for source in sources]
+  pairs = (
+    (int(labels[0][mine]), int(labels[1][theirs]))
+    for mine, theirs, *_ in copies
+  )
+  common = collections.Counter(pair for pair in pairs if min(pair) >= 0)
+  return overlap_lists.Shared(near, copies, by_face, common), how
 
 
 def _decided(
@@ -115,12 +145,10 @@ def _decided(
 
 
 def _tested(
-  model: embedder.Embedder,
-  options: protocols.ProtocolOptions,
-  source: encoded.Decoded,
+  model: embedder.Embedder, source: encoded.Decoded, batch_size: int
 ) -> overlap_by_face.Vectors:
   rows = np.arange(len(source))
-  found = features.embedded(model, source, rows.tolist(), options.batch_size)
+  found = features.embedded(model, source, rows.tolist(), batch_size)
   return overlap_by_face.Vectors(
     rows, np.asarray(source.labels), found.units.astype(np.float32)
   )

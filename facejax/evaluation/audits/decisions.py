@@ -112,6 +112,7 @@ def write(
   people: Sequence[str],
   image: Callable[[int], str],
   summary: dict[str, Any],
+  tested: Sequence[str] = (),
 ) -> None:
   """Writes the lists and the summary, each whole or not at all.
 
@@ -121,16 +122,18 @@ def write(
     people: names by number.
     image: the name of an image, PERSON/IMAGE.
     summary: what else audit.json says.
+    tested: people to leave out, for they are in a test set.
   """
   merge = [(people[a], people[b], _text(s)) for a, b, s in decisions.merge]
   relabel = [(image(k), people[p], _text(m)) for k, p, m in decisions.relabel]
   reasons = list(decisions.exclude.values())
   csv_files.write(folder / MERGE, ("person", "into", "score"), merge)
   csv_files.write(folder / RELABEL, ("image", "person", "margin"), relabel)
-  if decisions.exclude:
-    lines = [
-      f"{image(k)}\t{why}\n" for k, why in sorted(decisions.exclude.items())
-    ]
+  lines = [f"{person}\ttested\n" for person in tested]
+  lines += [
+    f"{image(k)}\t{why}\n" for k, why in sorted(decisions.exclude.items())
+  ]
+  if lines:
     whole_files.write(folder / EXCLUDE, "".join(lines))
   else:
     # An empty list is none; one of before would be wrong.

@@ -17,6 +17,7 @@ from facejax.evaluation.audits import (
   wrong_labels,
 )
 from facejax.metrics import fault_thresholds
+from facejax.runtime import command_line
 
 _PASSES = 2
 
@@ -40,6 +41,37 @@ class AuditOptions:
   apart: float | None = None
   outlier: float | None = None
   seed: int = 0
+
+
+def add_flags(parser: command_line.Parser) -> None:
+  """Adds the flags of `AuditOptions`, but for the seed, and of copies."""
+  share: Any = command_line.number(float, 0, 1)
+  cosine: Any = command_line.number(float, -1, 1)
+  ratio: Any = command_line.number(float, -1e6, 1e6)
+  bits: Any = command_line.number(int, 0, 256)
+  for flag, kind, text in (
+    ("--precision", share, "estimated share of findings that are right (0.9)"),
+    (
+      "--margin",
+      command_line.number(float, -2, 2),
+      "by how much another person is nearer to a wrong label",
+    ),
+    ("--same", ratio, "log-likelihood ratio of one person under two names"),
+    ("--apart", cosine, "leave out second people, from this cosine down"),
+    (
+      "--outlier",
+      cosine,
+      "cosine with the own up to which an image is nobody's",
+    ),
+    ("--copy-bits", bits, "bits of 256 in which copies differ at most"),
+    ("--copy-cosine", cosine, "cosine of the embeddings of copies at least"),
+  ):
+    own = flag in ("--precision", "--apart")
+    chosen = "" if own else " (chosen by the set)"
+    default = 0.9 if flag == "--precision" else None
+    parser.add_argument(
+      flag, type=kind, default=default, metavar="X", help=text + chosen
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
