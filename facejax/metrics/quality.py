@@ -93,7 +93,7 @@ def error_versus_reject(
   given = not isinstance(threshold, str)
   if not given and threshold not in ("fixed", "refit"):
     raise ValueError(
-      f'threshold {threshold!r}; use "fixed", "refit" or a score'
+      f'threshold {threshold!r}; use "fixed" or "refit", or a score'
     )
   order = np.argsort(quality, kind="stable")
   scores, same, quality = scores[order], same[order], quality[order]
