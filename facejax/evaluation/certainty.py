@@ -5,6 +5,7 @@ People whom a net was not trained on have no prototype, and no ratio.
 
 import pathlib
 
+import jax
 import numpy as np
 
 from facejax.data import encoded, fingerprints, image_sets
@@ -50,7 +51,7 @@ def told(
   source, own = model.decoded(files), own[chosen]
   used = features.embedded(model, source, chosen.tolist(), options.batch_size)
   units = features.Features(used.plain, np.zeros_like(used.plain)).units
-  target, other = cosines(units.astype(np.float32), rows, own)
+  target, other = cosines(units.astype(np.float32), rows, own, mesh=model.mesh)
   ratio = quality.certainty_ratio(target, other)
   _table(model, options, files, chosen, (ratio, target, other))
   who = people_intervals.compared(own, own)
@@ -72,7 +73,7 @@ def told(
     quantities=[*_quantities(ratio, own), nearer],
     notes=(
       "It is of the images that the net was trained on, and says nothing of others;"
-      f" {results.file_name(options.name).removesuffix('.json')}.csv has all.",
+      f" {results.stem(options.name)}.csv has all.",
     ),
     curves=pair_results.histogram(*sure, kinds, None),
     step=model.step,
@@ -84,7 +85,11 @@ def told(
 
 
 def cosines(
-  units: np.ndarray, prototypes: np.ndarray, own: np.ndarray
+  units: np.ndarray,
+  prototypes: np.ndarray,
+  own: np.ndarray,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """To the own class and to the nearest other one, exactly, [images] each.
 
@@ -92,9 +97,10 @@ def cosines(
     units: embeddings of length 1, float32 [images, dim].
     prototypes: of length 1, float32 [classes, dim].
     own: the class of each image.
+    mesh: the devices; all of them if not given.
   """
   target = np.einsum("nd,nd->n", units, prototypes[own])
-  best = nearest.Nearest(prototypes)(units, 2)
+  best = nearest.Nearest(prototypes, mesh=mesh)(units, 2)
   mine = best.rows[:, 0] == own
   return target, np.where(mine, best.scores[:, 1], best.scores[:, 0])
 
@@ -174,7 +180,7 @@ def _table(
   """A row an image; of several processes, one writes."""
   if not distributed.primary():
     return
-  name = results.file_name(options.name).removesuffix(".json")
+  name = results.stem(options.name)
   path = pathlib.Path(model.run, folder.REPORT, f"{name}.csv")
   path.parent.mkdir(exist_ok=True)
   lines = (

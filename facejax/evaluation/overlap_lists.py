@@ -61,7 +61,7 @@ def write(
     found: what was found.
     sets: the test set and the training set.
   """
-  stem = results.file_name(name).removesuffix(".json")
+  stem = results.stem(name)
   names = [
     [text_lines.printable(str(one)) for one in files.class_names]
     for files in sets

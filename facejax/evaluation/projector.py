@@ -37,7 +37,7 @@ def write(
     indices: which of the source each vector is of, [images].
     step: training steps of the net.
   """
-  stem = results.file_name(name).removesuffix(".json")
+  stem = results.stem(name)
   target = pathlib.Path(run, folder.TENSORBOARD, "embeddings", stem)
   if not distributed.primary():
     return target

@@ -172,6 +172,15 @@ def file_name(name: str) -> str:
   return f"{safe}_.json" if safe == TAKEN else f"{safe}.json"
 
 
+def stem(name: str) -> str:
+  """What other files of a result are called after, without an ending.
+
+  >>> stem("LFW View 2")
+  'LFW_View_2'
+  """
+  return file_name(name).removesuffix(".json")
+
+
 def write(run: str | os.PathLike[str], result: Result) -> pathlib.Path:
   """Writes report/NAME.json, whole or not at all; an older one is replaced.
 
